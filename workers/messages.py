@@ -1,0 +1,324 @@
+"""The messages between the workers: a closed set of frozen values.
+
+The `LifecycleWorker` tells the others what to do; each of them reports to it through a `Report`, a function that
+casts to whichever incarnation of it is alive. No worker knows another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from acode_vllm.errors import Problem
+from acode_vllm.gpus import GpuSample
+from acode_vllm.health import HealthReport
+from acode_vllm.loading import LoadProgress
+from acode_vllm.options import VllmLifecycleOptions
+
+
+@dataclass(frozen=True)
+class ProcessIdentity:
+    """A process that cannot be mistaken for another: its PID, its start time and the boot that both belong to.
+
+    Attributes:
+        pid: Process ID.
+        start_ticks: Field 22 of ``/proc/PID/stat``, clock ticks since boot.
+        boot_id: ``/proc/sys/kernel/random/boot_id``.
+    """
+
+    pid: int
+    start_ticks: int
+    boot_id: str
+
+
+@dataclass(frozen=True)
+class ServerProcess:
+    """A vLLM that was started: what the service record remembers of it, enough to adopt it later.
+
+    Attributes:
+        identity: Its API server, the process that was spawned.
+        mark: A random text in its environment, inherited by its whole tree, by which left-overs are found.
+        command: Its command line; it holds no secret.
+        model: The model argument.
+        served_name: The name that ``/v1/models`` must list.
+        port: Its port.
+        log_path: Where its output goes.
+        log_offset: Where in that file its output begins, in bytes.
+        started_at: Wall-clock time of the spawn.
+    """
+
+    identity: ProcessIdentity
+    mark: str
+    command: tuple[str, ...]
+    model: str
+    served_name: str
+    port: int
+    log_path: str
+    log_offset: int
+    started_at: float
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """Everything that a spawn needs, decided beforehand.
+
+    Attributes:
+        argv: The command, its binary an absolute path.
+        env: The whole environment of the child, secrets among them; never logged, recorded or compared aloud.
+        cwd: Its working folder: the service's, never the user's.
+        model: The model argument.
+        served_name: The name under which it will be listed.
+        port: Its port.
+        host: The address it binds.
+        log_path: The file that its output is appended to.
+        options: The options that the plan was made from.
+        adopt: A server that runs already and is to be taken over instead of spawning one.
+        leftover_marks: Marks of earlier instances whose remains are ended before a spawn.
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(repr=False)
+    cwd: Path
+    model: str
+    served_name: str
+    port: int
+    host: str
+    log_path: Path
+    options: VllmLifecycleOptions
+    adopt: ServerProcess | None = None
+    leftover_marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ProcessExit:
+    """How a process ended. Both None: it was not our child, so nobody can say."""
+
+    code: int | None = None
+    signal: int | None = None
+
+    def __str__(self) -> str:
+        from signal import Signals
+
+        if self.signal is not None:
+            try:
+                return Signals(self.signal).name
+            except ValueError:
+                return f"signal {self.signal}"
+        return "exit code unknown" if self.code is None else f"exit code {self.code}"
+
+
+# ProcessWorker: told
+
+
+@dataclass(frozen=True)
+class StopServer:
+    """Call: end the tree, then exit normally. Answered with a `StopReport` when it is gone, or could not be ended."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class FailServer:
+    """Cast: the server is alive but of no use (three failed checks, a load that ran out of time).
+
+    End the tree, then exit as the problem says: as a crash where a retry can mend it, else for good.
+    """
+
+    problem: Problem
+
+
+# ProcessWorker: reports
+
+
+@dataclass(frozen=True)
+class MarkChosen:
+    """Before a spawn: the mark the new tree will carry, to be recorded first, so that nothing is ever lost."""
+
+    mark: str
+
+
+@dataclass(frozen=True)
+class ServerUp:
+    """The process exists: spawned just now, or adopted."""
+
+    server: ServerProcess
+    adopted: bool
+
+
+@dataclass(frozen=True)
+class ServerDown:
+    """The process is gone.
+
+    Attributes:
+        server: Which; None where it could not even be spawned.
+        exit: How it ended.
+        asked: Whether we ended it (a stop or a failed check).
+        problem: Why, as far as its log and its exit tell; None for a stop that was asked for.
+        report: What became of its tree.
+    """
+
+    server: ServerProcess | None
+    exit: ProcessExit
+    asked: bool
+    problem: Problem | None
+    report: StopReport | None = None
+
+
+@dataclass(frozen=True)
+class StopReport:
+    """How a tree ended.
+
+    Attributes:
+        method: ``graceful``, ``forced`` or ``already gone``.
+        seconds: How long it took.
+        remaining: What is left in spite of SIGKILL: "PID 12 VLLM::Worker, state D (uninterruptible)".
+        shared_memory_removed: Files in ``/dev/shm`` that were provably the tree's own and were removed.
+    """
+
+    method: str
+    seconds: float
+    remaining: tuple[str, ...] = ()
+    shared_memory_removed: tuple[str, ...] = ()
+
+
+# HealthWorker: told
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Cast: from now on check this target.
+
+    Attributes:
+        url: Root of the API.
+        served_name: The name ``/v1/models`` must list; None to accept any.
+        server: The process tree that must own the listener; None in monitored mode.
+        ready: False while it loads: refused connections are then no failures, and the first success is reported
+            at once as `ServerReady`.
+        api_key: Bearer key for ``/v1/…``.
+        options: Intervals and deadlines.
+    """
+
+    url: str
+    served_name: str | None
+    server: ServerProcess | None
+    ready: bool
+    options: VllmLifecycleOptions
+    api_key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Unwatch:
+    """Cast: stop checking."""
+
+
+@dataclass(frozen=True)
+class CheckNow:
+    """Call: check at once, whatever the interval says. Answered with a `HealthReport`."""
+
+
+# HealthWorker: reports
+
+
+@dataclass(frozen=True)
+class ServerReady:
+    """A server that was loading has passed its first whole check."""
+
+    server: ServerProcess | None
+    report: HealthReport
+
+
+@dataclass(frozen=True)
+class HealthReported:
+    """A check of a server that had been ready ended; ``failures`` counts the failed ones in a row."""
+
+    server: ServerProcess | None
+    report: HealthReport
+    failures: int
+
+
+# ModelLoader: told
+
+
+@dataclass(frozen=True)
+class PrepareModel:
+    """Call: look at the model before anything is started. Answered with a `PreparedModel`, or a `Problem`."""
+
+    model: str
+    options: VllmLifecycleOptions
+    env: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class PreparedModel:
+    """What is known of a model that may be loaded.
+
+    Attributes:
+        model: The argument for vLLM.
+        cached: Whether every file that vLLM needs is on this machine.
+        env: Environment to add for vLLM: the hub switched off where everything is cached or nothing may be fetched.
+        download_bytes: What is still to be fetched, where known.
+        warnings: What the user should know all the same.
+    """
+
+    model: str
+    cached: bool
+    env: Mapping[str, str]
+    download_bytes: int | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FollowLoad:
+    """Cast: read this server's log and its download until it is ready; report progress and time-outs."""
+
+    server: ServerProcess
+    options: VllmLifecycleOptions
+    prepared: PreparedModel
+
+
+@dataclass(frozen=True)
+class StopFollowing:
+    """Cast: the load has ended, one way or the other."""
+
+
+# ModelLoader: reports
+
+
+@dataclass(frozen=True)
+class LoadStep:
+    """The load went on."""
+
+    server: ServerProcess
+    progress: LoadProgress
+
+
+@dataclass(frozen=True)
+class LoadTimedOut:
+    """No sign of life, or no end, within the time allowed (FR-047)."""
+
+    server: ServerProcess
+    problem: Problem
+
+
+# GpuWorker
+
+
+@dataclass(frozen=True)
+class SampleGpus:
+    """Call: read the devices at once. Answered with a `GpuSample`."""
+
+
+@dataclass(frozen=True)
+class GpuReport:
+    """A sample was taken at the interval."""
+
+    sample: GpuSample
+
+
+Told = StopServer | FailServer | Watch | Unwatch | CheckNow | PrepareModel | FollowLoad | StopFollowing | SampleGpus
+Reported = (
+    MarkChosen | ServerUp | ServerDown | ServerReady | HealthReported | LoadStep | LoadTimedOut | GpuReport
+)
+Report = Callable[[Reported], None]
+"""How a worker reports to the lifecycle worker: never blocks, never raises."""
