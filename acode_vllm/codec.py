@@ -1,0 +1,82 @@
+"""Frozen values to JSON and back, by their type hints.
+
+The service record is read by the status command, where the import of a serialisation library alone would cost more
+than the whole rest of the command; what is needed here is one screen of code. Values outside of the hints are
+refused rather than guessed at: a record may be damaged or foreign.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def encode(value: Any) -> Any:
+    """``value`` as JSON data: dataclasses become objects, tuples become lists, enums their values."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: encode(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, (list, tuple)):
+        return [encode(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): encode(item) for key, item in value.items()}
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    raise TypeError(f"cannot be written as JSON: {type(value).__name__}")
+
+
+def decode(kind: type[T], data: Any) -> T:
+    """A value of ``kind`` from JSON data. Keys that ``kind`` does not know are passed over.
+
+    Raises:
+        ValueError: The data does not fit.
+    """
+    return typing.cast(T, _decode(kind, data, kind.__name__))
+
+
+def _decode(hint: Any, data: Any, where: str) -> Any:
+    origin = typing.get_origin(hint)
+    if origin in (types.UnionType, typing.Union):
+        return _decode_optional(hint, data, where)
+    if origin is tuple:
+        if not isinstance(data, list):
+            raise ValueError(f"{where}: a list was expected")
+        item = typing.get_args(hint)[0]
+        return tuple(_decode(item, entry, f"{where}[{i}]") for i, entry in enumerate(data))
+    if isinstance(hint, type) and is_dataclass(hint):
+        if not isinstance(data, dict):
+            raise ValueError(f"{where}: an object was expected")
+        hints = typing.get_type_hints(hint)
+        known = {
+            f.name: _decode(hints[f.name], data[f.name], f"{where}.{f.name}") for f in fields(hint) if f.name in data
+        }
+        try:
+            return hint(**known)
+        except TypeError as error:
+            raise ValueError(f"{where}: {error}") from error
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return hint(data)
+    if hint is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    if isinstance(data, hint) and not (isinstance(data, bool) and hint is not bool):
+        return data
+    raise ValueError(f"{where}: {hint.__name__} was expected, not {type(data).__name__}")
+
+
+def _decode_optional(hint: Any, data: Any, where: str) -> Any:
+    options = [option for option in typing.get_args(hint) if option is not types.NoneType]
+    if data is None:
+        if len(options) < len(typing.get_args(hint)):
+            return None
+        raise ValueError(f"{where}: a value is missing")
+    return _decode(options[0], data, where)
