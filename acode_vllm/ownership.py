@@ -62,6 +62,9 @@ class OwnershipLock:
 
     def holder(self) -> int | None:
         """PID that the holder wrote into the file; for messages only, since it may be out of date."""
+        entry = _held.get(str(self.path))
+        if entry is not None and entry[0] == os.getpid():
+            return os.getpid()  # and the file is not opened here: closing it again would give the lock up
         try:
             text = self.path.read_text(encoding="ascii", errors="replace").strip()
         except OSError:

@@ -1,0 +1,100 @@
+"""What a service looks like at a moment: the value that its owner publishes, records, and shows to everyone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from acode_vllm.errors import Problem
+from acode_vllm.gpus import GpuSample
+from acode_vllm.health import HealthReport
+from acode_vllm.loading import LoadProgress
+from acode_vllm.states import LifecycleMode, ServiceState
+from acode_vllm.workers.messages import ServerProcess
+
+
+@dataclass(frozen=True)
+class RestartEntry:
+    """One automatic restart.
+
+    Attributes:
+        at: Wall-clock time at which it was planned.
+        attempt: Its number since the last manual start, from 1.
+        delay: Seconds waited before it.
+        reason: What had happened.
+        result: ``pending``, ``healthy`` or ``failed``.
+        seconds: From the crash to healthy, once it is.
+    """
+
+    at: float
+    attempt: int
+    delay: float
+    reason: str
+    result: str = "pending"
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class ServiceStatus:
+    """One service at one moment; wall-clock times in seconds since the epoch.
+
+    Attributes:
+        state: Its state.
+        since: When it came into that state.
+        reason: Why.
+        at: When this value was made.
+        mode: Who owns the server's life.
+        url: Root of the API.
+        model: The model that is served, or is to be; None before the first start.
+        served_name: The name it is asked for by.
+        server: vLLM's process, where there is one.
+        last_check: The last health check.
+        failures: Failed checks in a row.
+        progress: How far a start has come.
+        problem: What went wrong last, while the service is not well.
+        restarts: The last 10 automatic restarts.
+        restart_count: All automatic restarts since the last manual start.
+        gpus: The last sample of the devices.
+        limit_reached: Whether the restart limit holds it down until a manual start.
+        mark: The mark of the last tree that was started, or was about to be.
+    """
+
+    state: ServiceState
+    since: float
+    reason: str
+    at: float
+    mode: LifecycleMode
+    url: str
+    model: str | None = None
+    served_name: str | None = None
+    server: ServerProcess | None = None
+    last_check: HealthReport | None = None
+    failures: int = 0
+    progress: LoadProgress | None = None
+    problem: Problem | None = None
+    restarts: tuple[RestartEntry, ...] = ()
+    restart_count: int = 0
+    gpus: GpuSample | None = None
+    limit_reached: bool = False
+    mark: str | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """PID of vLLM's API server, where there is one."""
+        return self.server.identity.pid if self.server else None
+
+    def vouches(self, model: str, now: float, window: float) -> bool:
+        """Whether a recent check is proof enough that ``model`` is served.
+
+        Args:
+            model: The model that is wanted.
+            now: Monotonic time.
+            window: How old the check may be, in seconds.
+        """
+        check = self.last_check
+        return (
+            self.state is ServiceState.RUNNING
+            and self.model == model
+            and check is not None
+            and check.ok
+            and now - check.monotonic < window
+        )
