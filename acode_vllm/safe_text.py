@@ -1,0 +1,51 @@
+"""Shows values that come from outside, so that a terminal survives them: escaped, shortened, without secrets.
+
+A configuration file comes with whatever was cloned; its text must not move the cursor or pose as our own words.
+Imports only the leaf `acode_vllm.redaction`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+
+from acode_vllm.redaction import Redactor, holds_secret, names_secret
+
+LONGEST = 200
+"""Characters of one shown value; the rest is cut."""
+
+
+def printable(text: str, longest: int = LONGEST) -> str:
+    """``text`` on one line with everything that is not printable escaped (control characters, direction marks)."""
+    cut = text[: longest + 1]
+    shown = cut if cut.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in cut)
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+def show(value: object, redactor: Redactor) -> str:
+    """``value`` as one would write it in YAML, safe to print."""
+    return printable(redactor.redact(_yaml(value)))
+
+
+def _yaml(value: object, depth: int = 4) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Enum):
+        return str(value.value)
+    if depth == 0:
+        return "…"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_yaml(k)}: {_entry(k, v, depth)}" for k, v in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_yaml(item, depth - 1) for item in value) + "]"
+    # repr escapes what is not printable and shows where a text begins and ends.
+    return repr(value[:LONGEST]) if isinstance(value, str) else repr(value)
+
+
+def _entry(key: object, value: object, depth: int) -> str:
+    text = value if isinstance(value, str) else ""
+    if names_secret(str(key)) and holds_secret(str(key), text):
+        return "***"
+    return _yaml(value, depth - 1)
