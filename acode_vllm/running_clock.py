@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+WINDOW_SECONDS = 60.0
+"""The window of the restart limit (FR-033)."""
+
 
 class RunningClock:
     """Seconds in which the service was Running.
@@ -27,6 +30,11 @@ class RunningClock:
     def halt(self) -> None:
         """The service is not Running any more."""
         self._reading = (self(), None)
+
+    def forget(self) -> None:
+        """Jump ahead so far that every restart so far lies outside of the window (FR-035)."""
+        total, since = self._reading
+        self._reading = (total + 2 * WINDOW_SECONDS, since)
 
     def __call__(self) -> float:
         """Seconds of Running so far."""

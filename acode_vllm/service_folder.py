@@ -55,6 +55,11 @@ class ServiceFolder:
         return self.path / "history.jsonl"
 
     @property
+    def mark(self) -> Path:
+        """The mark of the tree that was spawned last, written just before it was."""
+        return self.path / "mark.json"
+
+    @property
     def log(self) -> Path:
         """vLLM's own output."""
         return self.path / "vllm.log"

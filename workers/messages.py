@@ -113,7 +113,10 @@ class ProcessExit:
 
 @dataclass(frozen=True)
 class StopServer:
-    """Call: end the tree, then exit normally. Answered with a `StopReport` when it is gone, or could not be ended."""
+    """Cast or call: end the tree, then exit for good; in every phase.
+
+    Reported as `ServerDown` with ``asked``; a call is answered with a `StopReport`, too.
+    """
 
     reason: str
 
@@ -214,7 +217,10 @@ class Unwatch:
 
 @dataclass(frozen=True)
 class CheckNow:
-    """Call: check at once, whatever the interval says. Answered with a `HealthReport`."""
+    """Cast or call: check at once, whatever the interval says.
+
+    Reported as `HealthReported` (or `ServerReady`) as always; a call is answered with the `HealthReport`, too.
+    """
 
 
 # HealthWorker: reports
@@ -242,11 +248,21 @@ class HealthReported:
 
 @dataclass(frozen=True)
 class PrepareModel:
-    """Call: look at the model before anything is started. Answered with a `PreparedModel`, or a `Problem`."""
+    """Cast or call: look at the model before anything is started.
+
+    A cast is reported as `ModelPrepared`, a call answered with the `PreparedModel` or `Problem`.
+
+    Attributes:
+        model: Hub ID or absolute path.
+        options: The settings.
+        env: The environment that vLLM will inherit.
+        attempt: A number that the report repeats.
+    """
 
     model: str
     options: VllmLifecycleOptions
     env: Mapping[str, str] = field(repr=False)
+    attempt: int = 0
 
 
 @dataclass(frozen=True)
@@ -286,6 +302,14 @@ class StopFollowing:
 
 
 @dataclass(frozen=True)
+class ModelPrepared:
+    """The preparation number ``attempt`` has ended."""
+
+    attempt: int
+    result: PreparedModel | Problem
+
+
+@dataclass(frozen=True)
 class LoadStep:
     """The load went on."""
 
@@ -318,7 +342,15 @@ class GpuReport:
 
 Told = StopServer | FailServer | Watch | Unwatch | CheckNow | PrepareModel | FollowLoad | StopFollowing | SampleGpus
 Reported = (
-    MarkChosen | ServerUp | ServerDown | ServerReady | HealthReported | LoadStep | LoadTimedOut | GpuReport
+    MarkChosen
+    | ServerUp
+    | ServerDown
+    | ServerReady
+    | HealthReported
+    | ModelPrepared
+    | LoadStep
+    | LoadTimedOut
+    | GpuReport
 )
 Report = Callable[[Reported], None]
 """How a worker reports to the lifecycle worker: never blocks, never raises."""

@@ -1,0 +1,166 @@
+"""What the owner writes down: record, history, and the mark of a tree that is about to be.
+
+A disk that is full or read-only costs the memory of what happened, never the service: a failed write is reported once
+and tried again with the next one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass, replace
+
+from acode_vllm.atomic_file import replace_file
+from acode_vllm.errors import Problem
+from acode_vllm.events import (
+    Event,
+    ProblemRaised,
+    RestartDone,
+    RestartPlanned,
+    ServerEnded,
+    ServerStarted,
+    StateChanged,
+)
+from acode_vllm.history import History, HistoryEntry
+from acode_vllm.record import DamagedRecordError, ServiceRecord, load_record, save_record
+from acode_vllm.service_folder import ServiceFolder
+from acode_vllm.status import ServiceStatus
+from acode_vllm.workers.process_identity import identify, is_same_process
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What an earlier owner left behind.
+
+    Attributes:
+        status: The service as it was last recorded; None where nothing is known.
+        alive: Whether the recorded server is that very process, and runs.
+        mark: The mark of the last tree, in the record or written just before a spawn.
+        problems: What was found to be wrong with the records.
+    """
+
+    status: ServiceStatus | None
+    alive: bool = False
+    mark: str | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+class Journal:
+    """The records of one service. Used by its owner's lifecycle thread, but for `note_mark`."""
+
+    def __init__(self, folder: ServiceFolder) -> None:
+        self._folder = folder
+        self._history = History(folder.history)
+        self._written: ServiceStatus | None = None
+        self._failing = False
+        self._owner = identify(os.getpid())
+
+    def write(self, status: ServiceStatus) -> Problem | None:
+        """Record ``status``, durably where it names another process or state than before.
+
+        Returns:
+            What went wrong, the first time that it does.
+        """
+        old = self._written
+        durable = old is None or (old.server, old.mark, old.state) != (status.server, status.mark, status.state)
+        try:
+            assert self._owner is not None
+            save_record(self._folder.record, ServiceRecord(self._owner, status), durable=durable)
+        except OSError as error:
+            return self._failed(error)
+        self._written = status
+        self._failing = False
+        return None
+
+    def note(self, events: list[Event]) -> Problem | None:
+        """Append what belongs into the history; returns as `write`."""
+        entries = [entry for event in events if (entry := history_entry(event)) is not None]
+        if not entries:
+            return None
+        try:
+            self._history.append(entries)
+        except OSError as error:
+            return self._failed(error)
+        return None
+
+    def note_mark(self, mark: str) -> None:
+        """Remember the mark of a tree that is about to be spawned. Returns when it is on the disk.
+
+        Called on the process worker's thread, before the spawn: an owner that is killed in between loses nothing.
+
+        Raises:
+            OSError: It could not be written.
+        """
+        replace_file(self._folder.mark, json.dumps({"mark": mark}).encode(), durable=True)
+
+    def recover(self) -> Recovered:
+        """Read what an earlier owner left; damaged files are set aside, and said so.
+
+        Raises:
+            StateFolderError: The record is another version's or another user's, and must not be touched.
+        """
+        problems: list[Problem] = []
+        record: ServiceRecord | None = None
+        try:
+            record = load_record(self._folder.record)
+        except DamagedRecordError as damage:
+            aside = damage.set_aside()
+            problems.append(
+                Problem(
+                    "ACODE-VLM-029",
+                    f"The service record could not be read and was set aside as {aside.name}: {damage.why}.",
+                    "Nothing is lost but the memory of what ran; a server that still runs is found by its mark.",
+                    (str(aside),),
+                )
+            )
+        mark = self._read_mark() or (record.status.mark if record else None)
+        if record is None:
+            return Recovered(None, mark=mark, problems=tuple(problems))
+        self._written = record.status
+        alive = record.status.server is not None and is_same_process(record.status.server)
+        return Recovered(replace(record.status, mark=mark), alive, mark, tuple(problems))
+
+    def read_history(self) -> list[HistoryEntry]:
+        """The whole history, oldest first."""
+        return self._history.read()
+
+    def _read_mark(self) -> str | None:
+        try:
+            mark = json.loads(self._folder.mark.read_bytes())["mark"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return mark if isinstance(mark, str) and mark else None
+
+    def _failed(self, error: OSError) -> Problem | None:
+        if self._failing:
+            return None
+        self._failing = True
+        return Problem(
+            "ACODE-VLM-029",
+            f"The service goes on, but its records cannot be written to {self._folder.path}: {error.strerror}.",
+            "Free space or mend the folder's permissions; it is tried again with the next change.",
+            (f"at {time.strftime('%Y-%m-%dT%H:%M:%S')}: {error}",),
+        )
+
+
+def history_entry(event: Event) -> HistoryEntry | None:
+    """The line of the history that an event makes; None for what is too frequent to keep."""
+    match event:
+        case StateChanged(at, old, new, reason):
+            return HistoryEntry(at, "state", {"old": old.value, "new": new.value, "reason": reason})
+        case ServerStarted(at, pid, model, adopted):
+            return HistoryEntry(at, "adopted" if adopted else "started", {"pid": pid, "model": model})
+        case ServerEnded(at, pid, exit_text, asked, seconds, problem):
+            fields = {"pid": pid, "exit": exit_text, "asked": asked, "seconds": seconds}
+            if problem is not None:
+                fields |= {"code": problem.code, "cause": problem.message}
+            return HistoryEntry(at, "ended", fields)
+        case RestartPlanned(at, attempt, delay, reason):
+            return HistoryEntry(at, "restart", {"attempt": attempt, "delay": delay, "reason": reason})
+        case RestartDone(at, attempt, seconds):
+            return HistoryEntry(at, "restarted", {"attempt": attempt, "seconds": round(seconds, 3)})
+        case ProblemRaised(at, problem):
+            return HistoryEntry(at, "problem", {"code": problem.code, "message": problem.message})
+        case _:
+            return None

@@ -1,0 +1,556 @@
+"""The decisions of a service's life: given what it is and what just happened, what it becomes and what is to be done.
+
+Pure but for its own state: no thread, no clock but the two that are given, no I/O. The effects it asks for are values
+(`acode_vllm.workers.lifecycle_messages.Effect`); `LifecycleWorker` carries them out. So every rule of the
+specification about starts, restarts, switches and stops is tested here without a process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+
+from acode_vllm.errors import CODES, Problem
+from acode_vllm.events import (
+    HealthChecked,
+    LoadProgressed,
+    ProblemRaised,
+    RestartDone,
+    RestartPlanned,
+    ServerEnded,
+    ServerStarted,
+    StateChanged,
+)
+from acode_vllm.gpus import GpuSample
+from acode_vllm.health import HealthReport, Verdict
+from acode_vllm.loading import LoadProgress, LoadStage
+from acode_vllm.options import VllmLifecycleOptions
+from acode_vllm.running_clock import RunningClock
+from acode_vllm.states import LifecycleMode, ServiceState, Trigger, next_state
+from acode_vllm.status import RestartEntry, ServiceStatus
+from acode_vllm.workers.lifecycle_messages import (
+    Answer,
+    Effect,
+    Emit,
+    Prepare,
+    Refuse,
+    Replan,
+    StartEngine,
+    StopProcess,
+    Tell,
+    Wanted,
+)
+from acode_vllm.workers.messages import (
+    CheckNow,
+    FailServer,
+    FollowLoad,
+    HealthReported,
+    LoadStep,
+    LoadTimedOut,
+    ModelPrepared,
+    PreparedModel,
+    ServerDown,
+    ServerProcess,
+    ServerReady,
+    ServerUp,
+    StopFollowing,
+    StopReport,
+    Unwatch,
+    Watch,
+)
+
+FAILURES_THAT_CONDEMN = 3
+"""Failed checks in a row after which the server is restarted (AC-016)."""
+RESTARTS_SHOWN = 10
+"""Restarts that the status remembers (spec/README, "Status")."""
+
+
+class Phase(Enum):
+    """What we are doing about the server; finer than its state in one way, coarser in another."""
+
+    IDLE = auto()
+    """Nothing: no engine supervisor."""
+    PREPARING = auto()
+    """The model is being looked at; nothing was started yet."""
+    UP = auto()
+    """The engine supervisor is there, and restarts the server by its rules."""
+    STOPPING = auto()
+    """The tree is being ended on request."""
+
+
+@dataclass(frozen=True)
+class Waiter:
+    """A caller that waits for a healthy server."""
+
+    to: object
+    token: str
+    wanted: Wanted
+
+
+class Lifecycle:
+    """The life of one service. Used by one thread.
+
+    Every public method takes one thing that happened and returns the effects it has, in their order.
+    """
+
+    def __init__(
+        self,
+        options: VllmLifecycleOptions,
+        *,
+        monotonic: Callable[[], float],
+        wall: Callable[[], float],
+        running_clock: RunningClock,
+    ) -> None:
+        self._wall = wall
+        self._monotonic = monotonic
+        self._clock = running_clock
+        self._options = options
+        self._phase = Phase.IDLE
+        self._attempt = 0
+        self._wanted: Wanted | None = None
+        self._prepared: PreparedModel | None = None
+        self._waiters: list[Waiter] = []
+        self._stop_waiters: list[object] = []
+        self._down_since: float | None = None
+        self._status = ServiceStatus(
+            ServiceState.UNKNOWN, wall(), "nobody has looked yet", wall(), options.mode, options.url
+        )
+        self._effects: list[Effect] = []
+
+    @property
+    def status(self) -> ServiceStatus:
+        """The service as it is now."""
+        return self._status
+
+    @property
+    def phase(self) -> Phase:
+        """What we are doing about it."""
+        return self._phase
+
+    # What callers ask for
+
+    def ensure_healthy(self, to: object, token: str, wanted: Wanted) -> list[Effect]:
+        """A caller wants the model served by a healthy server (FR-005, FR-021)."""
+        if self._status.limit_reached and self._status.problem and self._status.model == wanted.model:
+            return [Refuse(to, self._status.problem)]
+        self._waiters.append(Waiter(to, token, wanted))
+        if self._serves(wanted):
+            self._effects.append(Tell("health", CheckNow()))
+        return self._advance()
+
+    def start(self, to: object, token: str, wanted: Wanted) -> list[Effect]:
+        """A person wants it started: the restart counter begins anew (FR-035)."""
+        self._forget_restarts()
+        return self.ensure_healthy(to, token, wanted)
+
+    def restart(self, to: object, token: str, wanted: Wanted) -> list[Effect]:
+        """A person wants it ended and started again."""
+        self._forget_restarts()
+        self._waiters.append(Waiter(to, token, wanted))
+        if self._phase is Phase.UP:
+            self._begin_stop("restart requested")
+        return self._advance()
+
+    def stop(self, to: object) -> list[Effect]:
+        """Somebody wants it ended; whoever waits for it to be healthy is told."""
+        self._refuse_all(
+            Problem("ACODE-VLM-022", "The server was stopped while this call waited for it to be healthy.")
+        )
+        if self._phase in (Phase.IDLE, Phase.PREPARING):
+            self._attempt += 1  # an answer of the ModelLoader that is still to come is of no interest any more
+            self._phase = Phase.IDLE
+            self._move(Trigger.STOP, "stop requested")
+            self._move(Trigger.GONE, "nothing was running")
+            self._clear_for_stopped()
+            self._effects.append(Answer(to, StopReport("already gone", 0.0)))
+        else:
+            self._stop_waiters.append(to)
+            self._begin_stop("stop requested")
+        return self._take()
+
+    def reset_restarts(self, to: object) -> list[Effect]:
+        """Somebody wants the restarts so far forgotten."""
+        self._forget_restarts()
+        self._effects.append(Answer(to, self._status))
+        return self._take()
+
+    def abandon(self, token: str, *, end_start: bool) -> list[Effect]:
+        """A caller waits no longer; a start that nobody waits for is ended where ``end_start`` says so."""
+        self._waiters = [w for w in self._waiters if w.token != token]
+        if end_start and not self._waiters and self._status.state is not ServiceState.RUNNING:
+            if self._phase is Phase.UP:
+                self._begin_stop("the start was interrupted")
+            elif self._phase is Phase.PREPARING:
+                self._attempt += 1
+                self._phase = Phase.IDLE
+                self._move(Trigger.STOP, "the start was interrupted")
+                self._move(Trigger.GONE, "nothing was started yet")
+        return self._advance()
+
+    def failure_seen(self, reason: str) -> list[Effect]:
+        """A request failed in a way that makes one doubt the server (AC-043): it vouches for nothing any more."""
+        if self._status.state is ServiceState.RUNNING:
+            self._update(last_check=None, reason=f"in doubt: {reason}")
+            self._effects.append(Tell("health", CheckNow()))
+        return self._take()
+
+    # What is found at the beginning
+
+    def recovered(self, found: ServiceStatus, *, alive: bool, wanted: Wanted) -> list[Effect]:
+        """A record of an earlier owner was found; ``alive``: its process was made sure of.
+
+        A living server is adopted, with its history and its restarts; a dead one is noted as crashed.
+        """
+        marks = (found.mark,) if found.mark else ()
+        self._update(
+            restarts=found.restarts,
+            restart_count=found.restart_count,
+            limit_reached=found.limit_reached,
+            problem=found.problem,
+            model=found.model,
+            served_name=found.served_name,
+            mark=found.mark,
+            gpus=found.gpus,
+        )
+        if alive and found.server is not None:
+            self._wanted = replace(wanted, model=found.server.model)
+            self._phase = Phase.UP
+            self._move(Trigger.START, f"adopting vLLM, PID {found.server.identity.pid}, that an earlier owner started")
+            self._effects.append(StartEngine(self._wanted, None, found.server, marks))
+        elif found.server is not None and found.state in (
+            ServiceState.RUNNING,
+            ServiceState.STARTING,
+            ServiceState.STOPPING,
+            ServiceState.FAILED,
+        ):
+            pid = found.server.identity.pid
+            self._effects.append(Emit(ServerEnded(self._wall(), pid, "exit code unknown", asked=False)))
+            self._move(Trigger.EXITED, f"vLLM, PID {pid}, ended while nobody watched")
+        elif found.state is not ServiceState.UNKNOWN:
+            self._update(state=found.state, since=found.since, reason=found.reason)
+        return self._take()
+
+    # What the others report
+
+    def model_prepared(self, message: ModelPrepared) -> list[Effect]:
+        """The ModelLoader has looked at the model."""
+        if self._phase is not Phase.PREPARING or message.attempt != self._attempt or self._wanted is None:
+            return []
+        if isinstance(message.result, Problem):
+            return self.give_up(message.result)
+        self._prepared = message.result
+        self._phase = Phase.UP
+        marks = (self._status.mark,) if self._status.mark else ()
+        self._effects.append(StartEngine(self._wanted, message.result, None, marks))
+        return self._take()
+
+    def give_up(self, problem: Problem) -> list[Effect]:
+        """The start failed for a reason that a retry cannot mend: nothing more is tried until somebody asks again."""
+        self._phase = Phase.IDLE
+        self._fail(problem)
+        return self._advance()
+
+    def mark_chosen(self, mark: str) -> list[Effect]:
+        """A spawn is about to happen."""
+        self._move(Trigger.RESTART, "restarting")
+        self._update(mark=mark, progress=LoadProgress(LoadStage.SPAWNED))
+        return self._take()
+
+    def server_up(self, message: ServerUp) -> list[Effect]:
+        """A process exists: spawned or adopted."""
+        server = message.server
+        self._update(server=server, model=server.model, served_name=server.served_name, mark=server.mark)
+        pid = server.identity.pid
+        self._effects.append(Emit(ServerStarted(self._wall(), pid, server.model, message.adopted)))
+        if self._phase is Phase.STOPPING:
+            self._effects.append(StopProcess("stop requested"))
+            return self._take()
+        assert self._wanted is not None
+        prepared = self._prepared or PreparedModel(server.model, cached=True, env={})
+        options = self._wanted.options
+        self._effects.append(Replan(server, (server.mark,)))
+        self._effects.append(Tell("loader", FollowLoad(server, options, prepared)))
+        self._effects.append(Tell("health", self._watch(server)))
+        return self._take()
+
+    def server_down(self, message: ServerDown) -> list[Effect]:
+        """The process is gone."""
+        self._clock.halt()
+        self._effects.append(Tell("health", Unwatch()))
+        self._effects.append(Tell("loader", StopFollowing()))
+        self._effects.append(Replan(None, (self._status.mark,) if self._status.mark else ()))
+        pid = message.server.identity.pid if message.server else 0
+        seconds = message.report.seconds if message.report else None
+        self._effects.append(
+            Emit(ServerEnded(self._wall(), pid, str(message.exit), message.asked, seconds, message.problem))
+        )
+        if self._phase is Phase.STOPPING:
+            return self._stopped(message.report or StopReport("already gone", 0.0))
+        problem = message.problem
+        if problem is None:
+            return self._stopped(message.report or StopReport("graceful", 0.0))
+        if self._down_since is None:
+            self._down_since = self._monotonic()
+        self._mark_restart("failed", None)
+        self._update(server=None, progress=None, problem=problem, last_check=None)
+        if not problem.retryable:
+            return self.give_up(problem)
+        self._effects.append(Emit(ProblemRaised(self._wall(), problem)))
+        if not message.asked:
+            self._move(Trigger.EXITED, problem.message)
+        return self._take()
+
+    def restart_scheduled(self, delay: float) -> list[Effect]:
+        """The engine supervisor will start it again."""
+        if self._phase is not Phase.UP or self._status.server is not None:
+            return []  # with the server alive, it is one of our threads that is restarted, and adopts it again
+        count = self._status.restart_count + 1
+        entry = RestartEntry(self._wall(), count, delay, self._status.reason)
+        self._update(restart_count=count, restarts=(*self._status.restarts, entry)[-RESTARTS_SHOWN:])
+        self._effects.append(Emit(RestartPlanned(entry.at, count, delay, entry.reason)))
+        return self._take()
+
+    def engine_ended(self) -> list[Effect]:
+        """The engine supervisor is gone: it gave up past the restart limit, or there was nothing left to stop."""
+        if self._phase is Phase.STOPPING:
+            return self._stopped(StopReport("already gone", 0.0))
+        if self._phase is not Phase.UP:
+            return []
+        self._phase = Phase.IDLE
+        self._update(limit_reached=True)
+        self._fail(self._limit_problem())
+        return self._advance()
+
+    def server_ready(self, message: ServerReady) -> list[Effect]:
+        """A server that was loading has passed its first check."""
+        if message.server != self._status.server or self._phase is Phase.STOPPING:
+            return []
+        self._update(last_check=message.report, failures=0, progress=None, problem=None)
+        self._effects.append(Tell("loader", StopFollowing()))
+        self._move(Trigger.HEALTHY, f"healthy, {self._status.model} is served")
+        self._clock.run()
+        if self._down_since is not None:
+            seconds = self._monotonic() - self._down_since
+            self._down_since = None
+            self._mark_restart("healthy", seconds)
+            self._effects.append(Emit(RestartDone(self._wall(), self._status.restart_count, seconds)))
+        self._effects.append(Emit(HealthChecked(self._wall(), message.report, 0)))
+        return self._advance(fresh=True)
+
+    def health_reported(self, message: HealthReported) -> list[Effect]:
+        """A check of a server that had been ready ended (FR-018, FR-020, AC-016, AC-017)."""
+        if message.server != self._status.server or self._phase is Phase.STOPPING:
+            return []
+        report = message.report
+        self._update(last_check=report, failures=message.failures)
+        self._effects.append(Emit(HealthChecked(self._wall(), report, message.failures)))
+        if report.ok:
+            if self._options.mode is LifecycleMode.MONITORED:
+                self._update(problem=None)
+                self._move(Trigger.HEALTHY, "healthy")
+            return self._advance(fresh=True)
+        if self._options.mode is LifecycleMode.MONITORED:
+            problem = self._down_problem(report)
+            self._refuse_all(problem)
+            if message.failures >= FAILURES_THAT_CONDEMN:
+                self._update(problem=problem)
+                self._move(Trigger.UNHEALTHY, report.reason)
+        elif message.failures >= FAILURES_THAT_CONDEMN and self._status.state is ServiceState.RUNNING:
+            self._clock.halt()
+            self._down_since = self._monotonic()
+            self._move(Trigger.UNHEALTHY, report.reason)
+            self._effects.append(Tell("process", FailServer(self._unhealthy_problem(report, message.failures))))
+        return self._take()
+
+    def load_step(self, message: LoadStep) -> list[Effect]:
+        """The load went on."""
+        if message.server != self._status.server or self._status.state is ServiceState.RUNNING:
+            return []
+        self._update(progress=message.progress)
+        self._effects.append(Emit(LoadProgressed(self._wall(), message.progress)))
+        return self._take()
+
+    def load_timed_out(self, message: LoadTimedOut) -> list[Effect]:
+        """No sign of life, or no end of loading, in time (FR-047)."""
+        if message.server == self._status.server and self._status.state is ServiceState.STARTING:
+            self._effects.append(Tell("process", FailServer(message.problem)))
+        return self._take()
+
+    def gpus_sampled(self, sample: GpuSample) -> list[Effect]:
+        """The devices were read."""
+        self._update(gpus=sample)
+        return []
+
+    # Decisions
+
+    def _advance(self, *, fresh: bool = False) -> list[Effect]:
+        """Do the next thing that somebody waits for; ``fresh``: a check was passed just now."""
+        state = self._status.state
+        if self._phase in (Phase.PREPARING, Phase.STOPPING):
+            return self._take()
+        if fresh and state is ServiceState.RUNNING:
+            served = [w for w in self._waiters if self._serves(w.wanted)]
+            self._waiters = [w for w in self._waiters if w not in served]
+            self._effects += [Answer(w.to, self._status) for w in served]
+        if not self._waiters:
+            return self._take()
+        head = self._waiters[0]
+        if self._options.mode is LifecycleMode.MONITORED:
+            if not fresh and self._phase is Phase.IDLE:
+                self._phase = Phase.UP
+                self._wanted = head.wanted
+                self._update(model=head.wanted.model, served_name=head.wanted.served_name)
+                self._effects.append(Tell("health", self._watch(None)))
+            elif not fresh:
+                self._effects.append(Tell("health", CheckNow()))
+        elif self._phase is Phase.IDLE:
+            self._begin_start(head.wanted)
+        elif state is ServiceState.RUNNING and not any(self._serves(w.wanted) for w in self._waiters):
+            self._begin_stop(f"switching to {head.wanted.model}")
+        return self._take()
+
+    def _begin_start(self, wanted: Wanted) -> None:
+        self._phase = Phase.PREPARING
+        self._wanted = wanted
+        self._prepared = None
+        self._attempt += 1
+        self._update(
+            model=wanted.model,
+            served_name=wanted.served_name,
+            server=None,
+            problem=None,
+            last_check=None,
+            failures=0,
+            progress=None,
+            limit_reached=False,
+        )
+        self._move(Trigger.START, f"starting vLLM with {wanted.model}")
+        self._effects.append(Prepare(self._attempt, wanted))
+
+    def _begin_stop(self, reason: str) -> None:
+        if self._phase is Phase.STOPPING:
+            return
+        self._phase = Phase.STOPPING
+        self._clock.halt()
+        self._move(Trigger.STOP, reason)
+        self._effects.append(Tell("health", Unwatch()))
+        self._effects.append(Tell("loader", StopFollowing()))
+        self._effects.append(StopProcess(reason))
+
+    def _stopped(self, report: StopReport) -> list[Effect]:
+        self._phase = Phase.IDLE
+        if report.remaining:
+            problem = Problem(
+                "ACODE-VLM-021",
+                f"{len(report.remaining)} process(es) of vLLM did not end, not even by SIGKILL.",
+                evidence=report.remaining,
+            )
+            self._update(problem=problem)
+            self._move(Trigger.GIVE_UP, problem.message)
+            self._effects.append(Emit(ProblemRaised(self._wall(), problem)))
+        else:
+            self._move(Trigger.GONE, f"stopped ({report.method}, {report.seconds:.1f} s)")
+            self._clear_for_stopped()
+        self._effects += [Answer(to, report) for to in self._stop_waiters]
+        self._stop_waiters = []
+        return self._advance()
+
+    def _clear_for_stopped(self) -> None:
+        self._down_since = None
+        self._update(server=None, progress=None, problem=None, last_check=None, failures=0, limit_reached=False)
+
+    def _fail(self, problem: Problem) -> None:
+        self._clock.halt()
+        self._update(problem=problem, progress=None, server=None)
+        self._move(Trigger.GIVE_UP, problem.message)
+        self._effects.append(Emit(ProblemRaised(self._wall(), problem)))
+        model = self._wanted.model if self._wanted else None
+        refused = [w for w in self._waiters if w.wanted.model == model]
+        self._waiters = [w for w in self._waiters if w not in refused]
+        self._effects += [Refuse(w.to, problem) for w in refused]
+
+    def _refuse_all(self, problem: Problem) -> None:
+        self._effects += [Refuse(w.to, problem) for w in self._waiters]
+        self._waiters = []
+
+    def _forget_restarts(self) -> None:
+        self._clock.forget()
+        self._update(limit_reached=False, restart_count=0)
+
+    def _mark_restart(self, result: str, seconds: float | None) -> None:
+        restarts = self._status.restarts
+        if restarts and restarts[-1].result == "pending":
+            self._update(restarts=(*restarts[:-1], replace(restarts[-1], result=result, seconds=seconds)))
+
+    def _serves(self, wanted: Wanted) -> bool:
+        return self._status.state is ServiceState.RUNNING and self._status.model == wanted.model
+
+    def _watch(self, server: ServerProcess | None) -> Watch:
+        assert self._wanted is not None
+        options = self._wanted.options
+        name = server.served_name if server else self._wanted.served_name
+        return Watch(options.url, name, server, server is None, options, self._wanted.api_key)
+
+    # Problems
+
+    def _limit_problem(self) -> Problem:
+        last = self._status.problem
+        allowed = self._options.max_restarts_per_minute
+        if last is not None and not last.retryable:
+            return last
+        history = tuple(
+            f"restart {r.attempt}: {r.reason} ({r.result})" for r in self._status.restarts[-(allowed + 1) :]
+        )
+        cause = f"; the last time: {last.message}" if last else ""
+        remedy = "Mend the cause, then run: acode providers start vllm (or: acode providers reset-restarts vllm)."
+        if last is not None and last.code in ("ACODE-VLM-006", "ACODE-VLM-023"):
+            remedy = "Use a smaller model, a shorter max_model_len or a smaller batch, then start again."
+        evidence = history + (last.evidence if last else ())
+        return Problem(
+            "ACODE-VLM-011",
+            f"vLLM failed again after {self._status.restart_count} restart(s), and {allowed} in 60 s of running"
+            f" time are allowed{cause}",
+            remedy,
+            evidence,
+            last.log_path if last else None,
+        )
+
+    def _unhealthy_problem(self, report: HealthReport, failures: int) -> Problem:
+        failed = [p for p in report.parts if p.verdict is Verdict.UNHEALTHY]
+        code = "ACODE-VLM-014" if failed and failed[-1].part == "engine" else "ACODE-VLM-018"
+        return Problem(
+            code,
+            f"{CODES[code].meaning}: {failures} health checks in a row failed. {report.reason}",
+            evidence=tuple(f"{p.endpoint or p.part}: {p.reason} after {p.seconds:.2f} s" for p in failed),
+            log_path=self._status.server.log_path if self._status.server else None,
+        )
+
+    def _down_problem(self, report: HealthReport) -> Problem:
+        return Problem(
+            "ACODE-VLM-017",
+            f"The vLLM server at {self._status.url} is not healthy: {report.reason}. The mode is"
+            f" {self._options.mode.value}: an external manager owns it, and it is neither started nor restarted here.",
+            "Look at its manager (for example: systemctl status vllm), or use lifecycle mode managed.",
+            tuple(f"{p.endpoint or p.part}: {p.reason} after {p.seconds:.2f} s" for p in report.parts if p.reason),
+        )
+
+    # State
+
+    def _move(self, trigger: Trigger, reason: str) -> None:
+        """The one place where the state changes; each transition is an event (NFR-013)."""
+        old = self._status.state
+        new = next_state(old, trigger)
+        if new is None:
+            return
+        now = self._wall()
+        self._update(state=new, since=now if new is not old else self._status.since, reason=reason)
+        if new is not old:
+            self._effects.append(Emit(StateChanged(now, old, new, reason)))
+
+    def _update(self, **changes: object) -> None:
+        self._status = replace(self._status, at=self._wall(), **changes)  # type: ignore[arg-type]  # names checked by tests
+
+    def _take(self) -> list[Effect]:
+        effects, self._effects = self._effects, []
+        return effects

@@ -1,0 +1,181 @@
+"""What the lifecycle worker is asked for, and what it has done by others. Closed sets of frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from acode_vllm.errors import Problem
+from acode_vllm.events import Event
+from acode_vllm.options import VllmLifecycleOptions
+from acode_vllm.workers.messages import CheckNow, FailServer, FollowLoad, PreparedModel, ServerProcess, StopFollowing, Unwatch, Watch
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a caller wants to be served, with everything that a start needs.
+
+    Attributes:
+        model: Hub ID or absolute path of a model folder.
+        options: The settings of the service.
+        environ: The environment that vLLM inherits; it may hold secrets.
+        api_key: Bearer key of the API, where one is set.
+    """
+
+    model: str
+    options: VllmLifecycleOptions
+    environ: Mapping[str, str] = field(repr=False)
+    api_key: str | None = field(default=None, repr=False)
+
+    @property
+    def served_name(self) -> str:
+        """The name that ``/v1/models`` lists."""
+        return self.options.server.served_model_name or self.model
+
+
+# Calls. Each is answered once: with the `ServiceStatus`, or by the error of a `Problem`.
+
+
+@dataclass(frozen=True)
+class EnsureHealthy:
+    """Make sure that the model is served by a server that a check just found healthy.
+
+    ``token`` names the call, so that it can be abandoned.
+    """
+
+    wanted: Wanted
+    token: str
+
+
+@dataclass(frozen=True)
+class Start:
+    """As `EnsureHealthy`, by a person's wish: restart limit and counter are reset first (FR-035)."""
+
+    wanted: Wanted
+    token: str
+
+
+@dataclass(frozen=True)
+class Restart:
+    """End what runs, then as `Start`."""
+
+    wanted: Wanted
+    token: str
+
+
+@dataclass(frozen=True)
+class Stop:
+    """End the server. Answered with a `StopReport`."""
+
+
+@dataclass(frozen=True)
+class ResetRestarts:
+    """Forget the restarts so far, and a limit that was reached. Answered with the `ServiceStatus`."""
+
+
+# Casts
+
+
+@dataclass(frozen=True)
+class Abandon:
+    """The caller of ``token`` waits no longer.
+
+    Attributes:
+        token: Which call.
+        end_start: Whether a start that nobody else waits for is to be ended (Ctrl-C), or goes on (a time-out).
+    """
+
+    token: str
+    end_start: bool
+
+
+@dataclass(frozen=True)
+class FailureSeen:
+    """A request failed in a way that makes one doubt the server: look at once."""
+
+    reason: str
+
+
+# From the engine supervisor
+
+
+@dataclass(frozen=True)
+class RestartScheduled:
+    """The engine supervisor will start the server again after ``delay`` seconds."""
+
+    delay: float
+
+
+@dataclass(frozen=True)
+class EngineEnded:
+    """The engine supervisor is gone: it gave up, or what it was for has ended."""
+
+
+# Effects: what the decisions ask for
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Have the model looked at; the answer comes back as `ModelPrepared` with the same number."""
+
+    attempt: int
+    wanted: Wanted
+
+
+@dataclass(frozen=True)
+class StartEngine:
+    """Make a plan and a fresh engine supervisor for it."""
+
+    wanted: Wanted
+    prepared: PreparedModel | None
+    adopt: ServerProcess | None
+    leftover_marks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Replan:
+    """The next automatic restart is to use these, not what the engine was started with."""
+
+    adopt: ServerProcess | None
+    leftover_marks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StopProcess:
+    """Have the tree ended; where nothing runs, say that the engine has ended."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Tell:
+    """Cast to a worker; to one that is not there, nothing."""
+
+    worker: str
+    message: FailServer | Watch | Unwatch | FollowLoad | StopFollowing | CheckNow
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Answer a caller with a value."""
+
+    to: object
+    value: object
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """Answer a caller with the error of a problem."""
+
+    to: object
+    problem: Problem
+
+
+@dataclass(frozen=True)
+class Emit:
+    """Tell everyone who listens."""
+
+    event: Event
+
+
+Effect = Prepare | StartEngine | Replan | StopProcess | Tell | Answer | Refuse | Emit
