@@ -1,0 +1,133 @@
+"""Starting and stopping one child: where a supervisor waits for another process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .clock import deadline_after
+from .errors import StartFailed, StartTimeout
+from .events import ChildAbandoned, Event, InterruptFailed
+from .process import GivenUp, Process
+from .reasons import SHUTDOWN, Crash, ExitReason, reason_of
+from .spec import BRUTAL_KILL, INFINITY, ChildSpec
+from .startable import Startable
+
+
+class ChildControl:
+    """Starts and stops the processes of one supervisor, on the supervisor's thread.
+
+    Args:
+        supervisor: Whose children they are; it has been started.
+        emit: Takes events.
+    """
+
+    def __init__(self, supervisor: Startable, name: str, emit: Callable[[Event], None]) -> None:
+        self._supervisor = supervisor
+        self._own = supervisor.process
+        self._name = name
+        self._emit = emit
+        self._abandoned: dict[Process, str] = {}
+
+    @property
+    def abandoned(self) -> tuple[str, ...]:
+        """The children given up on whose threads still run."""
+        return tuple(child_id for process, child_id in self._abandoned.items() if process.lingers)
+
+    def start(self, spec: ChildSpec) -> Process | None:
+        """Start a fresh incarnation and wait until it has initialised.
+
+        A stop of the supervisor ends the wait early: the child is interrupted, and has its
+        shutdown time to come back from ``init``, one way or the other.
+
+        Returns:
+            The process, which may have ended since; None where it said ``ignore``.
+
+        Raises:
+            StartFailed: It did not initialise.
+        """
+        process = self._launch(spec)
+
+        def done() -> bool:
+            return process.up or process.ended
+
+        deadline = deadline_after(self._own.clock, spec.start_timeout)
+        late: ExitReason | None = None
+        if not self._own.wait_for_child(process, lambda: done() or self._own.stop_requested, deadline):
+            late = Crash(StartTimeout(spec.id, spec.start_timeout or 0.0))
+        elif not done() and not self._hurry(process, spec, done, deadline):
+            late = SHUTDOWN
+        if late is not None:
+            self._give_up(process, spec.id)
+            raise StartFailed(spec.id, late)
+        if process.up:
+            return process
+        self.retire(process)
+        if process.ignored:
+            return None
+        raise StartFailed(spec.id, process.reason or SHUTDOWN)
+
+    def stop(self, process: Process, spec: ChildSpec) -> ExitReason:
+        """Stop a process by its ``shutdown`` rule, and wait for its end as that allows.
+
+        Returns:
+            Why it ended; KILLED where it was given up on.
+        """
+        if not process.ended and spec.shutdown is not BRUTAL_KILL:
+            process.ask_to_end(SHUTDOWN)
+            self._interrupt(process, spec.id)
+            self._own.wait_for_child(process, lambda: process.ended, self._patience(spec))
+        if process.ended:
+            self.retire(process)
+        else:
+            self._give_up(process, spec.id)
+        return process.reason or SHUTDOWN
+
+    def retire(self, process: Process) -> None:
+        """See the thread of an ended process off."""
+        process.join()
+        self._own.disown(process)
+
+    def _launch(self, spec: ChildSpec) -> Process:
+        try:
+            startable = spec.start()
+            if not isinstance(startable, Startable):
+                raise TypeError(f"start of {spec.id!r} returned {startable!r}")
+            process = startable._incarnate(spec.id, self._supervisor)
+            self._own.adopt(process)
+            process.start()
+        except GivenUp:
+            raise
+        except BaseException as error:  # SystemExit in a factory must not end the supervisor
+            raise StartFailed(spec.id, reason_of(error)) from error
+        return process
+
+    def _hurry(
+        self,
+        process: Process,
+        spec: ChildSpec,
+        done: Callable[[], bool],
+        deadline: float | None,
+    ) -> bool:
+        self._interrupt(process, spec.id)
+        patience = self._patience(spec)
+        ends = [moment for moment in (deadline, patience) if moment is not None]
+        return self._own.wait_for_child(process, done, min(ends, default=None))
+
+    def _patience(self, spec: ChildSpec) -> float | None:
+        if spec.shutdown is INFINITY:
+            return None
+        seconds = spec.shutdown if isinstance(spec.shutdown, (int, float)) else 0.0
+        return deadline_after(self._own.clock, seconds)
+
+    def _interrupt(self, process: Process, child_id: str) -> None:
+        error = process.interrupt()
+        if error is not None:
+            self._emit(InterruptFailed(self._name, child_id, error))
+
+    def _give_up(self, process: Process, child_id: str) -> None:
+        left_behind = process.give_up()
+        self._own.disown(process)
+        if left_behind:
+            self._abandoned = {p: id_ for p, id_ in self._abandoned.items() if p.lingers}
+            self._abandoned[process] = child_id
+            self._emit(ChildAbandoned(self._name, child_id, process.thread_name))

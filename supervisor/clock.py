@@ -1,0 +1,68 @@
+"""Time enters here, so that a test can move it by hand.
+
+Everything in this package reads one monotonic clock, in seconds, and waits only through
+it. :class:`~.testing.ManualClock` is the test double.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+
+class Clock(Protocol):
+    """A monotonic clock on which a thread can wait."""
+
+    def monotonic(self) -> float:
+        """Return the time in seconds; never goes back. Callable on any thread."""
+        ...
+
+    def wait(self, condition: threading.Condition, deadline: float | None) -> None:
+        """Wait on ``condition``, whose lock the caller holds, once.
+
+        Returns when the condition was notified or the deadline is reached, and now and then
+        for no reason, as ``Condition.wait`` does: the caller looks again. None waits without
+        end, and then the thread does not wake up by itself.
+        """
+        ...
+
+
+class SystemClock:
+    """The machine's monotonic clock."""
+
+    def monotonic(self) -> float:
+        """Return ``time.monotonic()``."""
+        return time.monotonic()
+
+    def wait(self, condition: threading.Condition, deadline: float | None) -> None:
+        """Wait until notified or until the deadline; see :meth:`Clock.wait`."""
+        if deadline is None:
+            condition.wait()
+            return
+        seconds = deadline - time.monotonic()
+        if seconds > 0:
+            condition.wait(min(seconds, threading.TIMEOUT_MAX))
+
+
+SYSTEM_CLOCK: Final[Clock] = SystemClock()
+
+
+def deadline_after(clock: Clock, seconds: float | None) -> float | None:
+    """Return the moment ``seconds`` from now; None, for no deadline, stays None."""
+    return None if seconds is None else clock.monotonic() + seconds
+
+
+def wait_for(
+    clock: Clock,
+    condition: threading.Condition,
+    predicate: Callable[[], bool],
+    deadline: float | None,
+) -> bool:
+    """Wait, with the lock held, until ``predicate`` holds; False if the deadline came first."""
+    while not predicate():
+        if deadline is not None and clock.monotonic() >= deadline:
+            return False
+        clock.wait(condition, deadline)
+    return True

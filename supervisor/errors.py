@@ -1,0 +1,171 @@
+"""Every error of this package, under one root.
+
+::
+
+    SupervisorError
+    ├── CallError               a call has no reply
+    │   ├── CallTimeout         none within the time (also a TimeoutError)
+    │   ├── NoProc              the process had ended before, or lives in another OS process
+    │   ├── WorkerDown          the process ended, or is ending, before it replied
+    │   ├── Overloaded          its mailbox is full
+    │   ├── WouldDeadlock       the one called waits for the caller, or is the caller
+    │   └── Fenced              the caller was given up on; it reaches nobody any more
+    ├── MailboxFull             a cast found no room
+    ├── ChildError              what the supervisor's calls answer; carries child_id
+    │   ├── StartFailed         its initialisation failed
+    │   ├── StartTimeout        its initialisation took longer than start_timeout
+    │   ├── AlreadyStarted      the id is taken by a child that runs or restarts
+    │   ├── AlreadyPresent      the id is taken by a child that does not run
+    │   ├── NotFound            no such child
+    │   ├── Running             refused: the child runs
+    │   └── Restarting          refused: the child waits for its restart
+    ├── InvalidSpec             a value that OTP would refuse too (also a ValueError)
+    │   └── DuplicateChild      two specifications with one id
+    └── NotStarted              used before its start
+"""
+
+from __future__ import annotations
+
+from .reasons import Crash, ExitReason, Shutdown
+
+
+class SupervisorError(Exception):
+    """Root of all errors that this package raises."""
+
+
+class CallError(SupervisorError):
+    """A call that got no reply; the subclass tells why."""
+
+
+class CallTimeout(CallError, TimeoutError):
+    """No reply within the time; a reply that comes later is dropped."""
+
+
+class NoProc(CallError):
+    """Nobody is there: ended before the call, or left behind by a fork."""
+
+
+class WorkerDown(CallError):
+    """The process ended, or began to end, with the call unanswered.
+
+    Attributes:
+        reason: With which it ended.
+    """
+
+    def __init__(self, name: str, reason: ExitReason) -> None:
+        super().__init__(f"{name} ended before it replied: {reason}")
+        self.reason = reason
+
+
+class Overloaded(CallError):
+    """The mailbox is full; nothing was sent, so the caller may try again later."""
+
+
+class WouldDeadlock(CallError):
+    """The call could only have waited for itself, so it is refused at once.
+
+    Either a process called itself, or it called a supervisor that is waiting for it: for its
+    initialisation or for its end. Erlang would hang there, or kill the caller in the call.
+    """
+
+
+class Fenced(CallError):
+    """The caller's process was given up on by its supervisor: it cannot call any more."""
+
+
+class MailboxFull(SupervisorError):
+    """A cast found the mailbox full; nothing was sent."""
+
+
+class ChildError(SupervisorError):
+    """An answer of the supervisor about one child.
+
+    Attributes:
+        child_id: The child's id.
+    """
+
+    def __init__(self, child_id: str, message: str) -> None:
+        super().__init__(f"child {child_id!r}: {message}")
+        self.child_id = child_id
+
+
+class StartFailed(ChildError):
+    """The child's initialisation failed; ``__cause__`` is the exception, where there is one.
+
+    Attributes:
+        reason: With which it failed. Where the child is a supervisor of which a child
+            failed, it is ``Shutdown(StartFailed(...))``, as in OTP
+            ``{shutdown, {failed_to_start_child, Id, Reason}}``.
+    """
+
+    def __init__(self, child_id: str, reason: ExitReason) -> None:
+        super().__init__(child_id, f"its start failed: {reason}")
+        self.reason = reason
+        if isinstance(reason, Crash):
+            self.__cause__ = reason.exception
+        elif isinstance(reason, Shutdown) and isinstance(reason.term, BaseException):
+            self.__cause__ = reason.term
+
+
+class StartTimeout(ChildError, TimeoutError):
+    """The initialisation took longer than ``ChildSpec.start_timeout``; the child is abandoned.
+
+    Attributes:
+        seconds: The time that it had.
+    """
+
+    def __init__(self, child_id: str, seconds: float) -> None:
+        super().__init__(child_id, f"not initialised within {seconds} s")
+        self.seconds = seconds
+
+
+class AlreadyStarted(ChildError):
+    """The id belongs to a child that runs or restarts (OTP's ``already_started``).
+
+    Attributes:
+        child: What :class:`ChildInfo` shows for it: its WorkerRef, or RESTARTING.
+    """
+
+    def __init__(self, child_id: str, child: object) -> None:
+        super().__init__(child_id, "already started")
+        self.child = child
+
+
+class AlreadyPresent(ChildError):
+    """The id belongs to a child that does not run (OTP's ``already_present``)."""
+
+    def __init__(self, child_id: str) -> None:
+        super().__init__(child_id, "already present, not running")
+
+
+class NotFound(ChildError):
+    """There is no such child (OTP's ``not_found``)."""
+
+    def __init__(self, child_id: str) -> None:
+        super().__init__(child_id, "not found")
+
+
+class Running(ChildError):
+    """Refused because the child runs (OTP's ``running``)."""
+
+    def __init__(self, child_id: str) -> None:
+        super().__init__(child_id, "running")
+
+
+class Restarting(ChildError):
+    """Refused because the child waits for its restart (OTP's ``restarting``)."""
+
+    def __init__(self, child_id: str) -> None:
+        super().__init__(child_id, "restarting")
+
+
+class InvalidSpec(SupervisorError, ValueError):
+    """A specification or a supervisor's option that cannot be meant; nothing was started."""
+
+
+class DuplicateChild(InvalidSpec):
+    """Two specifications of one supervisor have the same id."""
+
+
+class NotStarted(SupervisorError):
+    """Something that only a started worker or supervisor has was used before its start."""

@@ -1,0 +1,162 @@
+"""What happens in a tree, as data; :func:`log_event` is the default listener."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from .reasons import Crash, ExitReason
+
+_log = logging.getLogger("acode_vllm.supervisor")
+
+
+@dataclass(frozen=True)
+class ChildStarted:
+    """A child has initialised.
+
+    Attributes:
+        supervisor: The supervisor's name.
+        child_id: The child.
+        restarted: Whether it is an automatic restart.
+    """
+
+    supervisor: str
+    child_id: str
+    restarted: bool
+
+
+@dataclass(frozen=True)
+class ChildExited:
+    """A child has ended.
+
+    Attributes:
+        supervisor: The supervisor's name.
+        child_id: The child.
+        reason: Why.
+        requested: Whether the supervisor had stopped it.
+    """
+
+    supervisor: str
+    child_id: str
+    reason: ExitReason
+    requested: bool
+
+
+@dataclass(frozen=True)
+class RestartScheduled:
+    """A child is to be started again.
+
+    Attributes:
+        supervisor: The supervisor's name.
+        child_id: The child.
+        attempt: How many restarts in a row this makes, from 1.
+        delay: Seconds until then.
+        reason: Why it ended, or why the last attempt failed.
+    """
+
+    supervisor: str
+    child_id: str
+    attempt: int
+    delay: float
+    reason: ExitReason
+
+
+@dataclass(frozen=True)
+class RestartFailed:
+    """A restarted child did not initialise; it will be tried again, within the limit."""
+
+    supervisor: str
+    child_id: str
+    attempt: int
+    reason: ExitReason
+
+
+@dataclass(frozen=True)
+class RestartRecord:
+    """One counted restart: the child, when (seconds on the intensity clock) and why."""
+
+    child_id: str
+    moment: float
+    reason: ExitReason
+
+
+@dataclass(frozen=True)
+class RestartLimitReached:
+    """One restart more than allowed was needed: the supervisor gives up.
+
+    Attributes:
+        supervisor: The supervisor's name.
+        intensity: How many restarts are allowed,
+        period: within how many seconds.
+        history: The restarts of the period, oldest first; the last is the one too many.
+    """
+
+    supervisor: str
+    intensity: int
+    period: float
+    history: tuple[RestartRecord, ...]
+
+
+@dataclass(frozen=True)
+class ChildAbandoned:
+    """A child did not end in its time: it is fenced off, and its thread may still run.
+
+    Attributes:
+        supervisor: The supervisor's name.
+        child_id: The child.
+        thread: The name of its thread.
+    """
+
+    supervisor: str
+    child_id: str
+    thread: str
+
+
+@dataclass(frozen=True)
+class InterruptFailed:
+    """The ``interrupt`` hook of a child that is asked to end raised an exception."""
+
+    supervisor: str
+    child_id: str
+    exception: BaseException
+
+
+@dataclass(frozen=True)
+class SupervisorStopped:
+    """All children are stopped, and the supervisor ends.
+
+    Attributes:
+        supervisor: The supervisor's name.
+        reason: Why it ends.
+        abandoned: The children that were given up on during its life and whose threads still
+            run.
+    """
+
+    supervisor: str
+    reason: ExitReason
+    abandoned: tuple[str, ...]
+
+
+Event = (
+    ChildStarted
+    | ChildExited
+    | RestartScheduled
+    | RestartFailed
+    | RestartLimitReached
+    | ChildAbandoned
+    | InterruptFailed
+    | SupervisorStopped
+)
+
+
+def log_event(event: Event) -> None:
+    """Log an event under ``acode_vllm.supervisor``: crashes and what follows as warnings."""
+    reason = getattr(event, "reason", None)
+    error = reason.exception if isinstance(reason, Crash) else None
+    if isinstance(event, (RestartLimitReached, ChildAbandoned)):
+        level = logging.ERROR
+    elif isinstance(event, (RestartFailed, InterruptFailed)) or (isinstance(event, ChildExited) and error is not None):
+        level = logging.WARNING
+    else:
+        level, error = logging.DEBUG, None
+    _log.log(level, "%s", event, exc_info=error)

@@ -1,0 +1,159 @@
+"""A supervisor as others see it: OTP's API, callable on any thread."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .calls import call
+from .clock import deadline_after
+from .errors import CallTimeout, WouldDeadlock
+from .process import Process, current_process, is_under
+from .reasons import SHUTDOWN, ExitReason
+from .ref import WorkerRef
+from .requests import (
+    ChildCounts,
+    ChildInfo,
+    CountChildren,
+    DeleteChild,
+    GetChildSpec,
+    Request,
+    RestartChild,
+    StartChild,
+    TerminateChild,
+    WhichChildren,
+)
+from .spec import ChildSpec
+from .startable import Startable
+
+
+class SupervisorHandle(Startable):
+    """What a supervisor can be asked. Any thread.
+
+    Each method but :meth:`whereis` sends a message to the supervisor's thread and waits for
+    the answer. ``timeout`` is in seconds on the tree's clock, None (OTP's default too) waits
+    without end. Besides what each method names, all of them raise the errors of
+    :func:`~.calls.call`: NoProc after the supervisor's end, WorkerDown while it is stopping,
+    WouldDeadlock where it is waiting for the caller, CallTimeout, Overloaded.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        # Written on the supervisor's thread only; one look into a dict is atomic.
+        self._published: dict[str, WorkerRef] = {}
+
+    @property
+    def name(self) -> str:
+        """Its name, in the names of the threads and in events."""
+        return self._name
+
+    @property
+    def ref(self) -> WorkerRef:
+        """Its own process, for monitoring."""
+        return WorkerRef(self.process)
+
+    def whereis(self, child_id: str) -> WorkerRef | None:
+        """Return a running child; None where it does not run. Never blocks.
+
+        A child that has just ended may still be returned; a call to it raises NoProc.
+        """
+        return self._published.get(child_id)
+
+    def start_child(self, spec: ChildSpec, timeout: float | None = None) -> WorkerRef | None:
+        """Add a child, start it, and wait until it has initialised.
+
+        Returns:
+            The child; None where its ``init`` said IGNORE (its specification is kept then,
+            unless it is temporary).
+
+        Raises:
+            InvalidSpec: The specification does not fit this supervisor.
+            AlreadyStarted, AlreadyPresent: The id is taken.
+            StartFailed: It did not initialise; its specification is not kept.
+        """
+        child: WorkerRef | None = self._ask(StartChild(spec), timeout)
+        return child
+
+    def terminate_child(self, child_id: str, timeout: float | None = None) -> None:
+        """Stop a child and wait for its end; or cancel its restart.
+
+        Its specification is kept for :meth:`restart_child`, unless it is temporary. Done
+        twice it does no harm.
+
+        Raises:
+            NotFound: There is no such child.
+        """
+        self._ask(TerminateChild(child_id), timeout)
+
+    def restart_child(self, child_id: str, timeout: float | None = None) -> WorkerRef | None:
+        """Start a child that does not run; not counted as a restart.
+
+        Returns:
+            As :meth:`start_child`.
+
+        Raises:
+            NotFound, Running, Restarting: Where it is not one that can be started.
+            StartFailed: It did not initialise; its specification is kept.
+        """
+        child: WorkerRef | None = self._ask(RestartChild(child_id), timeout)
+        return child
+
+    def delete_child(self, child_id: str, timeout: float | None = None) -> None:
+        """Forget a child that does not run.
+
+        Raises:
+            NotFound, Running, Restarting: Where it is not one that can be forgotten.
+        """
+        self._ask(DeleteChild(child_id), timeout)
+
+    def which_children(self, timeout: float | None = None) -> tuple[ChildInfo, ...]:
+        """List the children, the last started first, as OTP does."""
+        children: tuple[ChildInfo, ...] = self._ask(WhichChildren(), timeout)
+        return children
+
+    def count_children(self, timeout: float | None = None) -> ChildCounts:
+        """Count the children."""
+        counts: ChildCounts = self._ask(CountChildren(), timeout)
+        return counts
+
+    def get_childspec(self, child: str | WorkerRef, timeout: float | None = None) -> ChildSpec:
+        """Return the specification of a child, by its id or its ref.
+
+        Raises:
+            NotFound: There is no such child.
+        """
+        spec: ChildSpec = self._ask(GetChildSpec(child), timeout)
+        return spec
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Stop all children in reverse start order, then the supervisor; wait for its end.
+
+        Done twice, or before a start, or in a forked process, it does nothing. A process of
+        the tree itself only makes the request, for the wait would wait for the caller.
+
+        Raises:
+            CallTimeout: It is still stopping.
+            WouldDeadlock: The caller is of this tree; the supervisor is stopping.
+        """
+        process = self._process
+        if process is None or not process.here:
+            return
+        process.ask_to_end(SHUTDOWN)
+        if is_under(current_process(), process):
+            raise WouldDeadlock(f"{self.name} is stopping, and with it the caller")
+        if not process.wait_until(Process.settled, deadline_after(process.clock, timeout)):
+            raise CallTimeout(f"{self.name} is still stopping")
+        process.join()
+
+    def wait(self, timeout: float | None = None) -> ExitReason | None:
+        """Wait until the supervisor has ended: stopped, or given up.
+
+        Args:
+            timeout: Seconds, on the tree's clock; None waits without end.
+
+        Returns:
+            Why it ended; None if the time was over first.
+        """
+        return self.ref.wait(timeout)
+
+    def _ask(self, request: Request, timeout: float | None) -> Any:
+        return call(self.ref, request, timeout)

@@ -1,0 +1,91 @@
+"""The mailbox: what waits for a process, in the order of arrival, bounded.
+
+Not thread-safe by itself: :class:`~.process.Process` holds its lock around every use, which
+also makes closing and putting atomic to each other.
+
+A full mailbox refuses what others send. Room is always kept for what must not be lost and is
+bounded elsewhere: exits, ends of monitored processes, timers. Samples (``cast_latest``) have
+a place of their own per key, so a slow reader costs memory for one sample of each kind and
+the sender never sees a full mailbox because of it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Iterable
+
+from .envelopes import Call, Envelope, Sample
+
+
+class Mailbox:
+    """A queue of envelopes with room for ``size`` counted ones."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._queue: deque[tuple[Envelope, bool]] = deque()
+        self._counted = 0
+        self._samples: dict[Hashable, Sample] = {}
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    @property
+    def full(self) -> bool:
+        """Whether a counted envelope would be refused."""
+        return self._counted >= self._size
+
+    def put(self, envelope: Envelope) -> bool:
+        """Append a counted envelope; False, and nothing done, where there is no room."""
+        if self.full:
+            return False
+        self._queue.append((envelope, True))
+        self._counted += 1
+        return True
+
+    def put_reserved(self, envelope: Envelope) -> bool:
+        """Append an envelope for which room is kept; always True."""
+        self._queue.append((envelope, False))
+        return True
+
+    def put_latest(self, key: Hashable, message: object) -> bool:
+        """Replace the waiting sample of ``key`` in its place, or append a new one.
+
+        Returns:
+            False where as many different keys wait as the mailbox has room for.
+        """
+        waiting = self._samples.get(key)
+        if waiting is not None:
+            waiting.message = message
+            return True
+        if len(self._samples) >= self._size:
+            return False
+        sample = Sample(key, message)
+        self._samples[key] = sample
+        return self.put_reserved(sample)
+
+    def take(self) -> Envelope | None:
+        """Remove and return the oldest envelope; None where there is none."""
+        if not self._queue:
+            return None
+        envelope, counted = self._queue.popleft()
+        self._counted -= counted
+        if isinstance(envelope, Sample):
+            del self._samples[envelope.key]
+        return envelope
+
+    def calls(self) -> list[Call]:
+        """Return the calls that wait, oldest first."""
+        return [envelope for envelope, _ in self._queue if isinstance(envelope, Call)]
+
+    def remove_calls(self, calls: Iterable[Call]) -> None:
+        """Take these calls out, leaving everything else in its place."""
+        gone = {id(call) for call in calls}
+        if gone:
+            self._queue = deque(item for item in self._queue if id(item[0]) not in gone)
+            self._counted -= len(gone)
+
+    def clear(self) -> None:
+        """Drop everything that waits."""
+        self._queue.clear()
+        self._samples.clear()
+        self._counted = 0

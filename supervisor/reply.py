@@ -1,0 +1,86 @@
+"""A call's reply: exactly one, from whichever thread is first."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Final
+
+from .clock import Clock, wait_for
+from .errors import CallTimeout
+from .fence import own_fence
+
+
+class NoReply(Enum):
+    """The type of :data:`NO_REPLY`."""
+
+    NO_REPLY = "no_reply"
+
+
+NO_REPLY: Final = NoReply.NO_REPLY
+"""Returned by ``handle_call``: the reply comes later, through :class:`ReplyTo`."""
+
+
+class ReplyTo:
+    """The caller that waits for a reply.
+
+    Keep it and answer later, from any thread. Exactly one answer reaches the caller: the
+    first; a worker that ends fails what it left unanswered with ``WorkerDown``.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._condition = threading.Condition(threading.Lock())
+        self._settled = False
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._on_settled: Callable[[ReplyTo], None] | None = None
+
+    def reply(self, value: object) -> bool:
+        """Answer with a value. Any thread; never blocks.
+
+        Returns:
+            Whether this was the answer: False where one was given before, the caller no
+            longer waits, or the thread belongs to a process that was given up on.
+        """
+        with own_fence() as allowed:
+            return allowed and self.settle(value, None)
+
+    def fail(self, error: BaseException) -> bool:
+        """Answer with an exception, which the call then raises. As :meth:`reply`."""
+        with own_fence() as allowed:
+            return allowed and self.settle(None, error)
+
+    def settle(self, value: object, error: BaseException | None) -> bool:
+        """Answer on behalf of the package itself, past any fence; see :meth:`reply`."""
+        with self._condition:
+            if self._settled:
+                return False
+            self._settled = True
+            self._value, self._error = value, error
+            self._condition.notify()
+        if self._on_settled is not None:
+            self._on_settled(self)
+        return True
+
+    def when_settled(self, callback: Callable[[ReplyTo], None]) -> None:
+        """Have ``callback`` called once, on the thread that answers; set before it is sent."""
+        self._on_settled = callback
+
+    def wait(self, deadline: float | None, name: str) -> Any:
+        """Wait on the caller's thread for the answer.
+
+        Raises:
+            CallTimeout: The deadline came first; an answer from now on is refused.
+            BaseException: What the answer says.
+        """
+        try:
+            with self._condition:
+                wait_for(self._clock, self._condition, lambda: self._settled, deadline)
+        finally:
+            # Also where an interrupt (Ctrl-C) ended the wait: nobody reads an answer now.
+            self.settle(None, CallTimeout(f"{name} did not reply in time"))
+        if self._error is not None:
+            raise self._error
+        return self._value

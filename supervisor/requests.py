@@ -1,0 +1,100 @@
+"""The questions that a supervisor answers, as messages, and what some of the answers hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Literal
+
+from .ref import WorkerRef
+from .spec import ChildSpec, ChildType
+
+
+class RestartingState(Enum):
+    """The type of :data:`RESTARTING`."""
+
+    RESTARTING = "restarting"
+
+
+RESTARTING: Final = RestartingState.RESTARTING
+"""Stands for a child that waits for its restart."""
+
+
+@dataclass(frozen=True)
+class ChildInfo:
+    """One child, as ``which_children`` shows it.
+
+    Attributes:
+        id: The child.
+        child: Its ref while it runs, RESTARTING while it waits for a restart, else None.
+        type: What it is.
+    """
+
+    id: str
+    child: WorkerRef | Literal[RestartingState.RESTARTING] | None
+    type: ChildType
+
+
+@dataclass(frozen=True)
+class ChildCounts:
+    """What ``count_children`` counts.
+
+    Attributes:
+        specs: All children, running or not.
+        active: Those that run.
+        supervisors: All children of type supervisor, running or not.
+        workers: All children of type worker, running or not.
+    """
+
+    specs: int
+    active: int
+    supervisors: int
+    workers: int
+
+
+@dataclass(frozen=True)
+class StartChild:
+    """Add a child."""
+
+    spec: ChildSpec
+
+
+@dataclass(frozen=True)
+class TerminateChild:
+    """Stop a child."""
+
+    child_id: str
+
+
+@dataclass(frozen=True)
+class RestartChild:
+    """Start a stopped child."""
+
+    child_id: str
+
+
+@dataclass(frozen=True)
+class DeleteChild:
+    """Forget a stopped child."""
+
+    child_id: str
+
+
+@dataclass(frozen=True)
+class WhichChildren:
+    """List the children."""
+
+
+@dataclass(frozen=True)
+class CountChildren:
+    """Count the children."""
+
+
+@dataclass(frozen=True)
+class GetChildSpec:
+    """Show a child's specification."""
+
+    child: str | WorkerRef
+
+
+Request = StartChild | TerminateChild | RestartChild | DeleteChild | WhichChildren | CountChildren | GetChildSpec

@@ -1,0 +1,189 @@
+"""The child specification and its vocabulary, with OTP's names and defaults.
+
+Source of the rules: OTP manual, supervisor, "Child specification" and "auto_shutdown".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Literal
+
+from .errors import DuplicateChild, InvalidSpec
+from .startable import Startable
+
+
+class Restart(Enum):
+    """Whether a child that ended is started again."""
+
+    PERMANENT = "permanent"  # always
+    TRANSIENT = "transient"  # only after an abnormal end
+    TEMPORARY = "temporary"  # never; its specification is forgotten when it ends
+
+
+class ChildType(Enum):
+    """What a child is; counted by ``count_children`` and sets the default ``shutdown``."""
+
+    WORKER = "worker"
+    SUPERVISOR = "supervisor"
+
+
+class AutoShutdown(Enum):
+    """Whether a supervisor ends by itself when significant children have."""
+
+    NEVER = "never"
+    ANY_SIGNIFICANT = "any_significant"
+    ALL_SIGNIFICANT = "all_significant"
+
+
+class BrutalKill(Enum):
+    """The type of :data:`BRUTAL_KILL`."""
+
+    BRUTAL_KILL = "brutal_kill"
+
+
+class Infinity(Enum):
+    """The type of :data:`INFINITY`."""
+
+    INFINITY = "infinity"
+
+
+BRUTAL_KILL: Final = BrutalKill.BRUTAL_KILL
+"""``shutdown``: the child is given up on at once, without being asked or waited for."""
+
+INFINITY: Final = Infinity.INFINITY
+"""``shutdown``: the child is asked, then waited for without end."""
+
+ShutdownRule = Literal[BrutalKill.BRUTAL_KILL, Infinity.INFINITY] | float
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """A restart delay that grows with every restart in a row.
+
+    Attributes:
+        initial: Seconds before the first restart.
+        factor: By which each further delay is longer.
+        maximum: Seconds that no delay exceeds.
+        reset_after: Seconds that a child must have been up for the row to begin anew.
+    """
+
+    initial: float
+    maximum: float = 60.0
+    factor: float = 2.0
+    reset_after: float = 60.0
+
+    def __post_init__(self) -> None:
+        for name in ("initial", "maximum", "reset_after"):
+            _require_seconds(f"Backoff.{name}", getattr(self, name))
+        if not self.factor >= 1.0:
+            raise InvalidSpec(f"Backoff.factor must be at least 1, not {self.factor!r}")
+
+    def delay(self, attempt: int) -> float:
+        """Return the seconds before the ``attempt``-th restart in a row, from 1."""
+        try:
+            return min(self.maximum, self.initial * self.factor ** (attempt - 1))
+        except OverflowError:
+            return self.maximum
+
+
+@dataclass(frozen=True)
+class ChildSpec:
+    """What a supervisor has to know about a child.
+
+    Attributes:
+        id: Its name within the supervisor.
+        start: Returns a new worker or supervisor, not yet started, at each start and
+            restart. Runs on the supervisor's thread, so it must be quick: what takes time
+            belongs into ``init``.
+        restart: Whether it is started again when it ended.
+        shutdown: How it is stopped: seconds from the request until it is given up on,
+            BRUTAL_KILL or INFINITY. None, the default, is 5 s for a worker and INFINITY
+            for a supervisor, which needs the time that its children need.
+        type: What it is.
+        significant: Whether its end counts for the supervisor's ``auto_shutdown``; not for
+            permanent children.
+        restart_delay: Seconds (or a :class:`Backoff`) before every automatic restart. Not
+            in OTP.
+        start_timeout: Seconds that an initialisation may take; None: as long as it wants.
+
+    Raises:
+        InvalidSpec: A value that OTP would refuse too.
+    """
+
+    id: str
+    start: Callable[[], Startable]
+    restart: Restart = Restart.PERMANENT
+    shutdown: ShutdownRule | None = None
+    type: ChildType = ChildType.WORKER
+    significant: bool = False
+    restart_delay: float | Backoff = 0.0
+    start_timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.id, str) or not self.id:
+            raise InvalidSpec(f"id must be a string that is not empty, not {self.id!r}")
+        if not callable(self.start):
+            raise InvalidSpec(f"{self.id}: start must be callable, not {self.start!r}")
+        for name, kind in (("restart", Restart), ("type", ChildType), ("significant", bool)):
+            if not isinstance(getattr(self, name), kind):
+                raise InvalidSpec(f"{self.id}: {name} is {getattr(self, name)!r}")
+        if self.shutdown is None:
+            worker = self.type is ChildType.WORKER
+            object.__setattr__(self, "shutdown", 5.0 if worker else INFINITY)
+        elif not isinstance(self.shutdown, (BrutalKill, Infinity)):
+            _require_seconds(f"{self.id}: shutdown", self.shutdown)
+        if not isinstance(self.restart_delay, Backoff):
+            _require_seconds(f"{self.id}: restart_delay", self.restart_delay)
+        if self.start_timeout is not None:
+            _require_seconds(f"{self.id}: start_timeout", self.start_timeout)
+        if self.significant and self.restart is Restart.PERMANENT:
+            raise InvalidSpec(f"{self.id}: a permanent child cannot be significant")
+
+    @property
+    def reset_after(self) -> float:
+        """Seconds that it must have been up for its next restart to count as the first."""
+        return (self.restart_delay if isinstance(self.restart_delay, Backoff) else Backoff(0.0)).reset_after
+
+    def delay(self, attempt: int) -> float:
+        """Return the seconds before the ``attempt``-th restart in a row, from 1."""
+        rule = self.restart_delay
+        return rule.delay(attempt) if isinstance(rule, Backoff) else rule
+
+
+def check_specs(specs: Iterable[ChildSpec], auto_shutdown: AutoShutdown) -> tuple[ChildSpec, ...]:
+    """Return the specifications of one supervisor, checked against each other and it.
+
+    Raises:
+        InvalidSpec, DuplicateChild: As OTP's ``supervisor:check_childspecs/2``.
+    """
+    checked: dict[str, ChildSpec] = {}
+    for spec in specs:
+        if not isinstance(spec, ChildSpec):
+            raise InvalidSpec(f"not a ChildSpec: {spec!r}")
+        if spec.significant and auto_shutdown is AutoShutdown.NEVER:
+            raise InvalidSpec(f"{spec.id}: significant needs auto_shutdown")
+        if spec.id in checked:
+            raise DuplicateChild(f"two children have the id {spec.id!r}")
+        checked[spec.id] = spec
+    return tuple(checked.values())
+
+
+def require_intensity(intensity: object, period: object) -> None:
+    """Check a supervisor's restart limit.
+
+    Raises:
+        InvalidSpec: Unless it is a count of at least 0 within more than 0 seconds.
+    """
+    if not isinstance(intensity, int) or isinstance(intensity, bool) or intensity < 0:
+        raise InvalidSpec(f"intensity must be a count of at least 0, not {intensity!r}")
+    _require_seconds("period", period)
+    if period == 0:
+        raise InvalidSpec("period must be more than 0 seconds")
+
+
+def _require_seconds(name: str, value: object) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
+        raise InvalidSpec(f"{name} must be a finite number of seconds of at least 0, not {value!r}")

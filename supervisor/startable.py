@@ -1,0 +1,25 @@
+"""What a child specification's ``start`` returns: the common root of Worker and Supervisor."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from .errors import NotStarted
+from .process import Process
+
+
+class Startable(ABC):
+    """Something that becomes a process once, when its supervisor starts it."""
+
+    _process: Process | None = None
+
+    @abstractmethod
+    def _incarnate(self, child_id: str, supervisor: Startable) -> Process:
+        """Return its process, not yet started. Called on its supervisor's thread, once."""
+
+    @property
+    def process(self) -> Process:
+        """The process behind it, for this package."""
+        if self._process is None:
+            raise NotStarted(f"{type(self).__name__} has not been started")
+        return self._process

@@ -1,0 +1,129 @@
+"""The supervisor: starts its children, watches them, restarts them, stops them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from types import TracebackType
+
+from .clock import SYSTEM_CLOCK, Clock, deadline_after
+from .errors import AlreadyStarted, CallTimeout, InvalidSpec, StartFailed
+from .events import Event, log_event
+from .handle import SupervisorHandle
+from .process import Process
+from .reasons import SHUTDOWN, Shutdown
+from .spec import AutoShutdown, ChildSpec, check_specs, require_intensity
+from .startable import Startable
+from .supervisor_loop import SupervisorLoop, SupervisorOptions
+
+
+class Supervisor(SupervisorHandle):
+    """OTP's ``supervisor`` with the strategy ``one_for_one``: each child by itself.
+
+    It runs on a thread of its own. A root is started with :meth:`start`; a nested one is what
+    a ``ChildSpec.start`` of another supervisor returns. Each object is started at most once.
+
+    Args:
+        children: Started in this order, stopped in reverse.
+        intensity: How many automatic restarts are allowed,
+        period: within how many seconds, for all children together. One more, and the
+            supervisor gives up: it stops its children and ends with SHUTDOWN.
+        auto_shutdown: Whether the end of significant children ends it.
+        clock: For all delays and time-outs of the tree; None: that of the supervisor above,
+            for a root the system's.
+        intensity_clock: Returns the seconds by which ``period`` is measured, where these
+            are not those of ``clock``: say, time in service only.
+        name: For threads and events; None: the child's id, for a root "supervisor".
+        on_event: Gets every event, on the supervisor's thread, so it must be quick and must
+            not call this supervisor; what it raises is logged and changes nothing. None:
+            events are logged.
+
+    Raises:
+        InvalidSpec: A value that OTP would refuse too; nothing was started.
+    """
+
+    def __init__(
+        self,
+        children: Iterable[ChildSpec] = (),
+        *,
+        intensity: int = 1,
+        period: float = 5.0,
+        auto_shutdown: AutoShutdown = AutoShutdown.NEVER,
+        clock: Clock | None = None,
+        intensity_clock: Callable[[], float] | None = None,
+        name: str | None = None,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> None:
+        super().__init__(name or "supervisor")
+        require_intensity(intensity, period)
+        if not isinstance(auto_shutdown, AutoShutdown):
+            raise InvalidSpec(f"auto_shutdown is {auto_shutdown!r}")
+        self._named = name is not None
+        self._clock = clock
+        self._options = SupervisorOptions(
+            children=check_specs(children, auto_shutdown),
+            intensity=intensity,
+            period=period,
+            auto_shutdown=auto_shutdown,
+            intensity_clock=intensity_clock,
+            on_event=log_event if on_event is None else on_event,
+        )
+
+    def start(self, timeout: float | None = None) -> None:
+        """Start a root supervisor, on a thread of its own; return when every child is up.
+
+        Args:
+            timeout: Seconds, on the tree's clock; None waits without end.
+
+        Raises:
+            StartFailed: A child did not initialise, for the reason told; the earlier ones are
+                stopped again.
+            CallTimeout: The time is over; the tree is being stopped.
+            AlreadyStarted: It was started before.
+        """
+        clock = self._clock or SYSTEM_CLOCK
+        process = self._make_process(self._name, clock, None)
+        try:
+            process.start()
+            up = process.wait_until(lambda it: it.up or it.settled(), deadline_after(clock, timeout))
+        except BaseException:
+            # Ctrl-C while waiting: the tree must not come up behind the caller's back.
+            process.ask_to_end(SHUTDOWN)
+            raise
+        if not up:
+            process.ask_to_end(SHUTDOWN)
+            raise CallTimeout(f"{self.name} is not up within {timeout} s")
+        reason = process.reason
+        if process.up or reason is None:
+            return
+        process.join()
+        if isinstance(reason, Shutdown) and isinstance(reason.term, StartFailed):
+            raise reason.term
+        raise StartFailed(self.name, reason)
+
+    def __enter__(self) -> Supervisor:
+        """Start it."""
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop it and wait for its end."""
+        self.stop()
+
+    def _make_process(self, name: str, clock: Clock, parent: Process | None) -> Process:
+        if self._process is not None:
+            raise AlreadyStarted(self.name, self.ref)
+        loop = SupervisorLoop(self, self._options, self._published)
+        self._process = Process(loop, name=name, clock=clock, parent=parent, mailbox_size=loop.MAILBOX_SIZE)
+        return self._process
+
+    def _incarnate(self, child_id: str, supervisor: Startable) -> Process:
+        assert isinstance(supervisor, SupervisorHandle)
+        if not self._named:
+            self._name = child_id
+        above = supervisor.process
+        return self._make_process(f"{supervisor.name}/{child_id}", self._clock or above.clock, above)

@@ -1,0 +1,298 @@
+"""What runs on a supervisor's thread: OTP's rules, one message at a time."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from .child_control import ChildControl
+from .children import Child, Children, PendingRestart
+from .envelopes import Call, Envelope, ExitSignal, TimerDue, TryAgain
+from .errors import (
+    AlreadyPresent,
+    AlreadyStarted,
+    NotFound,
+    Restarting,
+    Running,
+    StartFailed,
+    SupervisorError,
+)
+from .events import (
+    ChildExited,
+    ChildStarted,
+    Event,
+    RestartFailed,
+    RestartLimitReached,
+    RestartRecord,
+    RestartScheduled,
+    SupervisorStopped,
+)
+from .handle import SupervisorHandle
+from .policy import RestartWindow, ends_supervisor, needs_restart
+from .process import Process
+from .reasons import SHUTDOWN, Exit, ExitReason, Shutdown
+from .ref import WorkerRef
+from .requests import (
+    CountChildren,
+    DeleteChild,
+    GetChildSpec,
+    RestartChild,
+    StartChild,
+    TerminateChild,
+    WhichChildren,
+)
+from .spec import AutoShutdown, ChildSpec, Restart, check_specs
+from .timers import Timer
+
+_log = logging.getLogger("acode_vllm.supervisor")
+
+
+@dataclass(frozen=True)
+class SupervisorOptions:
+    """What a supervisor was made with; see :class:`~.supervisor.Supervisor`."""
+
+    children: tuple[ChildSpec, ...]
+    intensity: int
+    period: float
+    auto_shutdown: AutoShutdown
+    intensity_clock: Callable[[], float] | None
+    on_event: Callable[[Event], None]
+
+
+class SupervisorLoop:
+    """The body of a supervisor's process. Everything but :meth:`interrupt` on its thread.
+
+    Args:
+        supervisor: The supervisor that this is the inside of.
+        options: What it was made with.
+        published: Where ``whereis`` looks.
+    """
+
+    MAILBOX_SIZE: Final = 4096
+
+    def __init__(
+        self,
+        supervisor: SupervisorHandle,
+        options: SupervisorOptions,
+        published: dict[str, WorkerRef],
+    ) -> None:
+        self._supervisor = supervisor
+        self._options = options
+        self._children = Children(published)
+        self._window = RestartWindow(options.intensity, options.period)
+        self._history: deque[RestartRecord] = deque(maxlen=options.intensity + 1)
+
+    # The process's hooks.
+
+    def init(self) -> bool:
+        """Start the children in order; stop them again where one fails."""
+        self._own: Process = self._supervisor.process
+        self._name = self._supervisor.name
+        self._control = ChildControl(self._supervisor, self._name, self._emit)
+        failure: ExitReason | None = None
+        for spec in self._options.children:
+            try:
+                self._add(spec)
+            except StartFailed as error:
+                failure = Shutdown(error)
+            if failure is None and self._own.stop_requested:
+                failure = SHUTDOWN
+            if failure is not None:
+                self.terminate(failure)
+                raise Exit(failure)
+        return True
+
+    def receive(self, envelope: Envelope) -> None:
+        """Handle one message."""
+        if isinstance(envelope, ExitSignal):
+            self._child_ended(envelope)
+        elif isinstance(envelope, Call):
+            self._answer(envelope)
+        elif isinstance(envelope, TryAgain):
+            self._try_again(envelope)
+        elif isinstance(envelope, TimerDue) and envelope.timer.cancel():
+            self._delay_over(envelope.timer)
+
+    def terminate(self, reason: ExitReason) -> None:
+        """Stop the children in reverse start order, one after the other."""
+        for child in self._children.last_first():
+            self._stop(child)
+        self._emit(SupervisorStopped(self._name, reason, self._control.abandoned))
+
+    def interrupt(self) -> None:
+        """Have a start that is still going on stop in its tracks."""
+        self._supervisor.process.abort_start(SHUTDOWN)
+
+    # Starting and stopping.
+
+    def _add(self, spec: ChildSpec) -> WorkerRef | None:
+        process = self._control.start(spec)
+        child = Child(spec)
+        if process is not None or spec.restart is not Restart.TEMPORARY:
+            self._children.add(child)
+        return self._started(child, process, restarted=False)
+
+    def _started(self, child: Child, process: Process | None, *, restarted: bool) -> WorkerRef | None:
+        if process is None:
+            return None
+        self._children.set_process(child, process)
+        child.up_since = self._own.clock.monotonic()
+        self._emit(ChildStarted(self._name, child.spec.id, restarted))
+        return WorkerRef(process)
+
+    def _stop(self, child: Child) -> None:
+        self._cancel_restart(child)
+        if child.process is None:
+            return
+        reason = self._control.stop(child.process, child.spec)
+        self._children.set_process(child, None)
+        self._emit(ChildExited(self._name, child.spec.id, reason, requested=True))
+
+    # A child ended by itself.
+
+    def _child_ended(self, signal: ExitSignal) -> None:
+        child = self._children.of_process(signal.process)
+        if child is None or child.process is None:
+            return  # stopped meanwhile
+        self._control.retire(child.process)
+        self._children.set_process(child, None)
+        self._emit(ChildExited(self._name, child.spec.id, signal.reason, requested=False))
+        if needs_restart(child.spec.restart, signal.reason):
+            now = self._own.clock.monotonic()
+            if now - child.up_since >= child.spec.reset_after:
+                child.attempts = 0
+            self._restart(child, signal.reason)
+            return
+        if child.spec.restart is Restart.TEMPORARY:
+            self._children.remove(child)
+        if ends_supervisor(
+            self._options.auto_shutdown,
+            child.spec.significant,
+            self._children.other_significant(child),
+        ):
+            raise Exit(SHUTDOWN)
+
+    def _restart(self, child: Child, reason: ExitReason) -> None:
+        spec = child.spec
+        now = (self._options.intensity_clock or self._own.clock.monotonic)()
+        self._history.append(RestartRecord(spec.id, now, reason))
+        if not self._window.add(now):
+            history = tuple(self._history)
+            self._emit(RestartLimitReached(self._name, self._options.intensity, self._options.period, history))
+            raise Exit(SHUTDOWN)
+        child.attempts += 1
+        delay = spec.delay(child.attempts)
+        self._emit(RestartScheduled(self._name, spec.id, child.attempts, delay, reason))
+        if delay > 0:
+            child.pending = pending = PendingRestart()
+            pending.timer = Timer(self._own.clock.monotonic() + delay, (child, pending))
+            self._own.timers.add(pending.timer)
+        else:
+            self._attempt(child)
+
+    def _attempt(self, child: Child) -> None:
+        try:
+            process = self._control.start(child.spec)
+        except StartFailed as error:
+            self._emit(RestartFailed(self._name, child.spec.id, child.attempts, error.reason))
+            # Through the mailbox, not in a loop: others get their turn between two tries.
+            child.pending = PendingRestart()
+            self._own.post(TryAgain(child.spec.id, child.pending, error.reason))
+        else:
+            child.pending = None
+            self._started(child, process, restarted=True)
+
+    def _try_again(self, message: TryAgain) -> None:
+        child = self._children.get(message.child_id)
+        if child is not None and child.pending is message.token:
+            child.pending = None
+            self._restart(child, message.reason)
+
+    def _delay_over(self, timer: Timer) -> None:
+        child, pending = timer.message
+        if child.pending is pending:
+            self._attempt(child)
+
+    def _cancel_restart(self, child: Child) -> None:
+        if child.pending is not None and child.pending.timer is not None:
+            child.pending.timer.cancel()
+        child.pending = None
+
+    # Requests.
+
+    def _answer(self, envelope: Call) -> None:
+        try:
+            answer = self._outcome(envelope.message)
+        except SupervisorError as error:
+            envelope.reply_to.settle(None, error)
+        else:
+            envelope.reply_to.settle(answer, None)
+
+    def _outcome(self, request: object) -> object:
+        if isinstance(request, StartChild):
+            return self._start_child(request.spec)
+        if isinstance(request, TerminateChild):
+            self._terminate_child(self._find(request.child_id))
+            return None
+        if isinstance(request, RestartChild):
+            return self._restart_child(self._find_stopped(request.child_id))
+        if isinstance(request, DeleteChild):
+            self._children.remove(self._find_stopped(request.child_id))
+            return None
+        if isinstance(request, WhichChildren):
+            return tuple(child.info() for child in self._children.last_first())
+        if isinstance(request, CountChildren):
+            return self._children.counts()
+        if isinstance(request, GetChildSpec):
+            return self._get_childspec(request.child)
+        raise SupervisorError(f"{self._name} is a supervisor, and does not know {request!r}")
+
+    def _start_child(self, spec: ChildSpec) -> WorkerRef | None:
+        check_specs([spec], self._options.auto_shutdown)
+        present = self._children.get(spec.id)
+        if present is None:
+            return self._add(spec)
+        if present.active:
+            raise AlreadyStarted(spec.id, present.info().child)
+        raise AlreadyPresent(spec.id)
+
+    def _terminate_child(self, child: Child) -> None:
+        self._stop(child)
+        if child.spec.restart is Restart.TEMPORARY:
+            self._children.remove(child)
+
+    def _restart_child(self, child: Child) -> WorkerRef | None:
+        process = self._control.start(child.spec)
+        child.attempts = 0
+        return self._started(child, process, restarted=False)
+
+    def _get_childspec(self, child: str | WorkerRef) -> ChildSpec:
+        if isinstance(child, str):
+            return self._find(child).spec
+        found = self._children.of_process(child.process)
+        if found is None:
+            raise NotFound(child.name)
+        return found.spec
+
+    def _find(self, child_id: str) -> Child:
+        child = self._children.get(child_id)
+        if child is None:
+            raise NotFound(child_id)
+        return child
+
+    def _find_stopped(self, child_id: str) -> Child:
+        child = self._find(child_id)
+        if child.process is not None:
+            raise Running(child_id)
+        if child.pending is not None:
+            raise Restarting(child_id)
+        return child
+
+    def _emit(self, event: Event) -> None:
+        try:
+            self._options.on_event(event)
+        except BaseException:  # a listener's bug must not hurt the tree
+            _log.exception("on_event failed for %s", event)

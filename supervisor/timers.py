@@ -1,0 +1,64 @@
+"""Timers of a process: messages to itself, later."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from typing import Any
+
+
+class Timer:
+    """One message to come. Made by ``Worker.send_after``."""
+
+    __slots__ = ("_active", "deadline", "message")
+
+    def __init__(self, deadline: float, message: Any) -> None:
+        self.deadline = deadline
+        self.message = message
+        self._active = True
+
+    @property
+    def active(self) -> bool:
+        """Whether the message is still to be delivered."""
+        return self._active
+
+    def cancel(self) -> bool:
+        """Stop it, also where it is due and waits in the mailbox. Any thread.
+
+        Returns:
+            Whether there was something to stop: False once it was delivered or cancelled.
+        """
+        was_active, self._active = self._active, False
+        return was_active
+
+
+class TimerQueue:
+    """The timers of one process, earliest first. Used on its own thread only."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._compact_at = 64
+
+    def add(self, timer: Timer) -> None:
+        """Take a timer in; among equal deadlines the first added is the first due."""
+        heapq.heappush(self._heap, (timer.deadline, next(self._order), timer))
+        if len(self._heap) >= self._compact_at:
+            # Timers are mostly cancelled and set anew: without this, an often cancelled
+            # distant timer would collect until its time.
+            self._heap = [item for item in self._heap if item[2].active]
+            heapq.heapify(self._heap)
+            self._compact_at = max(64, 2 * len(self._heap))
+
+    def next_deadline(self) -> float | None:
+        """Return when the next timer is due; None where none is set."""
+        while self._heap and not self._heap[0][2].active:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def pop_due(self, now: float) -> Timer | None:
+        """Remove and return the earliest timer whose time has come."""
+        deadline = self.next_deadline()
+        if deadline is None or deadline > now:
+            return None
+        return heapq.heappop(self._heap)[2]

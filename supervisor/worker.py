@@ -1,0 +1,256 @@
+"""The worker: OTP's gen_server on a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Literal
+
+from .clock import Clock
+from .envelopes import Call, Cast, DownSignal, Envelope, Info, Sample, TimerDue
+from .errors import NotStarted
+from .handle import SupervisorHandle
+from .process import Process, act_for
+from .reasons import NORMAL, ExitReason
+from .ref import WorkerRef
+from .reply import NO_REPLY, ReplyTo
+from .startable import Startable
+from .timers import Timer
+
+
+class Ignore(Enum):
+    """The type of :data:`IGNORE`."""
+
+    IGNORE = "ignore"
+
+
+IGNORE: Final = Ignore.IGNORE
+"""Returned by ``init``: do not run, and that is no failure."""
+
+
+class MonitorToken:
+    """Names one monitoring; returned by ``Worker.monitor``."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True)
+class Down:
+    """The message (to ``handle_info``) that a monitored process ended.
+
+    Attributes:
+        token: What ``monitor`` returned.
+        ref: Who ended.
+        reason: Why; NOPROC where it had ended before it was monitored.
+    """
+
+    token: MonitorToken
+    ref: WorkerRef
+    reason: ExitReason
+
+
+class Worker(Startable):
+    """Base of all workers: state that one thread owns, and messages that change it.
+
+    Override the hooks. They run on the worker's thread, one at a time, so they need no locks;
+    only :meth:`interrupt` runs elsewhere. An exception that leaves a hook ends the worker
+    with :class:`~.reasons.Crash`, and its supervisor decides what follows: "let it crash".
+
+    A subclass may have any constructor, and need not call this class's; it runs on the
+    supervisor's thread, before there is a worker's thread, and should only keep its
+    arguments.
+
+    Attributes:
+        mailbox_size: How many messages may wait; set it on the class or in the constructor.
+    """
+
+    mailbox_size: int = 1024
+
+    _supervisor: SupervisorHandle | None = None
+
+    # Hooks.
+
+    def init(self) -> Literal[Ignore.IGNORE] | None:
+        """Acquire what the worker needs. The supervisor waits for it, so be quick.
+
+        What it raises is why the start failed; :meth:`terminate` does not run then.
+
+        Returns:
+            None, or IGNORE not to run.
+        """
+        return None
+
+    def handle_call(self, message: object, reply_to: ReplyTo) -> object:
+        """Answer a request.
+
+        Returns:
+            The reply; or NO_REPLY to answer later through ``reply_to``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes no calls: {message!r}")
+
+    def handle_cast(self, message: object) -> None:
+        """Handle a message that wants no answer."""
+        raise NotImplementedError(f"{type(self).__name__} takes no casts: {message!r}")
+
+    def handle_info(self, message: object) -> None:
+        """Handle a timer's message, a :class:`Down`, or what ``send_info`` sent.
+
+        Unless overridden it ignores them.
+        """
+
+    def terminate(self, reason: ExitReason) -> None:
+        """Release what the worker holds; the last of its hooks.
+
+        Runs at every end after a successful :meth:`init`, with its reason, but not where
+        the worker is given up on. Within it, replies can still be given.
+        """
+
+    def interrupt(self) -> None:
+        """Unblock the worker, which is asked to end. Runs on the **stopper's** thread.
+
+        For a worker that blocks outside its mailbox: close the socket, kill the process it
+        waits for. It must not block, may be called more than once, at any moment from before
+        :meth:`init` on, and by itself need not end the worker. Does nothing by default.
+        """
+
+    # What a worker can use, on its own thread unless said otherwise.
+
+    @property
+    def ref(self) -> WorkerRef:
+        """This incarnation, for others to call. Any thread."""
+        return WorkerRef(self.process)
+
+    @property
+    def clock(self) -> Clock:
+        """The tree's clock. Any thread."""
+        return self.process.clock
+
+    @property
+    def supervisor(self) -> SupervisorHandle:
+        """Its own supervisor. Any thread.
+
+        A call that could not be answered, since the supervisor is waiting for this worker
+        (for its ``init``, or its end), raises WouldDeadlock or WorkerDown at once.
+        """
+        if self._supervisor is None:
+            raise NotStarted(f"{type(self).__name__} has not been started")
+        return self._supervisor
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to end or was given up on. Any thread.
+
+        For long work within one hook that wants to end early.
+        """
+        return self.process.stop_requested or self.process.fence.closed
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether its supervisor has given up on it. Any thread.
+
+        Whatever it does to the world outside the tree (files, processes) is no longer
+        wanted: the supervisor may have started its successor.
+        """
+        return self.process.fence.closed
+
+    def stop(self, reason: ExitReason = NORMAL) -> None:
+        """End after the current hook, with this reason. Any thread.
+
+        Calls that wait are answered WorkerDown now. The first request to end stays.
+        """
+        self.process.ask_to_end(reason)
+
+    def send_after(self, seconds: float, message: object) -> Timer:
+        """Have ``message`` delivered to :meth:`handle_info` in ``seconds``, on the clock."""
+        self._require_own_thread()
+        timer = Timer(self.clock.monotonic() + seconds, message)
+        self.process.timers.add(timer)
+        return timer
+
+    def monitor(self, ref: WorkerRef) -> MonitorToken:
+        """Be sent a :class:`Down` when ``ref`` ends; at once if it already has."""
+        self._require_own_thread()
+        token = MonitorToken()
+        self.process.monitor(token, ref.process)
+        return token
+
+    def demonitor(self, token: MonitorToken) -> None:
+        """Stop monitoring; no Down with this token comes any more, not even a waiting one."""
+        self._require_own_thread()
+        self.process.demonitor(token)
+
+    def start_helper(self, target: Callable[[], object], name: str = "helper") -> threading.Thread:
+        """Start a daemon thread that does something blocking for this incarnation.
+
+        It owns nothing of the worker's state: it sends what it found with
+        ``ref.send_info(..., reserved=True)`` or ``ReplyTo.reply``. When the worker is given
+        up on, what it sends is dropped too. Who starts it ends it: unblock it in
+        :meth:`interrupt` or :meth:`terminate`.
+        """
+        process = self.process
+
+        def run() -> None:
+            act_for(process)
+            target()
+
+        thread = threading.Thread(target=run, name=f"acode-{process.name}:{name}", daemon=True)
+        thread.start()
+        return thread
+
+    def _require_own_thread(self) -> None:
+        if not self.process.is_own_thread:
+            raise RuntimeError("only on the worker's own thread; send it a message instead")
+
+    def _incarnate(self, child_id: str, supervisor: Startable) -> Process:
+        if self._process is not None:
+            raise TypeError(f"start of {child_id!r} must return a new worker each time")
+        assert isinstance(supervisor, SupervisorHandle)
+        self._supervisor = supervisor
+        self._process = Process(
+            _WorkerBody(self),
+            name=f"{supervisor.name}/{child_id}",
+            clock=supervisor.process.clock,
+            parent=supervisor.process,
+            mailbox_size=self.mailbox_size,
+        )
+        return self._process
+
+
+class _WorkerBody:
+    """Runs a worker's hooks for its process."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def init(self) -> bool:
+        return self._worker.init() is not IGNORE
+
+    def receive(self, envelope: Envelope) -> None:
+        worker = self._worker
+        if isinstance(envelope, Call):
+            reply = worker.handle_call(envelope.message, envelope.reply_to)
+            if reply is not NO_REPLY:
+                envelope.reply_to.reply(reply)
+        elif isinstance(envelope, (Cast, Sample)):
+            worker.handle_cast(envelope.message)
+        elif isinstance(envelope, Info):
+            worker.handle_info(envelope.message)
+        elif isinstance(envelope, TimerDue):
+            if envelope.timer.cancel():
+                worker.handle_info(envelope.timer.message)
+        elif isinstance(envelope, DownSignal):
+            self._receive_down(envelope)
+
+    def _receive_down(self, signal: DownSignal) -> None:
+        target = self._worker.process.take_monitor(signal.token)
+        if target is not None:
+            assert isinstance(signal.token, MonitorToken)
+            self._worker.handle_info(Down(signal.token, WorkerRef(target), signal.reason))
+
+    def terminate(self, reason: ExitReason) -> None:
+        self._worker.terminate(reason)
+
+    def interrupt(self) -> None:
+        self._worker.interrupt()
