@@ -1,0 +1,165 @@
+"""The worker that samples the GPUs (FR-006, NFR-008, NFR-015, AC-031)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from threading import Thread
+from typing import Protocol
+
+from acode_vllm.gpus import GpuSample
+from acode_vllm.supervisor import NO_REPLY, ExitReason, ReplyTo, Timer, Worker, WorkerRef
+from acode_vllm.workers.gpu_sampler import machine_sampler
+from acode_vllm.workers.gpu_source import NO_ANSWER
+from acode_vllm.workers.messages import GpuReport, Report, SampleGpus
+
+ANSWER_SECONDS = 5.0
+"""How long a driver may take for one sample before it counts as hung."""
+_JOIN_SECONDS = 0.5
+
+
+class Sampler(Protocol):
+    """What takes the samples; `GpuSampler` is one."""
+
+    def sample(self) -> GpuSample:
+        """Look once; may block inside a driver."""
+
+    def close(self) -> None:
+        """Let go of the drivers without waiting; any thread."""
+
+
+@dataclass(frozen=True)
+class _Due:
+    """The interval has passed."""
+
+
+@dataclass(frozen=True)
+class _Overdue:
+    """The driver has had its time for sample ``number``."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """Sample ``number`` came back: a sample, or what the sampler raised."""
+
+    outcome: GpuSample | Exception
+
+
+class GpuWorker(Worker):
+    """Samples the devices at an interval and on demand. Permanent.
+
+    A driver can hang in the kernel, so each sample is taken on a thread of its own, one at a time, and waited for at
+    most ``answer_seconds``: then whoever asked is answered with the error, and no other sample is begun until the
+    driver comes back. Requests that arrive while a sample is under way share it. Where the machine shows no devices
+    there is no timer: the worker sleeps until somebody asks.
+
+    Args:
+        report: Where the samples of the interval go.
+        interval_seconds: ``gpu.sample_interval_seconds``; 0 takes samples on demand only.
+        sampler: Makes the sampler, fresh for each incarnation; runs on the worker's thread.
+        answer_seconds: See above.
+        wall: Wall-clock time for the sample that a hung driver does not give.
+    """
+
+    def __init__(
+        self,
+        report: Report,
+        interval_seconds: float,
+        sampler: Callable[[], Sampler] = machine_sampler,
+        answer_seconds: float = ANSWER_SECONDS,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._report = report
+        self._interval = interval_seconds
+        self._make_sampler = sampler
+        self._answer_seconds = answer_seconds
+        self._wall = wall
+        self._number = 0
+        self._deadline: Timer | None = None
+        self._next: Timer | None = None
+        self._under_way = False
+        self._helper: Thread | None = None
+        self._seen = False
+        self._for_report = False
+        self._askers: list[ReplyTo] = []
+
+    def init(self) -> None:
+        """Return at once; the first look follows as a message."""
+        self._sampler = self._make_sampler()
+        if self._interval > 0:
+            self._next = self.send_after(0, _Due())
+
+    def handle_call(self, message: object, reply_to: ReplyTo) -> object:
+        """`SampleGpus`: answered with a `GpuSample` when it is there, or when the driver has had its time."""
+        if not isinstance(message, SampleGpus):
+            return super().handle_call(message, reply_to)
+        if self._under_way and self._deadline is None:
+            return self._no_answer()
+        self._askers.append(reply_to)
+        self._begin()
+        return NO_REPLY
+
+    def handle_info(self, message: object) -> None:
+        """The interval, the deadline, and what the helper thread sends."""
+        match message:
+            case _Due():
+                self._next = None
+                self._for_report = True
+                self._begin()
+            case _Overdue(number) if number == self._number and self._deadline is not None:
+                self._deadline = None
+                self._give(self._no_answer())
+            case _Taken(GpuSample() as sample):
+                self._end(sample)
+            case _Taken(Exception() as defect):
+                raise defect
+
+    def terminate(self, reason: ExitReason) -> None:  # noqa: ARG002 - the same whatever the reason
+        """Let go of the drivers; a thread that is stuck in one does so itself, if ever it comes back."""
+        self._sampler.close()
+        if self._helper is not None:
+            self._helper.join(_JOIN_SECONDS)
+
+    def _begin(self) -> None:
+        """Take a sample, unless one is being taken."""
+        if self._under_way:
+            return
+        self._under_way = True
+        self._number += 1
+        self._deadline = self.send_after(self._answer_seconds, _Overdue(self._number))
+        self._helper = self.start_helper(partial(_take, self._sampler, self.ref), name="gpu-sample")
+
+    def _end(self, sample: GpuSample) -> None:
+        self._under_way = False
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+            self._give(sample)
+        self._seen = self._seen or bool(sample.devices)
+        if self._interval > 0 and self._seen and self._next is None:
+            self._next = self.send_after(self._interval, _Due())
+
+    def _give(self, sample: GpuSample) -> None:
+        askers, self._askers = self._askers, []
+        for reply_to in askers:
+            reply_to.reply(sample)
+        if self._for_report:
+            self._for_report = False
+            self._report(GpuReport(sample))
+
+    def _no_answer(self) -> GpuSample:
+        return GpuSample(self._wall(), (), "none", f"{NO_ANSWER} within {self._answer_seconds:g} s")
+
+
+def _take(sampler: Sampler, ref: WorkerRef) -> None:
+    """Take one sample, on the helper thread, and send whatever came of it."""
+    outcome: GpuSample | Exception
+    try:
+        outcome = sampler.sample()
+    except Exception as defect:  # noqa: BLE001 - nothing is swallowed: the worker raises it and is restarted
+        outcome = defect
+    ref.send_info(_Taken(outcome), reserved=True)
