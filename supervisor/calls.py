@@ -8,7 +8,6 @@ from typing import Any
 from .clock import deadline_after
 from .envelopes import Cast
 from .errors import MailboxFull
-from .process import current_process
 from .ref import WorkerRef
 
 
@@ -33,7 +32,7 @@ def call(ref: WorkerRef, message: object, timeout: float | None = 5.0) -> Any:
     """
     process = ref.process
     deadline = deadline_after(process.clock, timeout)
-    return process.request(message, current_process()).wait(deadline, process.name)
+    return process.request(message).wait(deadline, process.name)
 
 
 def cast(ref: WorkerRef, message: object) -> None:
@@ -45,7 +44,7 @@ def cast(ref: WorkerRef, message: object) -> None:
         MailboxFull: There is no room, and nothing was sent.
     """
     envelope = Cast(message)
-    if not ref.process.offer(lambda mailbox: mailbox.put(envelope)):
+    if not ref.process.inbox.offer(lambda mailbox: mailbox.put(envelope)):
         raise MailboxFull(f"the mailbox of {ref.name} is full")
 
 
@@ -58,5 +57,5 @@ def cast_latest(ref: WorkerRef, key: Hashable, message: object) -> None:
     Raises:
         MailboxFull: As many other keys wait already.
     """
-    if not ref.process.offer(lambda mailbox: mailbox.put_latest(key, message)):
+    if not ref.process.inbox.offer(lambda mailbox: mailbox.put_latest(key, message)):
         raise MailboxFull(f"the mailbox of {ref.name} holds too many kinds of samples")

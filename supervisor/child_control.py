@@ -7,7 +7,8 @@ from collections.abc import Callable
 from .clock import deadline_after
 from .errors import StartFailed, StartTimeout
 from .events import ChildAbandoned, Event, InterruptFailed
-from .process import GivenUp, Process
+from .fence import GivenUp
+from .process import Process
 from .reasons import SHUTDOWN, Crash, ExitReason, reason_of
 from .spec import BRUTAL_KILL, INFINITY, ChildSpec
 from .startable import Startable
@@ -23,7 +24,7 @@ class ChildControl:
 
     def __init__(self, supervisor: Startable, name: str, emit: Callable[[Event], None]) -> None:
         self._supervisor = supervisor
-        self._own = supervisor.process
+        self._own = supervisor.incarnation
         self._name = name
         self._emit = emit
         self._abandoned: dict[Process, str] = {}
@@ -52,7 +53,7 @@ class ChildControl:
 
         deadline = deadline_after(self._own.clock, spec.start_timeout)
         late: ExitReason | None = None
-        if not self._own.wait_for_child(process, lambda: done() or self._own.stop_requested, deadline):
+        if not self._own.inbox.wait_for_child(process, lambda: done() or self._own.stop_requested, deadline):
             late = Crash(StartTimeout(spec.id, spec.start_timeout or 0.0))
         elif not done() and not self._hurry(process, spec, done, deadline):
             late = SHUTDOWN
@@ -73,9 +74,9 @@ class ChildControl:
             Why it ended; KILLED where it was given up on.
         """
         if not process.ended and spec.shutdown is not BRUTAL_KILL:
-            process.ask_to_end(SHUTDOWN)
+            process.inbox.ask_to_end(SHUTDOWN)
             self._interrupt(process, spec.id)
-            self._own.wait_for_child(process, lambda: process.ended, self._patience(spec))
+            self._own.inbox.wait_for_child(process, lambda: process.ended, self._patience(spec))
         if process.ended:
             self.retire(process)
         else:
@@ -92,7 +93,7 @@ class ChildControl:
             startable = spec.start()
             if not isinstance(startable, Startable):
                 raise TypeError(f"start of {spec.id!r} returned {startable!r}")
-            process = startable._incarnate(spec.id, self._supervisor)
+            process = startable.incarnate(spec.id, self._supervisor)
             self._own.adopt(process)
             process.start()
         except GivenUp:
@@ -111,7 +112,7 @@ class ChildControl:
         self._interrupt(process, spec.id)
         patience = self._patience(spec)
         ends = [moment for moment in (deadline, patience) if moment is not None]
-        return self._own.wait_for_child(process, done, min(ends, default=None))
+        return self._own.inbox.wait_for_child(process, done, min(ends, default=None))
 
     def _patience(self, spec: ChildSpec) -> float | None:
         if spec.shutdown is INFINITY:
@@ -130,4 +131,4 @@ class ChildControl:
         if left_behind:
             self._abandoned = {p: id_ for p, id_ in self._abandoned.items() if p.lingers}
             self._abandoned[process] = child_id
-            self._emit(ChildAbandoned(self._name, child_id, process.thread_name))
+            self._emit(ChildAbandoned(self._name, child_id, f"acode-{process.name}"))

@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - the names are OTP's
 """Every error of this package, under one root.
 
 ::

@@ -63,3 +63,7 @@ def own_fence() -> Fence:
     if fence is None:
         fence = _thread.fence = Fence()
     return fence
+
+
+class GivenUp(BaseException):
+    """Unwinds the thread of a fenced process out of the package's own waits."""

@@ -7,7 +7,8 @@ from typing import Any
 from .calls import call
 from .clock import deadline_after
 from .errors import CallTimeout, WouldDeadlock
-from .process import Process, current_process, is_under
+from .inbox import is_under
+from .process import current_process
 from .reasons import SHUTDOWN, ExitReason
 from .ref import WorkerRef
 from .requests import (
@@ -49,7 +50,7 @@ class SupervisorHandle(Startable):
     @property
     def ref(self) -> WorkerRef:
         """Its own process, for monitoring."""
-        return WorkerRef(self.process)
+        return WorkerRef(self.incarnation)
 
     def whereis(self, child_id: str) -> WorkerRef | None:
         """Return a running child; None where it does not run. Never blocks.
@@ -134,13 +135,13 @@ class SupervisorHandle(Startable):
             CallTimeout: It is still stopping.
             WouldDeadlock: The caller is of this tree; the supervisor is stopping.
         """
-        process = self._process
-        if process is None or not process.here:
+        process = self._incarnation
+        if process is None or not process.inbox.here:
             return
-        process.ask_to_end(SHUTDOWN)
+        process.inbox.ask_to_end(SHUTDOWN)
         if is_under(current_process(), process):
             raise WouldDeadlock(f"{self.name} is stopping, and with it the caller")
-        if not process.wait_until(Process.settled, deadline_after(process.clock, timeout)):
+        if not process.wait_until(lambda it: it.settled, deadline_after(process.clock, timeout)):
             raise CallTimeout(f"{self.name} is still stopping")
         process.join()
 

@@ -1,6 +1,6 @@
 """The mailbox: what waits for a process, in the order of arrival, bounded.
 
-Not thread-safe by itself: :class:`~.process.Process` holds its lock around every use, which
+Not thread-safe by itself: the :class:`~.inbox.Inbox` holds its lock around every use, which
 also makes closing and putting atomic to each other.
 
 A full mailbox refuses what others send. Room is always kept for what must not be lost and is
@@ -12,7 +12,7 @@ the sender never sees a full mailbox because of it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable
 
 from .envelopes import Call, Envelope, Sample
 
@@ -73,16 +73,14 @@ class Mailbox:
             del self._samples[envelope.key]
         return envelope
 
-    def calls(self) -> list[Call]:
-        """Return the calls that wait, oldest first."""
-        return [envelope for envelope, _ in self._queue if isinstance(envelope, Call)]
-
-    def remove_calls(self, calls: Iterable[Call]) -> None:
-        """Take these calls out, leaving everything else in its place."""
-        gone = {id(call) for call in calls}
-        if gone:
+    def remove_calls(self, unwanted: Callable[[Call], bool]) -> list[Call]:
+        """Take out and return the calls of which ``unwanted`` is true, oldest first."""
+        removed = [item for item, _ in self._queue if isinstance(item, Call) and unwanted(item)]
+        if removed:
+            gone = {id(call) for call in removed}
             self._queue = deque(item for item in self._queue if id(item[0]) not in gone)
             self._counted -= len(gone)
+        return removed
 
     def clear(self) -> None:
         """Drop everything that waits."""

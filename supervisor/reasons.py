@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - the name is OTP's
 """Why a process ended: the exit reasons of OTP, as data.
 
 The restart rules look at nothing but the kind of reason (OTP manual, supervisor,

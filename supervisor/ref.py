@@ -35,7 +35,7 @@ class WorkerRef:
     @property
     def is_alive(self) -> bool:
         """Whether it has not ended (and lives in this OS process)."""
-        return self._process.here and not self._process.ended
+        return self._process.inbox.here and not self._process.ended
 
     @property
     def exit_reason(self) -> ExitReason | None:
@@ -54,8 +54,8 @@ class WorkerRef:
             Why it ended; None if the time was over first (or after a fork).
         """
         process = self._process
-        if process.here:
-            process.wait_until(Process.settled, deadline_after(process.clock, timeout))
+        if process.inbox.here:
+            process.wait_until(lambda it: it.settled, deadline_after(process.clock, timeout))
         return process.reason
 
     def send_info(self, message: object, *, reserved: bool = False) -> None:
@@ -73,8 +73,8 @@ class WorkerRef:
         """
         envelope = Info(message)
         if reserved:
-            self._process.offer(lambda mailbox: mailbox.put_reserved(envelope))
-        elif not self._process.offer(lambda mailbox: mailbox.put(envelope)):
+            self._process.inbox.offer(lambda mailbox: mailbox.put_reserved(envelope))
+        elif not self._process.inbox.offer(lambda mailbox: mailbox.put(envelope)):
             raise MailboxFull(f"the mailbox of {self.name} is full")
 
     def __eq__(self, other: object) -> bool:

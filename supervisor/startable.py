@@ -11,15 +11,15 @@ from .process import Process
 class Startable(ABC):
     """Something that becomes a process once, when its supervisor starts it."""
 
-    _process: Process | None = None
+    _incarnation: Process | None = None
 
     @abstractmethod
-    def _incarnate(self, child_id: str, supervisor: Startable) -> Process:
+    def incarnate(self, child_id: str, supervisor: Startable) -> Process:
         """Return its process, not yet started. Called on its supervisor's thread, once."""
 
     @property
-    def process(self) -> Process:
+    def incarnation(self) -> Process:
         """The process behind it, for this package."""
-        if self._process is None:
+        if self._incarnation is None:
             raise NotStarted(f"{type(self).__name__} has not been started")
-        return self._process
+        return self._incarnation

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from types import TracebackType
+from typing import TypeVar
+
 
 from .clock import SYSTEM_CLOCK, Clock, deadline_after
 from .errors import AlreadyStarted, CallTimeout, InvalidSpec, StartFailed
@@ -14,6 +16,8 @@ from .reasons import SHUTDOWN, Shutdown
 from .spec import AutoShutdown, ChildSpec, check_specs, require_intensity
 from .startable import Startable
 from .supervisor_loop import SupervisorLoop, SupervisorOptions
+
+_Self = TypeVar("_Self", bound="Supervisor")  # typing.Self came with Python 3.11
 
 
 class Supervisor(SupervisorHandle):
@@ -84,13 +88,13 @@ class Supervisor(SupervisorHandle):
         process = self._make_process(self._name, clock, None)
         try:
             process.start()
-            up = process.wait_until(lambda it: it.up or it.settled(), deadline_after(clock, timeout))
+            up = process.wait_until(lambda it: it.up or it.settled, deadline_after(clock, timeout))
         except BaseException:
             # Ctrl-C while waiting: the tree must not come up behind the caller's back.
-            process.ask_to_end(SHUTDOWN)
+            process.inbox.ask_to_end(SHUTDOWN)
             raise
         if not up:
-            process.ask_to_end(SHUTDOWN)
+            process.inbox.ask_to_end(SHUTDOWN)
             raise CallTimeout(f"{self.name} is not up within {timeout} s")
         reason = process.reason
         if process.up or reason is None:
@@ -100,7 +104,7 @@ class Supervisor(SupervisorHandle):
             raise reason.term
         raise StartFailed(self.name, reason)
 
-    def __enter__(self) -> Supervisor:
+    def __enter__(self: _Self) -> _Self:  # noqa: PYI019 - typing.Self came with Python 3.11
         """Start it."""
         self.start()
         return self
@@ -115,15 +119,16 @@ class Supervisor(SupervisorHandle):
         self.stop()
 
     def _make_process(self, name: str, clock: Clock, parent: Process | None) -> Process:
-        if self._process is not None:
+        if self._incarnation is not None:
             raise AlreadyStarted(self.name, self.ref)
         loop = SupervisorLoop(self, self._options, self._published)
-        self._process = Process(loop, name=name, clock=clock, parent=parent, mailbox_size=loop.MAILBOX_SIZE)
-        return self._process
+        self._incarnation = Process(loop, name=name, clock=clock, parent=parent, mailbox_size=loop.MAILBOX_SIZE)
+        return self._incarnation
 
-    def _incarnate(self, child_id: str, supervisor: Startable) -> Process:
+    def incarnate(self, child_id: str, supervisor: Startable) -> Process:
+        """See :meth:`.Startable.incarnate`."""
         assert isinstance(supervisor, SupervisorHandle)
         if not self._named:
             self._name = child_id
-        above = supervisor.process
+        above = supervisor.incarnation
         return self._make_process(f"{supervisor.name}/{child_id}", self._clock or above.clock, above)

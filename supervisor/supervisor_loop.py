@@ -89,7 +89,7 @@ class SupervisorLoop:
 
     def init(self) -> bool:
         """Start the children in order; stop them again where one fails."""
-        self._own: Process = self._supervisor.process
+        self._own: Process = self._supervisor.incarnation
         self._name = self._supervisor.name
         self._control = ChildControl(self._supervisor, self._name, self._emit)
         failure: ExitReason | None = None
@@ -124,7 +124,7 @@ class SupervisorLoop:
 
     def interrupt(self) -> None:
         """Have a start that is still going on stop in its tracks."""
-        self._supervisor.process.abort_start(SHUTDOWN)
+        self._supervisor.incarnation.abort_start(SHUTDOWN)
 
     # Starting and stopping.
 
@@ -189,7 +189,7 @@ class SupervisorLoop:
         if delay > 0:
             child.pending = pending = PendingRestart()
             pending.timer = Timer(self._own.clock.monotonic() + delay, (child, pending))
-            self._own.timers.add(pending.timer)
+            self._own.inbox.timers.add(pending.timer)
         else:
             self._attempt(child)
 
@@ -200,7 +200,7 @@ class SupervisorLoop:
             self._emit(RestartFailed(self._name, child.spec.id, child.attempts, error.reason))
             # Through the mailbox, not in a loop: others get their turn between two tries.
             child.pending = PendingRestart()
-            self._own.post(TryAgain(child.spec.id, child.pending, error.reason))
+            self._own.inbox.post(TryAgain(child.spec.id, child.pending, error.reason))
         else:
             child.pending = None
             self._started(child, process, restarted=True)
@@ -294,5 +294,5 @@ class SupervisorLoop:
     def _emit(self, event: Event) -> None:
         try:
             self._options.on_event(event)
-        except BaseException:  # a listener's bug must not hurt the tree
+        except BaseException:  # noqa: BLE001 - a listener's bug must not hurt the tree
             _log.exception("on_event failed for %s", event)

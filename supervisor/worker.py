@@ -31,9 +31,16 @@ IGNORE: Final = Ignore.IGNORE
 
 
 class MonitorToken:
-    """Names one monitoring; returned by ``Worker.monitor``."""
+    """Names one monitoring; returned by ``Worker.monitor``.
 
-    __slots__ = ()
+    Attributes:
+        ref: Who is monitored.
+    """
+
+    __slots__ = ("ref",)
+
+    def __init__(self, ref: WorkerRef) -> None:
+        self.ref = ref
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ class Worker(Startable):
 
     mailbox_size: int = 1024
 
-    _supervisor: SupervisorHandle | None = None
+    _own_supervisor: SupervisorHandle | None = None
 
     # Hooks.
 
@@ -120,12 +127,12 @@ class Worker(Startable):
     @property
     def ref(self) -> WorkerRef:
         """This incarnation, for others to call. Any thread."""
-        return WorkerRef(self.process)
+        return WorkerRef(self.incarnation)
 
     @property
     def clock(self) -> Clock:
         """The tree's clock. Any thread."""
-        return self.process.clock
+        return self.incarnation.clock
 
     @property
     def supervisor(self) -> SupervisorHandle:
@@ -134,9 +141,9 @@ class Worker(Startable):
         A call that could not be answered, since the supervisor is waiting for this worker
         (for its ``init``, or its end), raises WouldDeadlock or WorkerDown at once.
         """
-        if self._supervisor is None:
+        if self._own_supervisor is None:
             raise NotStarted(f"{type(self).__name__} has not been started")
-        return self._supervisor
+        return self._own_supervisor
 
     @property
     def stopping(self) -> bool:
@@ -144,7 +151,7 @@ class Worker(Startable):
 
         For long work within one hook that wants to end early.
         """
-        return self.process.stop_requested or self.process.fence.closed
+        return self.incarnation.stop_requested or self.incarnation.abandoned
 
     @property
     def abandoned(self) -> bool:
@@ -153,33 +160,33 @@ class Worker(Startable):
         Whatever it does to the world outside the tree (files, processes) is no longer
         wanted: the supervisor may have started its successor.
         """
-        return self.process.fence.closed
+        return self.incarnation.abandoned
 
     def stop(self, reason: ExitReason = NORMAL) -> None:
         """End after the current hook, with this reason. Any thread.
 
         Calls that wait are answered WorkerDown now. The first request to end stays.
         """
-        self.process.ask_to_end(reason)
+        self.incarnation.inbox.ask_to_end(reason)
 
     def send_after(self, seconds: float, message: object) -> Timer:
         """Have ``message`` delivered to :meth:`handle_info` in ``seconds``, on the clock."""
         self._require_own_thread()
         timer = Timer(self.clock.monotonic() + seconds, message)
-        self.process.timers.add(timer)
+        self.incarnation.inbox.timers.add(timer)
         return timer
 
     def monitor(self, ref: WorkerRef) -> MonitorToken:
         """Be sent a :class:`Down` when ``ref`` ends; at once if it already has."""
         self._require_own_thread()
-        token = MonitorToken()
-        self.process.monitor(token, ref.process)
+        token = MonitorToken(ref)
+        self.incarnation.monitors.watch(token, ref.process.monitors)
         return token
 
     def demonitor(self, token: MonitorToken) -> None:
         """Stop monitoring; no Down with this token comes any more, not even a waiting one."""
         self._require_own_thread()
-        self.process.demonitor(token)
+        self.incarnation.monitors.unwatch(token)
 
     def start_helper(self, target: Callable[[], object], name: str = "helper") -> threading.Thread:
         """Start a daemon thread that does something blocking for this incarnation.
@@ -189,7 +196,7 @@ class Worker(Startable):
         up on, what it sends is dropped too. Who starts it ends it: unblock it in
         :meth:`interrupt` or :meth:`terminate`.
         """
-        process = self.process
+        process = self.incarnation
 
         def run() -> None:
             act_for(process)
@@ -200,22 +207,23 @@ class Worker(Startable):
         return thread
 
     def _require_own_thread(self) -> None:
-        if not self.process.is_own_thread:
+        if not self.incarnation.is_own_thread:
             raise RuntimeError("only on the worker's own thread; send it a message instead")
 
-    def _incarnate(self, child_id: str, supervisor: Startable) -> Process:
-        if self._process is not None:
+    def incarnate(self, child_id: str, supervisor: Startable) -> Process:
+        """See :meth:`.Startable.incarnate`; not for use by workers."""
+        if self._incarnation is not None:
             raise TypeError(f"start of {child_id!r} must return a new worker each time")
         assert isinstance(supervisor, SupervisorHandle)
-        self._supervisor = supervisor
-        self._process = Process(
+        self._own_supervisor = supervisor
+        self._incarnation = Process(
             _WorkerBody(self),
             name=f"{supervisor.name}/{child_id}",
-            clock=supervisor.process.clock,
-            parent=supervisor.process,
+            clock=supervisor.incarnation.clock,
+            parent=supervisor.incarnation,
             mailbox_size=self.mailbox_size,
         )
-        return self._process
+        return self._incarnation
 
 
 class _WorkerBody:
@@ -241,13 +249,9 @@ class _WorkerBody:
             if envelope.timer.cancel():
                 worker.handle_info(envelope.timer.message)
         elif isinstance(envelope, DownSignal):
-            self._receive_down(envelope)
-
-    def _receive_down(self, signal: DownSignal) -> None:
-        target = self._worker.process.take_monitor(signal.token)
-        if target is not None:
-            assert isinstance(signal.token, MonitorToken)
-            self._worker.handle_info(Down(signal.token, WorkerRef(target), signal.reason))
+            token = envelope.token
+            if isinstance(token, MonitorToken) and worker.incarnation.monitors.unwatch(token):
+                worker.handle_info(Down(token, token.ref, envelope.reason))
 
     def terminate(self, reason: ExitReason) -> None:
         self._worker.terminate(reason)

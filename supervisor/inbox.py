@@ -1,0 +1,207 @@
+"""What reaches a process, and the wait of its thread for it.
+
+One lock makes closing and putting atomic to each other, so a call is either refused or
+answered. Nothing is sent to another process while the lock is held, so two processes cannot
+lock each other out; the order is sender's fence, then receiver's lock.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+
+from .clock import Clock, wait_for
+from .envelopes import Call, Caller, Envelope, TimerDue
+from .errors import Fenced, NoProc, Overloaded, WorkerDown, WouldDeadlock
+from .fence import Fence, GivenUp, own_fence
+from .mailbox import Mailbox
+from .reasons import ExitReason
+from .reply import ReplyTo
+from .timers import TimerQueue
+
+
+class Inbox:
+    """The mailbox of one process, its timers, and the calls that it owes an answer.
+
+    It is open, then asked to end (calls are refused, other messages are taken but no longer
+    read), then closed.
+
+    Attributes:
+        name: The process's name.
+        clock: For its timers and waits.
+        fence: The process's own; closed when it was given up on.
+        timers: Its timers, for its own thread.
+    """
+
+    def __init__(self, name: str, clock: Clock, size: int) -> None:
+        self.name = name
+        self.clock = clock
+        self.fence = Fence()
+        self.timers = TimerQueue()
+        self._os_pid = os.getpid()
+        self._lock = threading.Lock()
+        self._arrived = threading.Condition(self._lock)
+        self._mailbox = Mailbox(size)
+        self._unanswered: set[ReplyTo] = set()
+        self._stop_reason: ExitReason | None = None
+        self._closed = False
+        self._idle = False
+        self._waiting_for: Caller | None = None
+
+    @property
+    def here(self) -> bool:
+        """False in a forked child, which has a copy of the data and none of the threads."""
+        return self._os_pid == os.getpid()
+
+    @property
+    def idle(self) -> bool:
+        """Whether the process's thread is in one of the waits below."""
+        return self._idle
+
+    @property
+    def stop_reason(self) -> ExitReason | None:
+        """With which it was asked to end; None while it was not."""
+        return self._stop_reason
+
+    # Sending to it; any thread.
+
+    def request(self, message: object, caller: Caller | None) -> ReplyTo:
+        """Put a call in the mailbox.
+
+        Raises:
+            NoProc, WorkerDown, Overloaded, WouldDeadlock, Fenced: See :mod:`.errors`.
+        """
+        if not self.here:
+            raise NoProc(f"{self.name} belongs to another OS process (fork)")
+        reply_to = ReplyTo(self.clock)
+        reply_to.when_settled(self._forget)
+        with own_fence() as allowed:
+            if not allowed:
+                raise Fenced(f"the caller of {self.name} was given up on")
+            with self._lock:
+                if self._closed:
+                    raise NoProc(f"{self.name} has ended")
+                if self._stop_reason is not None:
+                    raise WorkerDown(self.name, self._stop_reason)
+                if self._waiting_for is not None and is_under(caller, self._waiting_for):
+                    raise WouldDeadlock(f"{self.name} is waiting for the caller")
+                if not self._mailbox.put(Call(message, reply_to, caller)):
+                    raise Overloaded(f"the mailbox of {self.name} is full")
+                self._unanswered.add(reply_to)
+                self._arrived.notify()
+        return reply_to
+
+    def offer(self, put: Callable[[Mailbox], bool]) -> bool:
+        """Put a message in the mailbox, if the process and the sender are there for it.
+
+        Returns:
+            False where there was no room. A message to an ended process, or from a fenced
+            one, is dropped, and that is no refusal.
+        """
+        if not self.here:
+            return True
+        with own_fence() as allowed:
+            if not allowed:
+                return True
+            with self._lock:
+                if self._closed:
+                    return True
+                accepted = put(self._mailbox)
+                self._arrived.notify()
+                return accepted
+
+    def post(self, envelope: Envelope) -> None:
+        """Put a message of the package itself, for which room is kept; past any fence."""
+        with self._lock:
+            if not self._closed:
+                self._mailbox.put_reserved(envelope)
+            self._arrived.notify()
+
+    def poke(self) -> None:
+        """Have the process's thread look again at what it waits for."""
+        with self._lock:
+            self._arrived.notify()
+
+    def ask_to_end(self, reason: ExitReason) -> None:
+        """Have the thread stop reading; the calls that wait are answered WorkerDown now.
+
+        The first reason stays.
+        """
+        with self._lock:
+            if self._stop_reason is None:
+                self._stop_reason = reason
+            reason = self._stop_reason
+            calls = self._mailbox.remove_calls(lambda _: True)
+            self._arrived.notify()
+        for call in calls:
+            call.reply_to.settle(None, WorkerDown(self.name, reason))
+
+    def close(self) -> list[ReplyTo]:
+        """Take nothing any more; returns the calls without an answer, for the closer to fail."""
+        with self._lock:
+            self._closed = True
+            self._mailbox.clear()
+            self._arrived.notify()
+            return list(self._unanswered)
+
+    # On the process's own thread.
+
+    def take(self) -> Envelope | None:
+        """Wait for the next envelope; None once the process is asked to end.
+
+        A timer that is due queues behind what has arrived before, as in OTP.
+
+        Raises:
+            GivenUp: The process was given up on.
+        """
+        with self._lock:
+            while True:
+                if self.fence.closed:
+                    raise GivenUp
+                if self._stop_reason is not None:
+                    return None
+                if self.timers.next_deadline() is not None:
+                    now = self.clock.monotonic()
+                    while (timer := self.timers.pop_due(now)) is not None:
+                        self._mailbox.put_reserved(TimerDue(timer))
+                envelope = self._mailbox.take()
+                if envelope is not None:
+                    return envelope
+                self._idle = True
+                self.clock.wait(self._arrived, self.timers.next_deadline())
+                self._idle = False
+
+    def wait_for_child(self, child: Caller, predicate: Callable[[], bool], deadline: float | None) -> bool:
+        """Wait for a child; meanwhile calls from it or below it are refused, not stuck.
+
+        Returns:
+            False where the deadline came before ``predicate``.
+
+        Raises:
+            GivenUp: The process was given up on.
+        """
+        with self._lock:
+            self._waiting_for = child
+            calls = self._mailbox.remove_calls(lambda call: is_under(call.caller, child))
+        for call in calls:
+            call.reply_to.settle(None, WouldDeadlock(f"{self.name} is waiting for the caller"))
+        with self._lock:
+            self._idle = True
+            done = wait_for(self.clock, self._arrived, lambda: self.fence.closed or predicate(), deadline)
+            self._idle = False
+            self._waiting_for = None
+            if self.fence.closed:
+                raise GivenUp
+            return done
+
+    def _forget(self, reply_to: ReplyTo) -> None:
+        with self._lock:
+            self._unanswered.discard(reply_to)
+
+
+def is_under(caller: Caller | None, process: Caller) -> bool:
+    """Tell whether ``caller`` is ``process``, or one of its children, or of theirs."""
+    while caller is not None and caller is not process:
+        caller = caller.parent
+    return caller is not None
