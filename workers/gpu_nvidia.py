@@ -125,7 +125,7 @@ class _Handle:
             load = self._offered(nvml.nvmlDeviceGetUtilizationRates)
             temperature = self._offered(nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU)
             milliwatts = self._offered(nvml.nvmlDeviceGetPowerUsage)
-            processes = self._offered(nvml.nvmlDeviceGetComputeRunningProcesses) or ()
+            processes = self._processes()
         except nvml.NVMLError as e:
             if e.value in (nvml.NVML_ERROR_UNINITIALIZED, nvml.NVML_ERROR_DRIVER_NOT_LOADED):
                 raise
@@ -141,6 +141,14 @@ class _Handle:
             power=None if milliwatts is None else milliwatts / 1000,
             processes=tuple(GpuProcess(p.pid, p.usedGpuMemory) for p in processes),
         )
+
+    def _processes(self) -> list[Any]:
+        # The binding's unversioned function raises where the driver is older than the binding.
+        nvml = self._nvml
+        found = self._offered(nvml.nvmlDeviceGetComputeRunningProcesses_v3)
+        if found is None:
+            found = self._offered(nvml.nvmlDeviceGetComputeRunningProcesses_v2)
+        return found or []
 
     def _identify(self) -> None:
         handle = self._nvml.nvmlDeviceGetHandleByIndex(self._index)
