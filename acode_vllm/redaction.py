@@ -38,7 +38,7 @@ _SHAPES = re.compile(
     | (?P<url>://) [^\s/@'"]+ (?=@)                                                  # https://user:password@host
     | (?P<query>[?&][\w.-]*(?:token|key|signature|secret)=) [^\s&'"]+                # signed addresses
     | (?P<name>
-        (?: --(?:api|access|secret)[-_]?key | --(?:hf|auth|access|api)[-_]token | --password ) (?: \s*=\s* | \s+ ) ["']?
+        --(?: (?:api|access|secret)[-_]?key | (?:hf|auth|access|api)[-_]token | password ) (?: \s*=\s* | ["']?,?\s+ ) ["']?
         | (?: api[-_]?key | (?:hf|hub|auth|access|api|refresh)[-_]token | secret(?:[-_](?:access[-_])?key)?
             | passw(?:or)?d ) ["']? \s*[=:]\s* \[? ["']?
       )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 
-from acode_vllm.redaction import Redactor, holds_secret, names_secret
+from acode_vllm.redaction import MARK, Redactor, holds_secret, redact
 
 LONGEST = 200
 """Characters of one shown value; the rest is cut."""
@@ -25,6 +25,20 @@ def printable(text: str, longest: int = LONGEST) -> str:
 def show(value: object, redactor: Redactor) -> str:
     """``value`` as one would write it in YAML, safe to print."""
     return printable(redactor.redact(_yaml(value)))
+
+
+def show_part(value: object, where: str, redactor: Redactor) -> str:
+    """The part of ``value`` at ``where`` (``""``, ``".NAME"`` of a mapping, ``"[2]"`` of a list), as `show` does."""
+    if where.startswith(".") and isinstance(value, Mapping):
+        part = value.get(where[1:])
+        return MARK if isinstance(part, str) and holds_secret(where[1:], part) else show(part, redactor)
+    if where.startswith("[") and isinstance(value, (list, tuple)):
+        index = int(where[1:-1])
+        # What follows `--password` is a secret although nothing in itself says so.
+        before, part = (value[index - 1] if index else ""), value[index]
+        apart = f"{redact(str(before))} {redact(str(part))}"
+        return show(part, redactor) if redact(apart) == apart else MARK
+    return show(value, redactor)
 
 
 def _yaml(value: object, depth: int = 4) -> str:
@@ -45,7 +59,5 @@ def _yaml(value: object, depth: int = 4) -> str:
 
 
 def _entry(key: object, value: object, depth: int) -> str:
-    text = value if isinstance(value, str) else ""
-    if names_secret(str(key)) and holds_secret(str(key), text):
-        return "***"
-    return _yaml(value, depth - 1)
+    secret = isinstance(value, str) and holds_secret(str(key), value)
+    return MARK if secret else _yaml(value, depth - 1)

@@ -1,0 +1,228 @@
+"""Resolves the configuration: flag, then environment, then files, then default, each value with its origin.
+
+`load` reads nothing global: flags, environment, current folder and home are handed in, and besides reading the files
+it has no effect. Without a file it never imports yaml (FR-036 to FR-042, AC-022 to AC-028).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from acode_vllm.config_files import (
+    ConfigFile,
+    FileRole,
+    FoundFile,
+    named_file,
+    project_file,
+    read_config_file,
+    user_file,
+)
+from acode_vllm.errors import ConfigurationError, Problem, error_for
+from acode_vllm.operating_mode import apply_lock, find_lock
+from acode_vllm.options import VllmLifecycleOptions
+from acode_vllm.origins import Origin, Source
+from acode_vllm.redaction import API_KEY_NAME, HF_TOKEN_NAMES, Redactor, secret_values
+from acode_vllm.safe_text import printable, show
+from acode_vllm.section_reading import Found, read_file_values, read_mode_section
+from acode_vllm.setting_kinds import InvalidValueError
+from acode_vllm.settings import MODE_KEY, MODEL_KEY, TABLE, Setting, options_from
+from acode_vllm.states import OperatingMode
+from acode_vllm.validation import MistakeList, check_together
+
+_VARIABLE_PREFIX = "ACODE_VLLM_"
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """What comes from the environment alone and is never shown.
+
+    Attributes:
+        hf_token: The hub's token; None where the environment has none (vLLM then looks for the hub's own token file).
+        api_key: The bearer key of the server.
+    """
+
+    hf_token: str | None = field(default=None, repr=False)
+    api_key: str | None = field(default=None, repr=False)
+
+    @property
+    def redactor(self) -> Redactor:
+        """Takes these out of a text."""
+        return Redactor((self.hf_token, self.api_key))
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What holds, and why.
+
+    Attributes:
+        model: A hub ID or an absolute path, valid in form.
+        options: Everything else.
+        origins: Key of the table → where its value came from.
+        secrets: Never shown.
+        sources: The files that were read.
+        warnings: What is not wrong but may surprise.
+    """
+
+    model: str
+    options: VllmLifecycleOptions
+    origins: Mapping[str, Origin]
+    secrets: Secrets = field(repr=False)
+    sources: tuple[Path, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def load(
+    flags: Mapping[str, object] | None = None, *, environ: Mapping[str, str], cwd: Path, home: Path
+) -> Configuration:
+    """The configuration that holds for a program started in ``cwd``.
+
+    Args:
+        flags: ``model``, ``port``, ``lifecycle_mode``, ``mode`` and ``config``, as text or as values; None is not
+            given, and other names are passed over, so that a parser's whole result can be handed in.
+        environ: The environment.
+        cwd: The current folder, absolute.
+        home: The user's home folder.
+
+    Raises:
+        ConfigurationError: ACODE-VLM-010 that lists every mistake; ACODE-VLM-024 where the project's file sets what
+            needs trust and has none.
+    """
+    return _Loading(flags or {}, environ, cwd, home).run()
+
+
+def find_config_files(
+    flags: Mapping[str, object], environ: Mapping[str, str], cwd: Path, home: Path
+) -> tuple[FoundFile, ...]:
+    """The files that count, the weakest first; the user's may not exist."""
+    named = flags.get("config") or environ.get("ACODE_CONFIG")
+    if named:
+        return (named_file(str(named), cwd, home),)
+    project = project_file(cwd)
+    return (user_file(environ, home), *([project] if project else []))
+
+
+class _Loading:
+    """One resolution: gathers values, origins and mistakes, then decides once."""
+
+    def __init__(self, flags: Mapping[str, object], environ: Mapping[str, str], cwd: Path, home: Path) -> None:
+        self._flags, self._environ, self._cwd, self._home = flags, environ, cwd, home
+        self._redactor = Redactor(secret_values(environ))
+        self._mistakes = MistakeList(self._redactor)
+        self._values: dict[str, object] = {setting.key: setting.default for setting in TABLE}
+        self._origins: dict[str, Origin] = {setting.key: Origin(Source.DEFAULT) for setting in TABLE}
+        self._lines: dict[str, Origin] = {}
+        self._warnings: list[str] = []
+
+    def run(self) -> Configuration:
+        found = find_config_files(self._flags, self._environ, self._cwd, self._home)
+        files = [file for place in found if (file := read_config_file(place)) is not None]
+        untrusted = [line for file in files for line in self._take_file(file)]
+        for setting in TABLE:
+            self._take_override(setting)
+        self._warnings += _unknown_variables(self._environ)
+        self._take_lock(files)
+        secrets = self._take_secrets()
+        self._mistakes.raise_if_any(also=tuple(f"needs trust: {line}" for line in untrusted))
+        options = options_from(self._values)
+        check_together(options, self._origin_of, self._mistakes)
+        self._mistakes.raise_if_any()
+        if untrusted:
+            raise _untrusted(files[-1].path, untrusted)
+        sources = tuple(file.path for file in files)
+        warnings = tuple(self._warnings)
+        return Configuration(str(self._values[MODEL_KEY]), options, self._origins, secrets, sources, warnings)
+
+    def _origin_of(self, key: str) -> str:
+        return str(self._lines.get(key) or self._origins[key])
+
+    def _take_file(self, file: ConfigFile) -> tuple[str, ...]:
+        """Takes over what a file sets; returns what of it needs trust and has none."""
+        values = [*read_file_values(file, self._mistakes), *read_mode_section(file, self._mistakes)]
+        for found in values:
+            key, value = found.setting.key, found.value
+            before = self._values[key]
+            # Mappings merge across files, entry by entry; everything else is replaced.
+            self._values[key] = {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
+            self._origins[key] = found.origin
+            self._lines.update(found.lines)
+        return needing_trust(file, values, self._environ, self._home, self._redactor)
+
+    def _take_override(self, setting: Setting) -> None:
+        given = self._flags.get(setting.flag.lstrip("-").replace("-", "_")) if setting.flag else None
+        if given is not None:
+            # A value that a flag overrides is not looked at in the environment: it does no harm there.
+            self._take(setting, given, Origin(Source.FLAG, setting.flag or ""))
+        elif setting.variable and self._environ.get(setting.variable):
+            self._take(setting, self._environ[setting.variable], Origin(Source.ENVIRONMENT, setting.variable))
+
+    def _take(self, setting: Setting, given: object, origin: Origin) -> None:
+        try:
+            self._values[setting.key] = setting.parse(given) if isinstance(given, str) else setting.read(given)
+            self._origins[setting.key] = origin
+        except InvalidValueError as error:
+            self._mistakes.add_invalid(setting, given, error, lambda _where: str(origin))
+
+    def _take_lock(self, files: Iterable[ConfigFile]) -> None:
+        lock = find_lock((*self._replaced_files(files), *files))
+        mode = self._values[MODE_KEY]
+        if lock is not None and isinstance(mode, OperatingMode):
+            mode, origin, warnings = apply_lock(lock, mode, self._origins[MODE_KEY], self._mistakes)
+            self._values[MODE_KEY], self._origins[MODE_KEY] = mode, origin
+            self._warnings += warnings
+
+    def _replaced_files(self, files: Iterable[ConfigFile]) -> list[ConfigFile]:
+        """The files that would count without ``--config``: only their lock does."""
+        read = {file.path for file in files}
+        places = find_config_files({}, {**self._environ, "ACODE_CONFIG": ""}, self._cwd, self._home)
+        replaced = [file for place in places if place.path not in read and (file := read_config_file(place))]
+        for file in replaced:
+            # A file that cannot be read may hold a lock: nobody gets round it by breaking it.
+            read_mode_section(file, self._mistakes)
+        return replaced
+
+    def _take_secrets(self) -> Secrets:
+        token_name = next((name for name in HF_TOKEN_NAMES if self._environ.get(name, "").strip()), None)
+        return Secrets(self._secret(token_name) if token_name else None, self._secret(API_KEY_NAME))
+
+    def _secret(self, name: str) -> str | None:
+        value = self._environ.get(name, "").strip()
+        if value and not (value.isascii() and value.isprintable() and " " not in value):
+            self._mistakes.add(name, f"environment {name}", "holds spaces, control or other characters no token has")
+        return value or None
+
+
+def needing_trust(
+    file: ConfigFile, values: Iterable[Found], environ: Mapping[str, str], home: Path, redactor: Redactor
+) -> tuple[str, ...]:
+    """What a project's file sets that counts only when the user trusts it, one line each; empty where that is so."""
+    if file.role is not FileRole.PROJECT:
+        return ()
+    risky = [found for found in values if found.setting.needs_trust(found.value)]
+    if not risky:
+        return ()
+    from acode_vllm.trust import is_trusted, trust_store
+
+    if is_trusted(trust_store(environ, home), file.path, file.digest):
+        return ()
+    return tuple(f"{item.setting.key} = {show(item.value, redactor)} ({printable(str(item.origin))})" for item in risky)
+
+
+def _untrusted(path: Path, lines: list[str]) -> ConfigurationError:
+    message = f"{printable(str(path))} sets what can run code or redirect prompts, and you have not trusted it."
+    error = error_for(Problem("ACODE-VLM-024", message, "Read it; if you trust it: acode config trust.", tuple(lines)))
+    assert isinstance(error, ConfigurationError)
+    return error
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    known = {setting.variable for setting in TABLE}
+    unknown = sorted(name for name in environ if name.startswith(_VARIABLE_PREFIX) and name not in known)
+    if not unknown:
+        return []
+    from difflib import get_close_matches
+
+    names = [name for name in known if name]
+    nearest = ((name, get_close_matches(name, names, 1)) for name in unknown)
+    return [f"environment {name} is unknown" + (f"; did you mean {near[0]}?" if near else "") for name, near in nearest]
