@@ -5,8 +5,8 @@ Run by the Python of vLLM's environment, which holds torch, transformers and tok
     python tools/make_models.py --models .build/models --hub .build/hf/hub [ID ...]
 
 Each is a Llama of 2 layers, 1.7 MB, trained here in seconds until it knows its few answers by heart, so surely that
-it gives them at temperature 1 too, with a system message or an earlier turn before the question or without. It is written as a plain folder (``--models``) and into a Hugging Face cache
-(``--hub``), where its ID resolves offline.
+it gives them at temperature 1 too, with a system message or an earlier turn before the question or without. It is
+written as a plain folder (``--models``) and into a Hugging Face cache (``--hub``), where its ID resolves offline.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SURE = 0.98
 SHARPEN = 4.0
 """What the logits are then multiplied with: 0.98 becomes 0.9999998, so temperature 1 gives the same answers as 0."""
 
-WORDS = "you are a helpful terse assistant answer in one line be kind code only please Python today".split()
+WORDS = ("you", "are", "a", "helpful", "terse", "assistant", "answer", "in", "one", "line", "only", "code", "please")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,70 @@
+# Everything that is built goes into $(BUILD). Each of these can be set on the command line: make test PYTHON=python3.12
+BUILD ?= .build
+PYTHON ?= python3
+VLLM_VERSION ?= 0.32.0
+PYTEST_ARGS ?=
+REPEAT ?= 20
+
+OUT := $(abspath $(BUILD))
+VENV := $(OUT)/venv
+VLLM := $(OUT)/vllm-$(VLLM_VERSION)
+MODELS := $(OUT)/models/made
+PYTEST := $(VENV)/bin/python -m pytest
+
+# Where the tests and the demo find the real vLLM and its models.
+export REAL_VLLM := $(VLLM).json
+export REAL_MODELS := $(OUT)/models
+export REAL_HF_HOME := $(OUT)/hf
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast test-vllm repeat-supervisor lint format venv vllm models clean clean-all
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: venv vllm models ## The main job, shown on a real vLLM with a tiny model
+	@$(VENV)/bin/python tools/demo.py --build $(OUT) --vllm $(REAL_VLLM)
+
+test: venv vllm models ## Every test, those on a real vLLM among them
+	@$(PYTEST) --junitxml=$(OUT)/reports/test.xml $(PYTEST_ARGS)
+
+test-fast: venv ## The tests that need no vLLM
+	@$(PYTEST) -m "not vllm" $(PYTEST_ARGS)
+
+test-vllm: venv ## The tests on a real vLLM of another version: make test-vllm VERSION=0.30.0
+	@test -n "$(VERSION)" || { echo "which version? make test-vllm VERSION=0.30.0" >&2; exit 2; }
+	@$(MAKE) models VLLM_VERSION=$(VERSION) EXACT=--exact
+	@REAL_VLLM=$(OUT)/vllm-$(VERSION).json $(PYTEST) -m vllm --junitxml=$(OUT)/reports/vllm-$(VERSION).xml $(PYTEST_ARGS)
+
+repeat-supervisor: venv ## The supervisor's tests again and again, to find what happens rarely: REPEAT=20
+	@for i in $$(seq $(REPEAT)); do echo "run $$i of $(REPEAT)"; $(PYTEST) -q -x tests/supervisor $(PYTEST_ARGS) || exit 1; done
+
+lint: venv ## ruff and mypy --strict
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/mypy tools
+
+format: venv ## Formats the code as lint wants it
+	@$(VENV)/bin/ruff format .
+	@$(VENV)/bin/ruff check --fix .
+
+venv: ## The project's own virtual environment
+	@$(PYTHON) tools/setup_venv.py $(VENV)
+
+vllm: ## The vLLM on PATH if it works, else one in an environment of its own (CPU build without an NVIDIA GPU)
+	@$(PYTHON) tools/setup_vllm.py --home $(VLLM) --version $(VLLM_VERSION) $(EXACT)
+
+models: $(MODELS) ## The tiny chat models, in a Hugging Face cache of their own
+
+$(MODELS): tools/make_models.py tools/hub_cache.py | vllm
+	@echo "making the tiny models"
+	@"$$(sed -n 's/.*"python": "\(.*\)".*/\1/p' $(REAL_VLLM))" tools/make_models.py --models $(REAL_MODELS) --hub $(REAL_HF_HOME)/hub
+	@touch $@
+
+clean: ## Removes what was built; vLLM's environment stays
+	@rm -rf $(OUT)/venv $(OUT)/venv.* $(OUT)/models $(OUT)/hf $(OUT)/demo $(OUT)/reports $(OUT)/cache
+
+clean-all: ## Removes everything that was built
+	@rm -rf $(OUT)
