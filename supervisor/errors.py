@@ -15,8 +15,8 @@
     ├── ChildError              what the supervisor's calls answer; carries child_id
     │   ├── StartFailed         its initialisation failed
     │   ├── StartTimeout        its initialisation took longer than start_timeout
-    │   ├── AlreadyStarted      the id is taken by a child that runs or restarts
-    │   ├── AlreadyPresent      the id is taken by a child that does not run
+    │   ├── AlreadyStarted      the id is taken by a child that runs
+    │   ├── AlreadyPresent      the id is taken by a child that does not run, or restarts
     │   ├── NotFound            no such child
     │   ├── Running             refused: the child runs
     │   └── Restarting          refused: the child waits for its restart
@@ -121,10 +121,10 @@ class StartTimeout(ChildError, TimeoutError):
 
 
 class AlreadyStarted(ChildError):
-    """The id belongs to a child that runs or restarts (OTP's ``already_started``).
+    """The id belongs to a child that runs (OTP's ``already_started``).
 
     Attributes:
-        child: What :class:`ChildInfo` shows for it: its WorkerRef, or RESTARTING.
+        child: Its WorkerRef.
     """
 
     def __init__(self, child_id: str, child: object) -> None:
@@ -133,7 +133,10 @@ class AlreadyStarted(ChildError):
 
 
 class AlreadyPresent(ChildError):
-    """The id belongs to a child that does not run (OTP's ``already_present``)."""
+    """The id belongs to a child that does not run, or waits for its restart.
+
+    OTP's ``already_present``; that a restarting child counts as one is OTP's answer too.
+    """
 
     def __init__(self, child_id: str) -> None:
         super().__init__(child_id, "already present, not running")

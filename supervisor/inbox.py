@@ -18,7 +18,7 @@ from .fence import Fence, GivenUp, own_fence
 from .mailbox import Mailbox
 from .reasons import ExitReason
 from .reply import ReplyTo
-from .timers import TimerQueue
+from .timers import Timer, TimerQueue
 
 
 class Inbox:
@@ -31,18 +31,17 @@ class Inbox:
         name: The process's name.
         clock: For its timers and waits.
         fence: The process's own; closed when it was given up on.
-        timers: Its timers, for its own thread.
     """
 
     def __init__(self, name: str, clock: Clock, size: int) -> None:
         self.name = name
         self.clock = clock
         self.fence = Fence()
-        self.timers = TimerQueue()
         self._os_pid = os.getpid()
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)
         self._mailbox = Mailbox(size)
+        self._timers = TimerQueue()
         self._unanswered: set[ReplyTo] = set()
         self._stop_reason: ExitReason | None = None
         self._closed = False
@@ -86,6 +85,7 @@ class Inbox:
                     raise WorkerDown(self.name, self._stop_reason)
                 if self._waiting_for is not None and is_under(caller, self._waiting_for):
                     raise WouldDeadlock(f"{self.name} is waiting for the caller")
+                self._queue_due_timers()
                 if not self._mailbox.put(Call(message, reply_to, caller)):
                     raise Overloaded(f"the mailbox of {self.name} is full")
                 self._unanswered.add(reply_to)
@@ -107,6 +107,7 @@ class Inbox:
             with self._lock:
                 if self._closed:
                     return True
+                self._queue_due_timers()
                 accepted = put(self._mailbox)
                 self._arrived.notify()
                 return accepted
@@ -115,6 +116,7 @@ class Inbox:
         """Put a message of the package itself, for which room is kept; past any fence."""
         with self._lock:
             if not self._closed:
+                self._queue_due_timers()
                 self._mailbox.put_reserved(envelope)
             self._arrived.notify()
 
@@ -150,8 +152,6 @@ class Inbox:
     def take(self) -> Envelope | None:
         """Wait for the next envelope; None once the process is asked to end.
 
-        A timer that is due queues behind what has arrived before, as in OTP.
-
         Raises:
             GivenUp: The process was given up on.
         """
@@ -161,15 +161,12 @@ class Inbox:
                     raise GivenUp
                 if self._stop_reason is not None:
                     return None
-                if self.timers.next_deadline() is not None:
-                    now = self.clock.monotonic()
-                    while (timer := self.timers.pop_due(now)) is not None:
-                        self._mailbox.put_reserved(TimerDue(timer))
+                self._queue_due_timers()
                 envelope = self._mailbox.take()
                 if envelope is not None:
                     return envelope
                 self._idle = True
-                self.clock.wait(self._arrived, self.timers.next_deadline())
+                self.clock.wait(self._arrived, self._timers.next_deadline())
                 self._idle = False
 
     def wait_for_child(self, child: Caller, predicate: Callable[[], bool], deadline: float | None) -> bool:
@@ -194,6 +191,19 @@ class Inbox:
             if self.fence.closed:
                 raise GivenUp
             return done
+
+    def add_timer(self, timer: Timer) -> None:
+        """Have a TimerDue arrive at the timer's deadline. Its own thread, which waits for it."""
+        with self._lock:
+            self._timers.add(timer)
+
+    def _queue_due_timers(self) -> None:
+        # Before anything else is put: so a timer arrives at its deadline, in order with what
+        # others send, even where the thread has not woken up for it yet.
+        if self._timers.next_deadline() is not None:
+            now = self.clock.monotonic()
+            while (timer := self._timers.pop_due(now)) is not None:
+                self._mailbox.put_reserved(TimerDue(timer))
 
     def _forget(self, reply_to: ReplyTo) -> None:
         with self._lock:

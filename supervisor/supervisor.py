@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TypeVar
 
-
 from .clock import SYSTEM_CLOCK, Clock, deadline_after
 from .errors import AlreadyStarted, CallTimeout, InvalidSpec, StartFailed
 from .events import Event, log_event

@@ -189,7 +189,7 @@ class SupervisorLoop:
         if delay > 0:
             child.pending = pending = PendingRestart()
             pending.timer = Timer(self._own.clock.monotonic() + delay, (child, pending))
-            self._own.inbox.timers.add(pending.timer)
+            self._own.inbox.add_timer(pending.timer)
         else:
             self._attempt(child)
 
@@ -255,8 +255,8 @@ class SupervisorLoop:
         present = self._children.get(spec.id)
         if present is None:
             return self._add(spec)
-        if present.active:
-            raise AlreadyStarted(spec.id, present.info().child)
+        if present.process is not None:
+            raise AlreadyStarted(spec.id, WorkerRef(present.process))
         raise AlreadyPresent(spec.id)
 
     def _terminate_child(self, child: Child) -> None:

@@ -33,7 +33,7 @@ class Timer:
 
 
 class TimerQueue:
-    """The timers of one process, earliest first. Used on its own thread only."""
+    """The timers of one process, earliest first; the inbox holds its lock."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Timer]] = []

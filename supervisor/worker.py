@@ -173,7 +173,7 @@ class Worker(Startable):
         """Have ``message`` delivered to :meth:`handle_info` in ``seconds``, on the clock."""
         self._require_own_thread()
         timer = Timer(self.clock.monotonic() + seconds, message)
-        self.incarnation.inbox.timers.add(timer)
+        self.incarnation.inbox.add_timer(timer)
         return timer
 
     def monitor(self, ref: WorkerRef) -> MonitorToken:
