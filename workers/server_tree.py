@@ -1,0 +1,32 @@
+"""A server's process tree as a health check sees it."""
+
+from __future__ import annotations
+
+import os
+
+from acode_vllm.workers.messages import ServerProcess
+from acode_vllm.workers.process_identity import current_stat, is_alive
+from acode_vllm.workers.process_tree import ProcessTree
+
+
+class ServerTree:
+    """Looks at one server's processes; for one thread."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        """Follow ``server``'s API server and everything that carries its mark."""
+        self._server = server
+        self._tree = ProcessTree([server.mark], server.identity)
+        self._ticks_per_second = os.sysconf("SC_CLK_TCK")
+
+    def alive(self) -> bool:
+        """Whether the API server runs."""
+        return is_alive(self._server.identity)
+
+    def pids(self) -> frozenset[int]:
+        """The PIDs of the tree."""
+        return frozenset(member.identity.pid for member in self._tree.alive())
+
+    def cpu_seconds(self) -> float:
+        """CPU time of all that is alive of the tree."""
+        stats = (current_stat(member.identity) for member in self._tree.alive())
+        return sum(stat.cpu_ticks for stat in stats if stat is not None) / self._ticks_per_second
