@@ -1,0 +1,244 @@
+"""Real process trees for these tests: made of Python scripts, each found and ended by what the test itself knows."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from acode_vllm.errors import Problem
+from acode_vllm.options import VllmLifecycleOptions
+from acode_vllm.supervisor import CallError, ChildSpec, Restart, Supervisor, WorkerRef, call
+from acode_vllm.workers.messages import LaunchPlan, ProcessExit, ProcessIdentity, ServerDown, ServerUp, StopServer
+from acode_vllm.workers.process_edges import ProcessEdges, shutdown_seconds
+from acode_vllm.workers.process_identity import identify
+from acode_vllm.workers.process_worker import ProcessWorker
+
+DEADLINE = 15.0
+
+
+class Helpers:
+    """What the tests share."""
+
+    DEADLINE = DEADLINE
+
+    @staticmethod
+    def wait_until_gone(identity: ProcessIdentity, seconds: float = DEADLINE) -> bool:
+        """Wait in the kernel until the process has ended."""
+        import select
+
+        try:
+            descriptor = os.pidfd_open(identity.pid)
+        except ProcessLookupError:
+            return True
+        try:
+            return bool(select.select([descriptor], [], [], seconds)[0])
+        finally:
+            os.close(descriptor)
+
+    @staticmethod
+    def free_port() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def helpers() -> type[Helpers]:
+    return Helpers
+
+
+@pytest.fixture
+def grown(tmp_path: Path) -> Iterator[Callable[[str], ProcessIdentity]]:
+    """Wait for a process to write its PID: ``grown("worker")`` reads the file ``worker`` that ``here()`` wrote."""
+    seen: list[ProcessIdentity] = []
+
+    def wait(name: str) -> ProcessIdentity:
+        path = tmp_path / f"{name}.pid"
+        deadline = time.monotonic() + DEADLINE
+        while not path.exists():
+            assert time.monotonic() < deadline, f"{name} did not come up: {_log(tmp_path)}"
+            os.sched_yield()
+        identity = identify(int(path.read_text()))
+        assert identity is not None
+        seen.append(identity)
+        return identity
+
+    yield wait
+    for identity in seen:
+        if identify(identity.pid) == identity:
+            os.kill(identity.pid, signal.SIGKILL)
+
+
+def _log(folder: Path) -> str:
+    log = folder / "vllm.log"
+    return log.read_text() if log.exists() else "no log"
+
+
+PRELUDE = """
+import os, signal, subprocess, sys, time
+
+FOLDER = {folder!r}
+
+def here(name):
+    "Say that this process is up: a file with its PID appears."
+    with open(os.path.join(FOLDER, name + ".tmp"), "w") as file:
+        file.write(str(os.getpid()))
+    os.rename(os.path.join(FOLDER, name + ".tmp"), os.path.join(FOLDER, name + ".pid"))
+
+def fork(name, body=lambda: None):
+    "A child that runs body, says that it is up, and stays."
+    if os.fork() == 0:
+        body()
+        here(name)
+        stay()
+
+def stay():
+    while True:
+        signal.pause()
+
+def ignore_term():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Callable[[str], tuple[str, ...]]:
+    """The command that runs a script which knows ``here``, ``fork``, ``stay`` and ``ignore_term``."""
+    made: list[Path] = []
+
+    def make(body: str) -> tuple[str, ...]:
+        path = tmp_path / f"script{len(made)}.py"
+        path.write_text(PRELUDE.format(folder=str(tmp_path)) + textwrap.dedent(body))
+        made.append(path)
+        return (sys.executable, "-I", "-S", str(path))
+
+    return make
+
+
+@pytest.fixture
+def plan(tmp_path: Path, helpers: type[Helpers]) -> LaunchPlan:
+    """A plan without its command."""
+    return LaunchPlan(
+        argv=("/nonexistent",),
+        env={"PATH": os.environ["PATH"]},
+        cwd=tmp_path,
+        model="org/model",
+        served_name="org/model",
+        port=helpers.free_port(),
+        host="127.0.0.1",
+        log_path=tmp_path / "vllm.log",
+        options=VllmLifecycleOptions(stop_timeout_seconds=4.0),
+    )
+
+
+class Harness:
+    """A ProcessWorker under a real supervisor; what it reports is in ``reports``."""
+
+    def __init__(self, plan: LaunchPlan, edges: ProcessEdges, restart: Restart = Restart.TEMPORARY) -> None:
+        self.plan = plan
+        self.reports: queue.Queue[object] = queue.Queue()
+        self.all: list[object] = []
+        spec = ChildSpec(
+            "process",
+            lambda: ProcessWorker(self.plan, self.report, edges),
+            restart=restart,
+            shutdown=shutdown_seconds(plan.options),
+            significant=False,
+        )
+        self.supervisor = Supervisor([spec], intensity=10, period=60.0, name="test")
+        self.supervisor.start()
+        self.ref = self.worker()
+
+    def worker(self) -> WorkerRef:
+        ref = self.supervisor.whereis("process")
+        assert ref is not None
+        return ref
+
+    def report(self, message: object) -> None:
+        self.reports.put(message)
+
+    def next(self, kind: type, seconds: float = DEADLINE) -> object:
+        """The next report of this kind."""
+        while True:
+            message = self.reports.get(timeout=seconds)
+            self.all.append(message)
+            if isinstance(message, kind):
+                return message
+
+    def up(self) -> ServerUp:
+        message = self.next(ServerUp)
+        assert isinstance(message, ServerUp)
+        return message
+
+    def down(self) -> ServerDown:
+        message = self.next(ServerDown)
+        assert isinstance(message, ServerDown)
+        return message
+
+    def stop_server(self) -> object:
+        return call(self.ref, StopServer("test"), timeout=DEADLINE)
+
+
+def said_nothing(log_path: Path, offset: int, exit: ProcessExit, *, model: str, port: int) -> Problem:
+    return Problem("ACODE-VLM-015", f"vLLM ended unexpectedly ({exit}).")
+
+
+@pytest.fixture
+def edges() -> ProcessEdges:
+    return ProcessEdges(diagnose=said_nothing)
+
+
+@pytest.fixture
+def run(plan: LaunchPlan, edges: ProcessEdges) -> Iterator[Callable[..., Harness]]:
+    """Start a ProcessWorker for a command; at the end of the test its tree is ended."""
+    started: list[Harness] = []
+
+    def start(argv: tuple[str, ...], **changes: object) -> Harness:
+        use = changes.pop("edges", edges)
+        assert isinstance(use, ProcessEdges)
+        restart = changes.pop("restart", Restart.TEMPORARY)
+        assert isinstance(restart, Restart)
+        harness = Harness(replace(plan, argv=argv, **changes), use, restart)  # type: ignore[arg-type]
+        started.append(harness)
+        return harness
+
+    yield start
+    for harness in started:
+        try:
+            ref = harness.supervisor.whereis("process")
+            if ref is not None:
+                with suppress(CallError):  # it has ended, or ends just now
+                    call(ref, StopServer("end of the test"), timeout=DEADLINE)
+        finally:
+            harness.supervisor.stop()
+
+
+@pytest.fixture
+def child() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """A process that is no vLLM; killed at the end."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*argv: str, **options: object) -> subprocess.Popen[bytes]:
+        process: subprocess.Popen[bytes] = subprocess.Popen(argv, **options)  # type: ignore[call-overload]
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()

@@ -1,0 +1,407 @@
+"""The ProcessWorker on real process trees."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from acode_vllm.errors import Problem
+from acode_vllm.options import VllmLifecycleOptions
+from acode_vllm.supervisor import Crash, Restart, Shutdown, call, cast
+from acode_vllm.workers.messages import (
+    FailServer,
+    MarkChosen,
+    ProcessExit,
+    ServerDown,
+    ServerUp,
+    StopReport,
+    StopServer,
+)
+from acode_vllm.workers.process_edges import ProcessEdges, ServerCrashed
+from acode_vllm.workers.process_identity import current_stat, identify, is_alive
+
+TREE = """
+def other_session():
+    os.setsid()
+fork("engine")
+fork("worker", other_session)
+here("root")
+stay()
+"""
+
+
+def reports_order(harness):
+    return [type(message).__name__ for message in harness.all]
+
+
+class TestStart:
+    def test_the_mark_is_reported_before_the_server_is_spawned(self, run, script, plan):
+        seen = []
+        harness = run(script("here('root')\nstay()"), edges=ProcessEdges(spawn=lambda p, m: seen.append(m) or _fail()))
+        down = harness.down()
+        (mark,) = [m.mark for m in harness.all if isinstance(m, MarkChosen)]
+        assert seen == [mark]
+        assert down.server is None
+
+    def test_a_server_that_is_spawned_carries_its_mark_and_is_reported(self, run, script, grown):
+        harness = run(script("here('root')\nstay()"))
+        up = harness.up()
+        assert not up.adopted
+        assert grown("root") == up.server.identity
+        environment = Path(f"/proc/{up.server.identity.pid}/environ").read_bytes()
+        assert f"ACODE_VLLM_MARK={up.server.mark}\0".encode() in environment
+
+    def test_a_command_that_is_missing_ends_the_worker_for_good(self, run):
+        harness = run(("/nonexistent/vllm",))
+        down = harness.down()
+        assert down.problem.code == "ACODE-VLM-008"
+        assert down.server is None
+        assert harness.ref.wait(5) == Shutdown(down.problem)
+
+    @pytest.mark.spec("UT-002", "AC-005", "AC-036")
+    def test_a_port_that_a_stranger_holds_is_refused_before_anything_is_spawned(self, run, script, plan):
+        import socket
+
+        with socket.socket() as stranger:
+            stranger.bind(("127.0.0.1", plan.port))
+            stranger.listen()
+            harness = run(script("here('root')\nstay()"))
+            down = harness.down()
+        assert down.problem.code == "ACODE-VLM-005"
+        assert f"PID {os.getpid()}" in down.problem.message
+        assert not any(isinstance(m, (MarkChosen, ServerUp)) for m in harness.all)
+
+    def test_left_overs_are_ended_before_the_spawn(self, run, script, grown, child):
+        old = child(*script("ignore_term()\nhere('old')\nstay()"), env={"ACODE_VLLM_MARK": "earlier"})
+        grown("old")
+        harness = run(
+            script("here('root')\nstay()"),
+            leftover_marks=("earlier",),
+            options=VllmLifecycleOptions(stop_timeout_seconds=0.5),
+        )
+        harness.up()
+        assert old.wait(1) == -signal.SIGKILL
+
+
+class TestExit:
+    @pytest.mark.spec("FR-032", "AC-018")
+    def test_an_exit_is_noticed_within_50_ms(self, run, script, grown):
+        harness = run(script("here('root')\nstay()"))
+        root = harness.up().server.identity
+        grown("root")
+        before = time.monotonic()
+        os.kill(root.pid, signal.SIGKILL)
+        down = harness.down()
+        assert time.monotonic() - before < 0.05
+        assert down.exit == ProcessExit(signal=signal.SIGKILL)
+        assert not down.asked
+
+    @pytest.mark.spec("FR-032", "AC-018")
+    def test_an_exit_with_code_0_that_nobody_asked_for_is_a_crash(self, run, script):
+        harness = run(script("sys.exit(0)"))
+        down = harness.down()
+        assert down.exit == ProcessExit(code=0)
+        assert down.problem.code == "ACODE-VLM-015"
+        reason = harness.ref.wait(5)
+        assert isinstance(reason, Crash)
+        assert isinstance(reason.exception, ServerCrashed)
+        assert reason.exception.problem == down.problem
+
+    def test_what_no_retry_can_mend_ends_the_worker_for_good(self, run, script):
+        problem = Problem("ACODE-VLM-002", "There is no such model.")
+        harness = run(script("sys.exit(1)"), edges=ProcessEdges(diagnose=lambda *_, **__: problem))
+        assert harness.down().problem == problem
+        assert harness.ref.wait(5) == Shutdown(problem)
+
+    @pytest.mark.spec("NFR-011")
+    def test_the_orphans_of_a_killed_root_are_ended(self, run, script, grown):
+        harness = run(script(TREE))
+        root = harness.up().server.identity
+        engine, worker = grown("engine"), grown("worker")
+        grown("root")
+        os.kill(root.pid, signal.SIGKILL)
+        down = harness.down()
+        assert not is_alive(engine)
+        assert not is_alive(worker)
+        assert down.report.remaining == ()
+        assert down.report.method == "graceful"
+
+    def test_the_child_is_reaped(self, run, script):
+        harness = run(script("sys.exit(3)"))
+        down = harness.down()
+        harness.ref.wait(5)
+        assert current_stat(down.server.identity) is None
+
+
+class TestStop:
+    def test_a_stop_ends_the_whole_tree_and_is_answered(self, run, script, grown):
+        harness = run(script(TREE))
+        harness.up()
+        members = [grown(name) for name in ("root", "engine", "worker")]
+        report = harness.stop_server()
+        assert isinstance(report, StopReport)
+        assert report.method == "graceful"
+        assert not any(map(is_alive, members))
+        down = harness.down()
+        assert down.asked
+        assert down.problem is None
+        assert harness.ref.wait(5) == Shutdown("stopped")
+
+    def test_a_swallowed_sigterm_is_sent_again(self, run, script, grown):
+        harness = run(
+            script("""
+            terms = []
+            signal.signal(signal.SIGTERM, lambda *_: terms.append(1) if not terms else sys.exit(0))
+            here("root")
+            stay()
+            """)
+        )
+        root = harness.up().server.identity
+        grown("root")
+        report = harness.stop_server()
+        assert report.method == "graceful"
+        assert report.seconds < 4.0
+        assert not is_alive(root)
+
+    def test_who_ignores_sigterm_is_killed_after_the_stop_timeout(self, run, script, grown):
+        harness = run(
+            script("ignore_term()\nfork('engine')\nhere('root')\nstay()"),
+            options=VllmLifecycleOptions(stop_timeout_seconds=1.0),
+        )
+        harness.up()
+        engine, root = grown("engine"), grown("root")
+        report = harness.stop_server()
+        assert report.method == "forced"
+        assert 1.0 <= report.seconds < 2.0
+        assert not is_alive(root)
+        assert not is_alive(engine)
+        assert harness.down().exit == ProcessExit(signal=signal.SIGKILL)
+
+    def test_a_member_that_is_stopped_by_sigstop_is_ended_gracefully(self, run, script, grown):
+        harness = run(script("fork('engine')\nhere('root')\nstay()"))
+        harness.up()
+        engine = grown("engine")
+        grown("root")
+        os.kill(engine.pid, signal.SIGSTOP)
+        assert harness.stop_server().method == "graceful"
+
+    def test_many_callers_get_the_same_report(self, run, script, grown):
+        # It outlasts the first SIGTERM, so that all of the callers come in time.
+        harness = run(
+            script("ignore_term()\nhere('root')\nstay()"), options=VllmLifecycleOptions(stop_timeout_seconds=1.0)
+        )
+        harness.up()
+        grown("root")
+        reports = []
+        together = threading.Barrier(20)
+
+        def ask():
+            together.wait()
+            reports.append(_outcome(harness))
+
+        threads = [threading.Thread(target=ask) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(reports) == 20
+        assert all(isinstance(report, StopReport) for report in reports)
+        assert len(set(reports)) == 1
+
+    def test_a_stop_while_left_overs_are_cleared_starts_nothing(self, run, script, grown, child):
+        child(*script("ignore_term()\nhere('old')\nstay()"), env={"ACODE_VLLM_MARK": "earlier"})
+        grown("old")
+        harness = run(
+            script("here('root')\nstay()"),
+            leftover_marks=("earlier",),
+            options=VllmLifecycleOptions(stop_timeout_seconds=1.0),
+        )
+        report = harness.stop_server()
+        assert report.method == "forced"
+        assert harness.ref.wait(5) == Shutdown("stopped")
+        down = harness.down()
+        assert down.server is None
+        assert not any(isinstance(m, (MarkChosen, ServerUp)) for m in harness.all)
+
+    def test_a_stop_while_orphans_are_ended_is_answered_and_prevents_the_restart(self, run, script, grown):
+        harness = run(
+            script("""
+            fork("engine", ignore_term)
+            here("root")
+            stay()
+            """),
+            options=VllmLifecycleOptions(stop_timeout_seconds=1.0),
+        )
+        root = harness.up().server.identity
+        engine = grown("engine")
+        grown("root")
+        os.kill(root.pid, signal.SIGKILL)
+        report = harness.stop_server()
+        assert report.method == "forced"
+        assert not is_alive(engine)
+        assert harness.ref.wait(5) == Shutdown("stopped")
+
+    def test_a_server_that_is_of_no_use_is_ended_with_the_problem(self, run, script, grown):
+        harness = run(script(TREE))
+        harness.up()
+        members = [grown(name) for name in ("root", "engine", "worker")]
+        problem = Problem("ACODE-VLM-014", "The engine hung.")
+        cast(harness.ref, FailServer(problem))
+        down = harness.down()
+        assert down.asked
+        assert down.problem == problem
+        assert not any(map(is_alive, members))
+        reason = harness.ref.wait(5)
+        assert isinstance(reason, Crash)
+        assert reason.exception.problem == problem
+
+
+class TestRelease:
+    def test_a_shut_down_supervisor_leaves_the_server_running(self, run, script, grown):
+        harness = run(script("here('root')\nstay()"))
+        root = harness.up().server.identity
+        grown("root")
+        before = time.monotonic()
+        harness.supervisor.stop()
+        assert time.monotonic() - before < 1.0
+        assert is_alive(root)
+        os.kill(root.pid, signal.SIGKILL)
+        os.waitpid(root.pid, 0)
+
+    @pytest.mark.spec("NFR-011")
+    def test_with_stop_on_exit_it_ends_the_whole_tree(self, run, script, grown):
+        harness = run(script(TREE), options=VllmLifecycleOptions(stop_on_exit=True, stop_timeout_seconds=3.0))
+        harness.up()
+        members = [grown(name) for name in ("root", "engine", "worker")]
+        harness.supervisor.stop()
+        assert not any(map(is_alive, members))
+        down = harness.down()
+        assert down.asked
+        assert down.report.method == "graceful"
+
+    def test_a_stop_that_had_begun_is_carried_through(self, run, script, grown):
+        harness = run(
+            script("signal.signal(signal.SIGTERM, lambda *_: here('termed'))\nhere('root')\nstay()"),
+            options=VllmLifecycleOptions(stop_timeout_seconds=1.0),
+        )
+        root = harness.up().server.identity
+        grown("root")
+        reports = []
+        caller = threading.Thread(target=lambda: reports.append(_outcome(harness)))
+        caller.start()
+        grown("termed")
+        harness.supervisor.stop()
+        caller.join()
+        assert not is_alive(root)
+        assert isinstance(reports[0], StopReport)
+
+
+class TestAdoption:
+    def test_a_running_server_is_adopted_and_its_exit_noticed(self, run, script, grown):
+        first = run(script(TREE))
+        server = first.up().server
+        members = [grown(name) for name in ("root", "engine", "worker")]
+        first.supervisor.stop()
+        second = run(("/nonexistent",), adopt=server)
+        up = second.up()
+        assert up == ServerUp(server, adopted=True)
+        os.kill(server.identity.pid, signal.SIGKILL)
+        down = second.down()
+        assert down.server == server
+        assert not any(map(is_alive, members))
+
+    def test_a_server_that_is_not_our_child_has_no_exit_code(self, run, script, grown, child):
+        # The intermediate process ends at once, so that the server becomes init's child.
+        middle = child(
+            "/bin/sh", "-c", '"$@" & exit 0', "sh", *script("here('root')\nstay()"), env={"ACODE_VLLM_MARK": "m"}
+        )
+        middle.wait()
+        identity = grown("root")
+        server = _server(identity, "m")
+        harness = run(("/nonexistent",), adopt=server)
+        harness.up()
+        os.kill(identity.pid, signal.SIGKILL)
+        down = harness.down()
+        assert down.exit == ProcessExit(None, None)
+        assert str(down.exit) == "exit code unknown"
+
+    def test_a_stranger_under_the_recorded_pid_is_never_signalled(self, run, script, grown, child):
+        from dataclasses import replace
+
+        stranger = child(*script("here('stranger')\nstay()"))
+        identity = grown("stranger")
+        recycled = replace(identity, start_ticks=identity.start_ticks - 1)
+        harness = run(("/nonexistent",), adopt=_server(recycled, "m"))
+        down = harness.down()
+        assert down.report.method == "already gone"
+        assert stranger.poll() is None
+
+    def test_a_record_that_lies_about_a_living_process_ends_nothing(self, run, script, grown, child):
+        stranger = child(*script("here('stranger')\nstay()"))
+        harness = run(("/nonexistent",), adopt=_server(grown("stranger"), "m"))
+        assert harness.down().report.method == "already gone"
+        assert stranger.poll() is None
+
+    def test_a_crash_of_the_worker_costs_nothing(self, run, script, grown, plan):
+        harness = run(script("here('root')\nstay()"), restart=Restart.PERMANENT)
+        server = harness.up().server
+        grown("root")
+        from dataclasses import replace
+
+        harness.plan = replace(harness.plan, adopt=server)
+        with pytest.raises(Exception, match="takes no calls"):
+            call(harness.ref, "nonsense")
+        assert harness.up() == ServerUp(server, adopted=True)
+        assert is_alive(server.identity)
+        harness.ref = harness.worker()
+        # Its successor still learns how the child ended.
+        os.kill(server.identity.pid, signal.SIGUSR1)
+        assert harness.down().exit == ProcessExit(signal=signal.SIGUSR1)
+
+
+class TestLeaks:
+    def test_threads_and_descriptors_are_given_back(self, run, script, grown):
+        def descriptors():
+            return len(os.listdir("/proc/self/fd"))
+
+        threads, files = threading.active_count(), descriptors()
+        for _ in range(3):
+            harness = run(script(TREE))
+            harness.up()
+            harness.stop_server()
+            harness.supervisor.stop()
+        assert threading.active_count() == threads
+        assert descriptors() == files
+
+
+def test_without_pidfds_an_exit_is_noticed_all_the_same(run, script, edges):
+    from dataclasses import replace
+
+    harness = run(script("sys.exit(7)"), edges=replace(edges, use_pidfd=False))
+    assert harness.down().exit == ProcessExit(code=7)
+
+
+def _fail():
+    from acode_vllm.errors import error_for
+
+    raise error_for(Problem("ACODE-VLM-008", "no"))
+
+
+def _server(identity, mark):
+    from acode_vllm.workers.messages import ServerProcess
+
+    return ServerProcess(identity, mark, ("x",), "org/model", "org/model", 1, "/nonexistent", 0, 0.0)
+
+
+def _outcome(harness):
+    from acode_vllm.supervisor import CallError
+
+    try:
+        return call(harness.ref, StopServer("test"), timeout=15)
+    except CallError as error:
+        return str(error)

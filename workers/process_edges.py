@@ -1,0 +1,64 @@
+"""What surrounds the `ProcessWorker`: where it touches the world, how it fails, how long it may take to end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from acode_vllm.errors import Problem
+from acode_vllm.options import VllmLifecycleOptions
+from acode_vllm.workers.messages import LaunchPlan, ProcessExit, ServerProcess
+from acode_vllm.workers.port import port_problem
+from acode_vllm.workers.spawn import spawn_server
+from acode_vllm.workers.tree_stop import KILL_WAIT_SECONDS
+
+
+class ServerCrashed(Exception):  # noqa: N818 - what happened to the server, not an error of the worker's
+    """The server has ended, and another start may mend it: the worker crashes, so that its supervisor starts another.
+
+    Attributes:
+        problem: Why.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+
+class Diagnose(Protocol):
+    """Finds out from the log and the exit why a server ended."""
+
+    def __call__(self, log_path: Path, offset: int, exit: ProcessExit, *, model: str, port: int) -> Problem:  # noqa: A002
+        """Read the log from ``offset`` and say why."""
+        ...
+
+
+def diagnose_from_log(log_path: Path, offset: int, exit: ProcessExit, *, model: str, port: int) -> Problem:  # noqa: A002
+    """`acode_vllm.workers.diagnosis.diagnose`, imported when it is first needed."""
+    from acode_vllm.workers.diagnosis import diagnose
+
+    return diagnose(log_path, offset, exit, model=model, port=port)
+
+
+@dataclass(frozen=True)
+class ProcessEdges:
+    """Where the worker touches the world outside.
+
+    Attributes:
+        spawn: Starts a plan's command with a mark.
+        diagnose: Finds out why a server ended.
+        port_problem: Says why a port cannot be bound at an address; None where it can.
+        use_pidfd: False to do without pidfds, as on an old kernel.
+    """
+
+    spawn: Callable[[LaunchPlan, str], ServerProcess] = spawn_server
+    diagnose: Diagnose = diagnose_from_log
+    port_problem: Callable[[int, str], Problem | None] = port_problem
+    use_pidfd: bool = True
+
+
+def shutdown_seconds(options: VllmLifecycleOptions) -> float:
+    """What the worker's `ChildSpec.shutdown` must be: it ends within this time, also when it ends vLLM first."""
+    return options.stop_timeout_seconds + KILL_WAIT_SECONDS + 5.0

@@ -1,0 +1,307 @@
+"""The ProcessWorker: owns one vLLM's process tree from the clearing before it to the last of its orphans.
+
+    begin ── adopt ──────────────────────────────┐
+      │                                          ▼
+      └── clear left-overs ── mark ── spawn ──▶ up ── exit noticed ──▶ end what is left ──▶ down
+                │                                │                           ▲
+                │                                ├── StopServer ─────────────┤
+                │                                └── FailServer ─────────────┘
+                └── StopServer: finish clearing, start nothing
+
+It waits for nothing but messages: the ends of processes come from an `ExitWatch`, times from its timers; so a stop is
+heard in each of these phases. An ending that has begun is always carried through, also when the supervisor wants the
+worker gone meanwhile. A worker that crashes leaves vLLM as it is, for its successor to adopt.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import Enum, unique
+from pathlib import Path
+from typing import NoReturn
+
+from acode_vllm.errors import Problem, VllmServiceError
+from acode_vllm.supervisor import NO_REPLY, Exit, ExitReason, Normal, ReplyTo, Shutdown, Timer, Worker
+from acode_vllm.workers.adoption import is_recorded_process
+from acode_vllm.workers.exit_watch import ExitNoticed, ExitWatch, exit_of, reap
+from acode_vllm.workers.messages import (
+    FailServer,
+    LaunchPlan,
+    MarkChosen,
+    ProcessExit,
+    ProcessIdentity,
+    Report,
+    ServerDown,
+    ServerProcess,
+    ServerUp,
+    StopReport,
+    StopServer,
+)
+from acode_vllm.workers.process_edges import ProcessEdges, ServerCrashed
+from acode_vllm.workers.process_identity import send_signal
+from acode_vllm.workers.process_tree import Member, ProcessTree
+from acode_vllm.workers.shared_memory import SharedFile, files_used_by, remove_unused
+from acode_vllm.workers.stop_tree import stop_tree
+from acode_vllm.workers.tree_stop import TreeStop
+
+logger = logging.getLogger(__name__)
+
+FIRST_LOOK_SECONDS = 4.0
+LAST_LOOK_SECONDS = 60.0
+"""When the tree is looked at for the shared memory it uses: after 4 s, then at intervals that double up to a minute,
+and whenever one of its processes has ended. Shared memory can be told to be its own only while it lives."""
+
+
+@unique
+class _Why(Enum):
+    """Why a tree is being ended."""
+
+    CLEARED = "left-overs before a start"
+    STOPPED = "a stop was asked for"
+    FAILED = "it is of no use"
+    EXITED = "its API server has ended by itself"
+
+
+@dataclass(frozen=True)
+class _Ending:
+    why: _Why
+    stop: TreeStop
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True)
+class _Begin:
+    pass
+
+
+@dataclass(frozen=True)
+class _LookAgain:
+    """The time for the next step of an ending has come."""
+
+
+@dataclass(frozen=True)
+class _NoteTree:
+    """Time to see who belongs to the tree and what shared memory it uses."""
+
+    next_in: float
+
+
+class ProcessWorker(Worker):
+    """Starts or adopts vLLM as its plan says, and sees it through to its end.
+
+    Calls: `StopServer`. Casts: `FailServer`. Reports `MarkChosen`, `ServerUp` and `ServerDown`.
+
+    It ends with ``Shutdown("stopped")`` after a stop, with ``Shutdown(problem)`` where no retry can mend the problem,
+    and by raising `ServerCrashed` where one can: any end of vLLM that nobody asked for, whatever its exit code.
+    A supervisor that shuts it down releases vLLM, which lives on, unless ``stop_on_exit`` is set.
+    """
+
+    def __init__(self, plan: LaunchPlan, report: Report, edges: ProcessEdges | None = None) -> None:
+        """Keep the arguments.
+
+        Args:
+            plan: What to start, or to adopt.
+            report: Told what happens, on the worker's thread. When it returns from `MarkChosen` the mark must be
+                recorded: the spawn follows, and an owner that is killed right after it must find its tree again.
+            edges: Where it touches the world.
+        """
+        self._plan = plan
+        self._report = report
+        self._edges = edges or ProcessEdges()
+        self._server: ServerProcess | None = None
+        self._tree = ProcessTree(())
+        self._ending: _Ending | None = None
+        self._timer: Timer | None = None
+        self._callers: list[ReplyTo] = []
+        self._watched: set[ProcessIdentity] = set()
+        self._shared: set[SharedFile] = set()
+
+    def init(self) -> None:
+        """Start watching; everything else follows as a message."""
+        ref = self.ref
+        self._watch = ExitWatch(lambda notice: ref.send_info(notice, reserved=True), use_pidfd=self._edges.use_pidfd)
+        self._watcher: threading.Thread = self.start_helper(self._watch.run, "exits")
+        ref.send_info(_Begin(), reserved=True)
+
+    def handle_call(self, message: object, reply_to: ReplyTo) -> object:
+        """Answer `StopServer` when the tree is gone."""
+        if not isinstance(message, StopServer):
+            return super().handle_call(message, reply_to)
+        logger.info("stopping vLLM: %s", message.reason)
+        self._callers.append(reply_to)
+        if self._ending is None:
+            self._end(_Why.STOPPED)
+        return NO_REPLY
+
+    def handle_cast(self, message: object) -> None:
+        """End a server that is of no use; one that is ending already, or not there yet, needs no more."""
+        if not isinstance(message, FailServer):
+            super().handle_cast(message)
+        elif self._ending is None and self._server is not None:
+            self._end(_Why.FAILED, message.problem)
+
+    def handle_info(self, message: object) -> None:
+        """Go on: at the beginning, at the end of a process, at a time."""
+        if isinstance(message, _Begin):
+            self._begin()
+        elif isinstance(message, (ExitNoticed, _LookAgain)) and self._ending is not None:
+            self._look()
+        elif isinstance(message, ExitNoticed) and self._server is not None:
+            if message.identity == self._server.identity:
+                self._end(_Why.EXITED)
+            else:
+                self._note_tree()
+        elif isinstance(message, _NoteTree) and self._ending is None:
+            self._note_tree()
+            self.send_after(message.next_in, _NoteTree(min(2 * message.next_in, LAST_LOOK_SECONDS)))
+
+    def terminate(self, reason: ExitReason) -> None:
+        """Release vLLM, or end it where that has begun or ``stop_on_exit`` asks for it."""
+        try:
+            if isinstance(reason, (Normal, Shutdown)):
+                self._carry_through()
+        finally:
+            self._watch.close()
+            self._watcher.join()
+
+    # From the beginning to up.
+
+    def _begin(self) -> None:
+        plan = self._plan
+        if plan.adopt is not None:
+            self._adopt(plan.adopt)
+        elif plan.leftover_marks:
+            self._tree = ProcessTree(plan.leftover_marks)
+            self._end(_Why.CLEARED)
+        else:
+            self._spawn()
+
+    def _adopt(self, server: ServerProcess) -> None:
+        self._server = server
+        if is_recorded_process(server):
+            self._tree = ProcessTree((server.mark,), server.identity)
+            self._up(server, adopted=True)
+        else:
+            # It ended while nobody watched. Whoever has its PID now is a stranger; the mark finds what it left.
+            self._tree = ProcessTree((server.mark,))
+            self._end(_Why.EXITED)
+
+    def _spawn(self) -> None:
+        plan = self._plan
+        if self.abandoned:
+            raise Exit(Shutdown("abandoned"))
+        problem = self._edges.port_problem(plan.port, plan.host)
+        if problem is not None:
+            self._could_not_start(problem)
+        mark = secrets.token_hex(16)
+        self._report(MarkChosen(mark))
+        try:
+            server = self._edges.spawn(plan, mark)
+        except VllmServiceError as error:
+            self._could_not_start(error.problem)
+        self._server = server
+        self._tree = ProcessTree((mark,), server.identity)
+        self._up(server, adopted=False)
+
+    def _could_not_start(self, problem: Problem) -> NoReturn:
+        self._report(ServerDown(None, ProcessExit(), asked=False, problem=problem))
+        self._leave(problem)
+
+    def _up(self, server: ServerProcess, *, adopted: bool) -> None:
+        logger.info("vLLM %s, PID %d", "adopted" if adopted else "spawned", server.identity.pid)
+        self._watch_once((server.identity,))
+        self._report(ServerUp(server, adopted))
+        self.send_after(0.0 if adopted else FIRST_LOOK_SECONDS, _NoteTree(FIRST_LOOK_SECONDS))
+
+    def _note_tree(self) -> None:
+        self._note(self._tree.alive())
+
+    def _note(self, members: Iterable[Member]) -> None:
+        identities = [member.identity for member in members]
+        self._watch_once(identities)
+        self._shared |= files_used_by(identity.pid for identity in identities)
+
+    def _watch_once(self, identities: Iterable[ProcessIdentity]) -> None:
+        for identity in identities:
+            if identity not in self._watched:
+                self._watched.add(identity)
+                self._watch.watch(identity)
+
+    # From an ending to down.
+
+    def _end(self, why: _Why, problem: Problem | None = None) -> None:
+        stop = TreeStop(self.clock.monotonic(), self._plan.options.stop_timeout_seconds)
+        self._ending = _Ending(why, stop, problem)
+        self._look()
+
+    def _look(self) -> None:
+        """Take the next step of the ending."""
+        assert self._ending is not None
+        alive = self._tree.alive()
+        step = self._ending.stop.look(self.clock.monotonic(), alive)
+        self._ending = replace(self._ending, stop=step.stop)
+        if step.signals:
+            self._note(alive)
+        for one in step.signals:
+            send_signal(one.identity, one.number)
+        if self._timer is not None:
+            self._timer.cancel()
+        if step.report is not None:
+            self._ended(self._ending, step.report)
+        elif step.look_at is not None:
+            self._watch_once(member.identity for member in alive)
+            self._timer = self.send_after(max(0.0, step.look_at - self.clock.monotonic()), _LookAgain())
+
+    def _ended(self, ending: _Ending, report: StopReport) -> None:
+        if ending.why is not _Why.CLEARED:
+            self._leave(self._down(ending, report))
+        if report.remaining:
+            logger.warning("left over from an earlier vLLM: %s", "; ".join(report.remaining))
+        if self._callers:
+            self._leave(self._down(ending, report))
+        self._ending = None
+        self._watched.clear()
+        remove_unused(self._shared)
+        self._shared.clear()
+        self._spawn()
+
+    def _down(self, ending: _Ending, report: StopReport) -> Problem | None:
+        """Tell everybody that the tree is gone; return why, where it was not a stop that was asked for."""
+        server, self._server, self._ending = self._server, None, None
+        report = replace(report, shared_memory_removed=remove_unused(self._shared))
+        how = ProcessExit() if server is None else exit_of(server.identity)
+        problem = None if self._callers or server is None else ending.problem
+        if server is not None and ending.why is _Why.EXITED and not self._callers:
+            problem = self._edges.diagnose(
+                Path(server.log_path), server.log_offset, how, model=server.model, port=server.port
+            )
+        asked = ending.why is not _Why.EXITED or bool(self._callers)
+        logger.info("vLLM is gone (%s, %s, %.1f s): %s", ending.why.value, report.method, report.seconds, how)
+        self._report(ServerDown(server, how, asked, problem, report))
+        for caller in self._callers:
+            caller.reply(report)
+        if server is not None:
+            # Last, so that a worker that crashes on the way leaves the exit status to its successor.
+            reap(server.identity)
+        return problem
+
+    def _leave(self, problem: Problem | None) -> NoReturn:
+        if problem is None:
+            raise Exit(Shutdown("stopped"))
+        if problem.retryable:
+            raise ServerCrashed(problem)
+        raise Exit(Shutdown(problem))
+
+    def _carry_through(self) -> None:
+        """On the way out: finish an ending, or make one where vLLM must not outlive us."""
+        ending = self._ending
+        if ending is None and self._server is not None and self._plan.options.stop_on_exit:
+            stop = TreeStop(self.clock.monotonic(), self._plan.options.stop_timeout_seconds)
+            ending = _Ending(_Why.STOPPED, stop)
+        if ending is not None:
+            self._note_tree()
+            self._down(ending, stop_tree(self._tree, ending.stop, self.clock))
