@@ -102,7 +102,7 @@ def parse_amd_smi(metric: str, static: str = "") -> tuple[GpuDevice, ...]:
             GpuDevice(
                 index=index if isinstance(index, int) else position,
                 uuid="",
-                name=str(named.get(index) or "AMD GPU"),
+                name=_name(named.get(index)),
                 vendor=AMD,
                 total_bytes=total,
                 used_bytes=used,
@@ -118,18 +118,21 @@ def parse_amd_smi(metric: str, static: str = "") -> tuple[GpuDevice, ...]:
 def parse_rocm_smi(output: str) -> tuple[GpuDevice, ...]:
     """Devices from ``rocm-smi --json`` with memory, use, temperature, power and product name."""
     document = _json(output)
-    cards = document if isinstance(document, dict) else {}
+    cards = {
+        int(key[4:]): {str(name).lower(): value for name, value in fields.items()}
+        for key, fields in (document.items() if isinstance(document, dict) else ())
+        if re.fullmatch(r"card\d+", key) and isinstance(fields, dict)
+    }
     devices = []
-    for key in sorted((k for k in cards if k.removeprefix("card").isdigit()), key=lambda k: int(k[4:])):
-        card = {str(name).lower(): value for name, value in cards[key].items()}
+    for index, card in sorted(cards.items()):
         total = int(_first(card, "vram total memory (b)") or 0)
         used = int(_first(card, "vram total used memory (b)") or 0)
         unique = str(card.get("unique id", "")).removeprefix("0x")
         devices.append(
             GpuDevice(
-                index=int(key[4:]),
+                index=index,
                 uuid=f"GPU-{unique.rjust(16, '0')}" if unique and unique != "N/A" else "",
-                name=str(card.get("card series") or card.get("card model") or "AMD GPU"),
+                name=_name(card.get("card series"), card.get("card model")),
                 vendor=AMD,
                 total_bytes=total,
                 used_bytes=used,
@@ -171,6 +174,10 @@ def _entries(output: str) -> list[Mapping[str, Any]]:
 def _child(entry: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     child = entry.get(key)
     return child if isinstance(child, dict) else {}
+
+
+def _name(*candidates: object) -> str:
+    return next((str(name) for name in candidates if name and name != "N/A"), "AMD GPU")
 
 
 def _value(leaf: object) -> float | None:
