@@ -12,7 +12,6 @@ from pathlib import Path
 
 from acode_vllm.config_files import (
     ConfigFile,
-    FileRole,
     FoundFile,
     named_file,
     project_file,
@@ -24,10 +23,11 @@ from acode_vllm.operating_mode import apply_lock, find_lock
 from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.origins import Origin, Source
 from acode_vllm.redaction import API_KEY_NAME, HF_TOKEN_NAMES, Redactor, secret_values
-from acode_vllm.safe_text import printable, show
-from acode_vllm.section_reading import Found, read_file_values, read_mode_section
+from acode_vllm.risky_values import risky_values, shown_risks
+from acode_vllm.safe_text import printable
+from acode_vllm.section_reading import read_file_values, read_mode_section
 from acode_vllm.setting_kinds import InvalidValueError
-from acode_vllm.settings import MODE_KEY, MODEL_KEY, TABLE, Setting, options_from
+from acode_vllm.settings import BY_KEY, LOCK_KEY, MODE_KEY, MODEL_KEY, TABLE, Setting, option_value, options_from
 from acode_vllm.states import OperatingMode
 from acode_vllm.validation import MistakeList, check_together
 
@@ -61,6 +61,7 @@ class Configuration:
         options: Everything else.
         origins: Key of the table → where its value came from.
         secrets: Never shown.
+        locked: Whether the operating mode is locked to airgapped.
         sources: The files that were read.
         warnings: What is not wrong but may surprise.
     """
@@ -69,8 +70,16 @@ class Configuration:
     options: VllmLifecycleOptions
     origins: Mapping[str, Origin]
     secrets: Secrets = field(repr=False)
+    locked: bool = False
     sources: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    def value(self, key: str) -> object:
+        """The value of the setting ``key``."""
+        setting = BY_KEY[key]
+        if setting.option:
+            return option_value(self.options, setting)
+        return self.model if key == MODEL_KEY else self.locked
 
 
 def load(
@@ -131,8 +140,10 @@ class _Loading:
         if untrusted:
             raise _untrusted(files[-1].path, untrusted)
         sources = tuple(file.path for file in files)
-        warnings = tuple(self._warnings)
-        return Configuration(str(self._values[MODEL_KEY]), options, self._origins, secrets, sources, warnings)
+        locked = self._values[LOCK_KEY] is True
+        return Configuration(
+            str(self._values[MODEL_KEY]), options, self._origins, secrets, locked, sources, tuple(self._warnings)
+        )
 
     def _origin_of(self, key: str) -> str:
         return str(self._lines.get(key) or self._origins[key])
@@ -147,7 +158,13 @@ class _Loading:
             self._values[key] = {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
             self._origins[key] = found.origin
             self._lines.update(found.lines)
-        return needing_trust(file, values, self._environ, self._home, self._redactor)
+        risks = risky_values(file, values)
+        if not risks:
+            return ()
+        from acode_vllm.trust import is_trusted, trust_store
+
+        trusted = is_trusted(trust_store(self._environ, self._home), file.path, file.digest)
+        return () if trusted else shown_risks(risks, self._redactor)
 
     def _take_override(self, setting: Setting) -> None:
         given = self._flags.get(setting.flag.lstrip("-").replace("-", "_")) if setting.flag else None
@@ -167,6 +184,8 @@ class _Loading:
     def _take_lock(self, files: Iterable[ConfigFile]) -> None:
         lock = find_lock((*self._replaced_files(files), *files))
         mode = self._values[MODE_KEY]
+        if lock is not None:
+            self._values[LOCK_KEY], self._origins[LOCK_KEY] = True, lock.origin
         if lock is not None and isinstance(mode, OperatingMode):
             mode, origin, warnings = apply_lock(lock, mode, self._origins[MODE_KEY], self._mistakes)
             self._values[MODE_KEY], self._origins[MODE_KEY] = mode, origin
@@ -191,22 +210,6 @@ class _Loading:
         if value and not (value.isascii() and value.isprintable() and " " not in value):
             self._mistakes.add(name, f"environment {name}", "holds spaces, control or other characters no token has")
         return value or None
-
-
-def needing_trust(
-    file: ConfigFile, values: Iterable[Found], environ: Mapping[str, str], home: Path, redactor: Redactor
-) -> tuple[str, ...]:
-    """What a project's file sets that counts only when the user trusts it, one line each; empty where that is so."""
-    if file.role is not FileRole.PROJECT:
-        return ()
-    risky = [found for found in values if found.setting.needs_trust(found.value)]
-    if not risky:
-        return ()
-    from acode_vllm.trust import is_trusted, trust_store
-
-    if is_trusted(trust_store(environ, home), file.path, file.digest):
-        return ()
-    return tuple(f"{item.setting.key} = {show(item.value, redactor)} ({printable(str(item.origin))})" for item in risky)
 
 
 def _untrusted(path: Path, lines: list[str]) -> ConfigurationError:

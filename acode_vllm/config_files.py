@@ -63,16 +63,6 @@ class ConfigFile:
         return f"{self.path}:{line}"
 
 
-def home_folder(environ: Mapping[str, str]) -> Path:
-    """The user's home: ``HOME`` where it is absolute, else what the system's user database says."""
-    home = environ.get("HOME", "")
-    if home.startswith("/"):
-        return Path(home)
-    import pwd
-
-    return Path(pwd.getpwuid(os.getuid()).pw_dir)
-
-
 def xdg_folder(environ: Mapping[str, str], variable: str, otherwise: Path) -> Path:
     """The folder that an XDG variable names, where it is absolute as their specification demands; else the other."""
     named = environ.get(variable, "")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 
 MARK = "***"
 """What stands in the place of a secret."""
@@ -30,22 +31,20 @@ _TRIGGERS = (
 )
 """Lower-case texts of which every shape below contains one; without any the regular expression is not run."""
 
-_SHAPES = re.compile(
-    r"""
+_SHAPES = r"""
     \b(?:hf_(?:oauth_|jwt_)?|api_org_)[A-Za-z0-9][A-Za-z0-9.-]{15,}[A-Za-z0-9_.-]*   # tokens of the hub
     | \bsk-[A-Za-z0-9_-]{12,}                                                        # API keys
     | (?P<scheme>\b(?:bearer|basic)\s+) [A-Za-z0-9._~+/=-]{6,}                       # Authorization headers
     | (?P<url>://) [^\s/@'"]+ (?=@)                                                  # https://user:password@host
     | (?P<query>[?&][\w.-]*(?:token|key|signature|secret)=) [^\s&'"]+                # signed addresses
     | (?P<name>
-        --(?: (?:api|access|secret)[-_]?key | (?:hf|auth|access|api)[-_]token | password ) (?: \s*=\s* | ["']?,?\s+ ) ["']?
+        --(?: (?:api|access|secret)[-_]?key | (?:hf|auth|access|api)[-_]token | password )
+            (?: \s*=\s* | ["']?,?\s+ ) ["']?
         | (?: api[-_]?key | (?:hf|hub|auth|access|api|refresh)[-_]token | secret(?:[-_](?:access[-_])?key)?
             | passw(?:or)?d ) ["']? \s*[=:]\s* \[? ["']?
       )
       (?! None | null | true | false | not[ ]set | \.\. | hf_\. | … | \* | [<$] ) [^\s"',;&\[\]{}()]+
-    """,
-    re.VERBOSE | re.IGNORECASE,
-)
+    """
 
 
 def names_secret(name: str) -> bool:
@@ -95,7 +94,13 @@ def redact(text: str) -> str:
     lowered = text.lower()
     if not any(trigger in lowered for trigger in _TRIGGERS):
         return text
-    return _SHAPES.sub(_replacement, text)
+    return _shapes().sub(_replacement, text)
+
+
+@cache
+def _shapes() -> re.Pattern[str]:
+    # Compiled at the first use: it costs more than all the rest of a light command's imports of ours.
+    return re.compile(_SHAPES, re.VERBOSE | re.IGNORECASE)
 
 
 def _replacement(match: re.Match[str]) -> str:

@@ -22,9 +22,9 @@ def printable(text: str, longest: int = LONGEST) -> str:
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 
-def show(value: object, redactor: Redactor) -> str:
-    """``value`` as one would write it in YAML, safe to print."""
-    return printable(redactor.redact(_yaml(value)))
+def show(value: object, redactor: Redactor, longest: int = LONGEST) -> str:
+    """``value`` as one would write it in YAML, safe to print, in at most ``longest`` characters."""
+    return printable(redactor.redact(_yaml(value)), longest)
 
 
 def show_part(value: object, where: str, redactor: Redactor) -> str:
@@ -55,7 +55,7 @@ def _yaml(value: object, depth: int = 4) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_yaml(item, depth - 1) for item in value) + "]"
     # repr escapes what is not printable and shows where a text begins and ends.
-    return repr(value[:LONGEST]) if isinstance(value, str) else repr(value)
+    return repr(value)
 
 
 def _entry(key: object, value: object, depth: int) -> str:

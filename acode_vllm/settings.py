@@ -239,11 +239,11 @@ _GPU = _prefixed(
     ),
     Setting(
         "tensor_parallel_size", kinds.whole(1), "Devices that share each layer.",
-        "gpu.tensor_parallel_size", _VLLM + "GPU_TENSOR_PARALLEL_SIZE", unit="devices",
+        "gpu.tensor_parallel_size", _VLLM + "GPU_TENSOR_PARALLEL_SIZE",
     ),
     Setting(
         "pipeline_parallel_size", kinds.whole(1), "Devices that share the stack of layers.",
-        "gpu.pipeline_parallel_size", _VLLM + "GPU_PIPELINE_PARALLEL_SIZE", unit="devices",
+        "gpu.pipeline_parallel_size", _VLLM + "GPU_PIPELINE_PARALLEL_SIZE",
     ),
     Setting(
         "device_map", kinds.devices(), "Devices that vLLM may see; null for all.",

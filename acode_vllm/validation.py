@@ -125,7 +125,7 @@ def options_problems(model: str, options: VllmLifecycleOptions) -> Problem | Non
         except InvalidValueError as error:
             found.add_invalid(setting, value, error, lambda _where: _PROGRAM)
         else:
-            if setting.key != MODEL_KEY and (normal != value or isinstance(normal, Enum) and normal is not value):
+            if setting.key != MODEL_KEY and (normal != value or (isinstance(normal, Enum) and normal is not value)):
                 found.add_value(setting.key, _PROGRAM, value, f"is a {type(value).__name__}; write {normal!r}")
     if found.problem() is None:
         check_together(options, lambda _key: _PROGRAM, found)

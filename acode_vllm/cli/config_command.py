@@ -1,0 +1,209 @@
+"""``acode config show|check|trust|init``: what holds and why, whether it is right, and whom it is believed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from acode_vllm.errors import Problem, error_for
+
+if TYPE_CHECKING:
+    from acode_vllm.cli.terminal import Terminal
+    from acode_vllm.config import Configuration
+
+_EXAMPLES = """\
+examples:
+  acode config init
+  acode config check
+  VLLM_PORT=8001 acode config show
+  acode config trust
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a command runs: what it may know of the world around it.
+
+    Attributes:
+        environ: The environment.
+        cwd: The current folder.
+        home: The user's home folder.
+    """
+
+    environ: Mapping[str, str]
+    cwd: Path
+    home: Path
+
+
+def add_parser(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], shared: argparse.ArgumentParser | None = None
+) -> None:
+    """Adds ``config`` and its actions to ``commands``; ``shared`` holds the options of every command."""
+    parents = [shared] if shared else []
+    parser = commands.add_parser(
+        "config",
+        help="show, check, trust or write the configuration",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=parents,
+    )
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    texts = {
+        "show": "show every setting, its value and where it comes from",
+        "check": "check the configuration and list every mistake",
+        "trust": "let this project's file run commands and redirect prompts, until it changes",
+        "init": "write .agent/config.yml with every setting explained; never overwrites one",
+    }
+    for name, text in texts.items():
+        action = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", parents=parents)
+        action.set_defaults(run=run)
+        if name == "show":
+            action.add_argument("--json", action="store_true", help="as JSON")
+            action.add_argument("--model", metavar="ID", help="show what holds with this flag (VLLM_MODEL)")
+
+
+def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    """Runs the action that ``arguments`` name, for this process. Errors are raised."""
+    return run_at(Place(os.environ, Path.cwd(), Path.home()), arguments, terminal)
+
+
+def run_at(place: Place, arguments: argparse.Namespace, terminal: Terminal) -> int:
+    """Runs the action that ``arguments`` name; returns the exit code.
+
+    Raises:
+        ConfigurationError: ACODE-VLM-010 or 024.
+        StateFolderError: ACODE-VLM-029, where trust cannot be recorded.
+    """
+    if arguments.action == "show":
+        return _show(place, arguments, terminal)
+    if arguments.action == "check":
+        return _check(place, arguments, terminal)
+    return _trust(place, terminal) if arguments.action == "trust" else _init(place, terminal)
+
+
+def _load(place: Place, arguments: argparse.Namespace) -> Configuration:
+    from acode_vllm.config import load
+
+    return load(vars(arguments), environ=place.environ, cwd=place.cwd, home=place.home)
+
+
+def _show(place: Place, arguments: argparse.Namespace, terminal: Terminal) -> int:
+    configuration = _load(place, arguments)
+    if arguments.json:
+        text = json.dumps(_as_data(configuration), indent=2, ensure_ascii=False)
+        terminal.print(configuration.secrets.redactor.redact(text))
+        return 0
+    from acode_vllm.safe_text import printable, show
+
+    redactor = configuration.secrets.redactor
+    rows = [
+        (key, show(configuration.value(key), redactor), printable(str(origin)))
+        for key, origin in configuration.origins.items()
+    ]
+    rows += [(name, state, "") for name, state in _secrets(configuration).items()]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for key, value, origin in rows:
+        terminal.print(f"{key:<{widths[0]}}  {value:<{widths[1]}}  {origin}".rstrip())
+    _say_sources(configuration, terminal)
+    return 0
+
+
+def _as_data(configuration: Configuration) -> dict[str, object]:
+    from acode_vllm.settings_docs import plain_value
+
+    settings = {
+        key: {
+            "value": plain_value(configuration.value(key)),
+            "source": origin.source.value,
+            "name": origin.name or None,
+            "line": origin.line,
+        }
+        for key, origin in configuration.origins.items()
+    }
+    files = [str(path) for path in configuration.sources]
+    return {
+        "settings": settings,
+        "secrets": _secrets(configuration),
+        "files": files,
+        "warnings": list(configuration.warnings),
+    }
+
+
+def _secrets(configuration: Configuration) -> dict[str, str]:
+    found = {"HF_TOKEN": configuration.secrets.hf_token, "VLLM_API_KEY": configuration.secrets.api_key}
+    return {name: "set" if value else "not set" for name, value in found.items()}
+
+
+def _check(place: Place, arguments: argparse.Namespace, terminal: Terminal) -> int:
+    configuration = _load(place, arguments)
+    terminal.print("OK: the configuration is valid.")
+    _say_sources(configuration, terminal)
+    return 0
+
+
+def _say_sources(configuration: Configuration, terminal: Terminal) -> None:
+    from acode_vllm.safe_text import printable
+
+    files = ", ".join(printable(str(path)) for path in configuration.sources)
+    terminal.say(f"Read: {files}" if files else "No configuration file; the defaults hold.")
+    for warning in configuration.warnings:
+        terminal.say(f"Warning: {printable(warning)}")
+
+
+def _trust(place: Place, terminal: Terminal) -> int:
+    from acode_vllm.config_files import project_file, read_config_file
+    from acode_vllm.redaction import Redactor, secret_values
+    from acode_vllm.risky_values import risky_values, shown_risks
+    from acode_vllm.safe_text import printable
+    from acode_vllm.section_reading import read_file_values
+    from acode_vllm.trust import remember, trust_store
+    from acode_vllm.validation import MistakeList
+
+    found = project_file(place.cwd)
+    file = read_config_file(found) if found else None
+    if file is None:
+        raise _error(f"There is no .agent/config.yml in {place.cwd} or above it up to the repository's root.")
+    redactor = Redactor(secret_values(place.environ))
+    mistakes = MistakeList(redactor)
+    risks = risky_values(file, read_file_values(file, mistakes))
+    # What is wrong may be what is shown wrongly: nothing is trusted that was not read whole.
+    mistakes.raise_if_any()
+    name = printable(str(file.path))
+    if not risks:
+        terminal.print(f"{name} sets nothing that needs trust.")
+        return 0
+    store = trust_store(place.environ, place.home)
+    remember(store, file.path, file.digest)
+    terminal.print(f"Trusted, until it changes: {name}")
+    for line in shown_risks(risks, redactor):
+        terminal.print(f"  {line}")
+    terminal.say(f"Recorded in {printable(str(store))} (SHA-256 {file.digest}).")
+    return 0
+
+
+def _init(place: Place, terminal: Terminal) -> int:
+    from acode_vllm.config_files import PROJECT_FILE, repository_root
+    from acode_vllm.settings_docs import config_template
+
+    path = (repository_root(place.cwd) or place.cwd) / PROJECT_FILE
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(config_template())
+    except FileExistsError:
+        raise _error(f"{path} exists already, and was left as it is.") from None
+    except OSError as error:
+        raise _error(f"{path} cannot be written: {error.strerror}.") from error
+    terminal.print(f"Wrote {path}")
+    return 0
+
+
+def _error(message: str) -> Exception:
+    from acode_vllm.safe_text import printable
+
+    return error_for(Problem("ACODE-VLM-010", printable(message, 1000), "See: acode config --help."))
