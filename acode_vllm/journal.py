@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from acode_vllm.atomic_file import replace_file
 from acode_vllm.errors import Problem
@@ -25,25 +25,10 @@ from acode_vllm.events import (
 from acode_vllm.history import History, HistoryEntry
 from acode_vllm.record import DamagedRecordError, ServiceRecord, load_record, save_record
 from acode_vllm.service_folder import ServiceFolder
+from acode_vllm.states import LifecycleMode, ServiceState
 from acode_vllm.status import ServiceStatus
-from acode_vllm.workers.process_identity import identify, is_same_process
-
-
-@dataclass(frozen=True)
-class Recovered:
-    """What an earlier owner left behind.
-
-    Attributes:
-        status: The service as it was last recorded; None where nothing is known.
-        alive: Whether the recorded server is that very process, and runs.
-        mark: The mark of the last tree, in the record or written just before a spawn.
-        problems: What was found to be wrong with the records.
-    """
-
-    status: ServiceStatus | None
-    alive: bool = False
-    mark: str | None = None
-    problems: tuple[Problem, ...] = ()
+from acode_vllm.workers.adoption import is_recorded_process
+from acode_vllm.workers.process_identity import identify
 
 
 class Journal:
@@ -94,8 +79,12 @@ class Journal:
         """
         replace_file(self._folder.mark, json.dumps({"mark": mark}).encode(), durable=True)
 
-    def recover(self) -> Recovered:
-        """Read what an earlier owner left; damaged files are set aside, and said so.
+    def found(self) -> tuple[ServiceStatus | None, bool, tuple[Problem, ...]]:
+        """Read what an earlier owner left; a damaged record is set aside.
+
+        Returns:
+            The service as it was last recorded, None where nothing is known; whether the recorded server is that very
+            process and runs; and what was found to be wrong with the records.
 
         Raises:
             StateFolderError: The record is another version's or another user's, and must not be touched.
@@ -110,16 +99,17 @@ class Journal:
                 Problem(
                     "ACODE-VLM-029",
                     f"The service record could not be read and was set aside as {aside.name}: {damage.why}.",
-                    "Nothing is lost but the memory of what ran; a server that still runs is found by its mark.",
+                    "Only the memory of what ran is lost; what still runs is found by its mark before a start.",
                     (str(aside),),
                 )
             )
-        mark = self._read_mark() or (record.status.mark if record else None)
+        mark = self._read_mark()
         if record is None:
-            return Recovered(None, mark=mark, problems=tuple(problems))
+            status = unknown_status(mark) if mark else None
+            return status, False, tuple(problems)
         self._written = record.status
-        alive = record.status.server is not None and is_same_process(record.status.server)
-        return Recovered(replace(record.status, mark=mark), alive, mark, tuple(problems))
+        status = replace(record.status, mark=mark or record.status.mark)
+        return status, status.server is not None and is_recorded_process(status.server), tuple(problems)
 
     def read_history(self) -> list[HistoryEntry]:
         """The whole history, oldest first."""
@@ -142,6 +132,14 @@ class Journal:
             "Free space or mend the folder's permissions; it is tried again with the next change.",
             (f"at {time.strftime('%Y-%m-%dT%H:%M:%S')}: {error}",),
         )
+
+
+def unknown_status(mark: str | None) -> ServiceStatus:
+    """A service of which nothing is known but perhaps the mark of its last tree."""
+    now = time.time()
+    return ServiceStatus(
+        ServiceState.UNKNOWN, now, "nobody has looked yet", now, LifecycleMode.MANAGED, "", mark=mark
+    )
 
 
 def history_entry(event: Event) -> HistoryEntry | None:

@@ -112,6 +112,7 @@ class Lifecycle:
         self._prepared: PreparedModel | None = None
         self._waiters: list[Waiter] = []
         self._stop_waiters: list[object] = []
+        self._interrupted: list[object] = []
         self._down_since: float | None = None
         self._status = ServiceStatus(
             ServiceState.UNKNOWN, wall(), "nobody has looked yet", wall(), options.mode, options.url
@@ -158,11 +159,7 @@ class Lifecycle:
             Problem("ACODE-VLM-022", "The server was stopped while this call waited for it to be healthy.")
         )
         if self._phase in (Phase.IDLE, Phase.PREPARING):
-            self._attempt += 1  # an answer of the ModelLoader that is still to come is of no interest any more
-            self._phase = Phase.IDLE
-            self._move(Trigger.STOP, "stop requested")
-            self._move(Trigger.GONE, "nothing was running")
-            self._clear_for_stopped()
+            self._cancel_preparation("stop requested")
             self._effects.append(Answer(to, StopReport("already gone", 0.0)))
         else:
             self._stop_waiters.append(to)
@@ -175,17 +172,23 @@ class Lifecycle:
         self._effects.append(Answer(to, self._status))
         return self._take()
 
-    def abandon(self, token: str, *, end_start: bool) -> list[Effect]:
-        """A caller waits no longer; a start that nobody waits for is ended where ``end_start`` says so."""
+    def abandon(self, token: str) -> list[Effect]:
+        """A caller waits no longer; what was begun for it goes on."""
         self._waiters = [w for w in self._waiters if w.token != token]
-        if end_start and not self._waiters and self._status.state is not ServiceState.RUNNING:
-            if self._phase is Phase.UP:
-                self._begin_stop("the start was interrupted")
-            elif self._phase is Phase.PREPARING:
-                self._attempt += 1
-                self._phase = Phase.IDLE
-                self._move(Trigger.STOP, "the start was interrupted")
-                self._move(Trigger.GONE, "nothing was started yet")
+        return self._take()
+
+    def interrupt(self, to: object, token: str) -> list[Effect]:
+        """A caller was interrupted: a start that nobody else waits for is ended, and no half-started server stays."""
+        self._waiters = [w for w in self._waiters if w.token != token]
+        unwanted = not self._waiters and self._status.state is not ServiceState.RUNNING
+        if unwanted and self._phase is Phase.UP and self._options.mode is LifecycleMode.MANAGED:
+            self._begin_stop("the start was interrupted")
+        elif unwanted and self._phase is Phase.PREPARING:
+            self._cancel_preparation("the start was interrupted")
+        if unwanted and self._phase is Phase.STOPPING:
+            self._interrupted.append(to)
+        else:
+            self._effects.append(Answer(to, self._status))
         return self._advance()
 
     def failure_seen(self, reason: str) -> list[Effect]:
@@ -438,6 +441,13 @@ class Lifecycle:
         self._effects.append(Tell("loader", StopFollowing()))
         self._effects.append(StopProcess(reason))
 
+    def _cancel_preparation(self, reason: str) -> None:
+        self._attempt += 1  # an answer of the ModelLoader that is still to come is of no interest any more
+        self._phase = Phase.IDLE
+        self._move(Trigger.STOP, reason)
+        self._move(Trigger.GONE, "nothing was running")
+        self._clear_for_stopped()
+
     def _stopped(self, report: StopReport) -> list[Effect]:
         self._phase = Phase.IDLE
         if report.remaining:
@@ -453,7 +463,8 @@ class Lifecycle:
             self._move(Trigger.GONE, f"stopped ({report.method}, {report.seconds:.1f} s)")
             self._clear_for_stopped()
         self._effects += [Answer(to, report) for to in self._stop_waiters]
-        self._stop_waiters = []
+        self._effects += [Answer(to, self._status) for to in self._interrupted]
+        self._stop_waiters, self._interrupted = [], []
         return self._advance()
 
     def _clear_for_stopped(self) -> None:

@@ -73,20 +73,24 @@ class ResetRestarts:
     """Forget the restarts so far, and a limit that was reached. Answered with the `ServiceStatus`."""
 
 
+@dataclass(frozen=True)
+class Interrupt:
+    """The caller of ``token`` was interrupted (Ctrl-C): end the start that nobody else waits for.
+
+    Answered with the `ServiceStatus` when what was begun is gone, or at once where it goes on.
+    """
+
+    token: str
+
+
 # Casts
 
 
 @dataclass(frozen=True)
 class Abandon:
-    """The caller of ``token`` waits no longer.
-
-    Attributes:
-        token: Which call.
-        end_start: Whether a start that nobody else waits for is to be ended (Ctrl-C), or goes on (a time-out).
-    """
+    """The caller of ``token`` waits no longer; what was begun for it goes on."""
 
     token: str
-    end_start: bool
 
 
 @dataclass(frozen=True)

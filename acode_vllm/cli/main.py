@@ -1,0 +1,54 @@
+"""The entry point of ``acode``: reads the arguments, runs one command, and turns every error into one block.
+
+Exit codes: 0; 1 for a failure, with its ACODE-VLM code on standard error; 2 for wrong usage; 130 for Ctrl-C and 143
+for SIGTERM. Only what a command needs is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from acode_vllm.cli.arguments import parse
+from acode_vllm.cli.terminal import Terminal
+from acode_vllm.errors import VllmServiceError
+
+EXIT_FAILURE = 1
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, treated like Ctrl-C so that nothing half-started is left behind."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` (this process's where None); returns the exit code."""
+    arguments = parse(sys.argv[1:] if argv is None else argv)
+    terminal = Terminal.of_process(quiet=arguments.quiet, verbose=arguments.verbose, log_format=arguments.log_format)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code: int = arguments.run(arguments, terminal)
+        sys.stdout.flush()
+        return code
+    except VllmServiceError as error:
+        terminal.show_problem(error.problem)
+        return EXIT_FAILURE
+    except KeyboardInterrupt as interrupt:
+        terminal.say("Interrupted.")
+        return EXIT_TERMINATED if isinstance(interrupt, _Terminated) else EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away, which is its right; nothing more is written to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILURE
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+if __name__ == "__main__":
+    sys.exit(main())

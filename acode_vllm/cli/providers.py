@@ -1,0 +1,159 @@
+"""``acode providers …``: the server's life by hand."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from acode_vllm.cli.history_text import history_lines
+from acode_vllm.cli.progress import StartProgress
+from acode_vllm.cli.session import Session, open_session
+from acode_vllm.cli.status_text import status_lines
+from acode_vllm.cli.terminal import Terminal
+from acode_vllm.codec import encode
+from acode_vllm.errors import Problem, error_for
+from acode_vllm.history import History
+from acode_vllm.origins import Source
+from acode_vllm.orchestrator import VllmServiceOrchestrator
+from acode_vllm.recorded import recorded_service
+from acode_vllm.remembered_model import remember_model
+from acode_vllm.settings import MODEL_KEY
+from acode_vllm.states import ServiceState
+from acode_vllm.status import ServiceStatus
+
+Action = Callable[[Session, argparse.Namespace, Terminal], int]
+
+
+def run_action(name: str, arguments: argparse.Namespace, terminal: Terminal) -> int:
+    """Run one action of ``acode providers``; returns the exit code."""
+    return _ACTIONS[name](open_session(arguments), arguments, terminal)
+
+
+def _start(session: Session, arguments: argparse.Namespace, terminal: Terminal) -> int:
+    with session.orchestrator() as vllm:
+        before = vllm.status()
+        if before.state is ServiceState.RUNNING and before.model == session.model:
+            vllm.start()
+            terminal.print(f"vLLM is running already with {session.model} (PID {before.pid}).")
+        else:
+            terminal.print(f"Starting vLLM with {session.model}...")
+            _show_gpus(vllm, terminal)
+            _wait(vllm, vllm.start, terminal)
+            terminal.print("[done] Model loaded successfully")
+        terminal.print(f"Listening on {_shown_url(vllm)}")
+    return 0
+
+
+def _stop(session: Session, arguments: argparse.Namespace, terminal: Terminal) -> int:
+    with session.orchestrator() as vllm:
+        report = vllm.stop()
+    if report.remaining:
+        raise error_for(
+            Problem(
+                "ACODE-VLM-021",
+                f"{len(report.remaining)} process(es) of vLLM did not end, not even by SIGKILL.",
+                evidence=report.remaining,
+            )
+        )
+    if report.method == "already gone":
+        terminal.print("vLLM was not running.")
+    else:
+        terminal.print(f"vLLM stopped ({report.method}, {report.seconds:.1f} s).")
+    return 0
+
+
+def _restart(session: Session, arguments: argparse.Namespace, terminal: Terminal) -> int:
+    with session.orchestrator() as vllm:
+        terminal.print(f"Restarting vLLM with {session.model}...")
+        _wait(vllm, vllm.restart, terminal)
+        terminal.print("[done] Model loaded successfully")
+        terminal.print(f"Listening on {_shown_url(vllm)}")
+    return 0
+
+
+def _status(session: Session, arguments: argparse.Namespace, terminal: Terminal) -> int:
+    service = recorded_service(session.folder)
+    now = time.time()
+    if arguments.json:
+        status = service.status if service else None
+        data = {
+            "state": status.state.value if status else ServiceState.STOPPED.value,
+            "pid": status.pid if status else None,
+            "uptime_seconds": round(now - status.server.started_at, 3) if status and status.server else None,
+            "watched_by": service.owner_pid if service else None,
+            "log": str(session.folder.log),
+            "read_at": now,
+            "service": encode(status) if status else None,
+        }
+        terminal.print(json.dumps(data, indent=2))
+        return 0
+    options = session.configuration.options
+    for line in status_lines(service, options, session.model, str(session.folder.log), now):
+        terminal.print(line)
+    return 0
+
+
+def _history(session: Session, arguments: argparse.Namespace, terminal: Terminal) -> int:
+    entries = History(session.folder.history).read()
+    if arguments.json:
+        terminal.print(json.dumps([{"at": e.at, "event": e.event, **e.fields} for e in entries], indent=2))
+    else:
+        for line in history_lines(entries):
+            terminal.print(line)
+    return 0
+
+
+def _set_model(session: Session, arguments: argparse.Namespace, terminal: Terminal) -> int:
+    model = arguments.new_model
+    origin = session.configuration.origins[MODEL_KEY]
+    with replace(session, model=model).orchestrator() as vllm:
+        before = vllm.status()
+        if before.state is ServiceState.RUNNING and before.model != model:
+            terminal.print("Stopping current model...")
+        terminal.print(f"Starting with {model}...")
+        terminal.print("Model loading... (may take 30+ seconds)")
+        _wait(vllm, vllm.start, terminal)
+        remember_model(session.folder, model, session.configuration.model)
+        if origin.source is Source.ENVIRONMENT:
+            terminal.say(f"Note: {origin} says {session.configuration.model}, and outranks this choice next time.")
+        terminal.print(f"[done] {model} is served at {_shown_url(vllm)}")
+    return 0
+
+
+def _reset_restarts(session: Session, arguments: argparse.Namespace, terminal: Terminal) -> int:
+    with session.orchestrator() as vllm:
+        vllm.reset_restarts()
+    terminal.print("Restart counter reset.")
+    return 0
+
+
+def _wait(vllm: VllmServiceOrchestrator, action: Callable[[], ServiceStatus], terminal: Terminal) -> None:
+    progress = StartProgress(terminal)
+    vllm.subscribe(progress)
+    try:
+        action()
+    finally:
+        progress.clear()
+
+
+def _show_gpus(vllm: VllmServiceOrchestrator, terminal: Terminal) -> None:
+    for device in vllm.gpus().devices:
+        terminal.print(f"GPU: {device.name} ({device.total_bytes / 1024**3:.0f}GB VRAM)")
+
+
+def _shown_url(vllm: VllmServiceOrchestrator) -> str:
+    return vllm.options.url.replace("127.0.0.1", "localhost")
+
+
+_ACTIONS: dict[str, Action] = {
+    "start": _start,
+    "stop": _stop,
+    "restart": _restart,
+    "status": _status,
+    "history": _history,
+    "set_model": _set_model,
+    "reset_restarts": _reset_restarts,
+}

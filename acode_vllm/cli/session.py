@@ -1,0 +1,77 @@
+"""From the arguments of a command to an orchestrator with the right settings."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from acode_vllm.cli.arguments import DEFAULT_PROVIDER
+from acode_vllm.config import Configuration, load
+from acode_vllm.errors import Problem, error_for
+from acode_vllm.origins import Source
+from acode_vllm.orchestrator import VllmServiceOrchestrator
+from acode_vllm.remembered_model import remembered_model
+from acode_vllm.service_folder import ServiceFolder
+from acode_vllm.settings import MODEL_KEY
+
+PROVIDERS = ("vllm",)
+
+
+@dataclass(frozen=True)
+class Session:
+    """What one command works with.
+
+    Attributes:
+        configuration: The settings, with where each came from.
+        folder: The service's folder.
+        model: The model to serve: flag, environment, what set-model remembered, file, default.
+    """
+
+    configuration: Configuration
+    folder: ServiceFolder
+    model: str
+
+    def orchestrator(self) -> VllmServiceOrchestrator:
+        """An orchestrator with these settings; nothing is started."""
+        return VllmServiceOrchestrator(self.model, self.configuration.options, environ=os.environ)
+
+
+def open_session(arguments: argparse.Namespace) -> Session:
+    """Read the configuration for a command.
+
+    Raises:
+        UnknownProviderError: ACODE-VLM-030.
+        ConfigurationError: ACODE-VLM-010 or 024.
+    """
+    require_provider(getattr(arguments, "provider_name", None) or arguments.provider or DEFAULT_PROVIDER)
+    named = {
+        "model": getattr(arguments, "model", None),
+        "port": arguments.port,
+        "lifecycle_mode": arguments.lifecycle_mode,
+        "mode": arguments.mode,
+        "config": arguments.config,
+    }
+    configuration = load(named, environ=os.environ, cwd=Path.cwd(), home=Path.home())
+    folder = ServiceFolder.of(os.environ, configuration.options.port)
+    model = configuration.model
+    if configuration.origins[MODEL_KEY].source in (Source.FILE, Source.DEFAULT):
+        model = remembered_model(folder, model) or model
+    return Session(configuration, folder, model)
+
+
+def require_provider(name: str) -> None:
+    """Make sure that the provider is one that there is.
+
+    Raises:
+        UnknownProviderError: ACODE-VLM-030.
+    """
+    if name not in PROVIDERS:
+        raise error_for(
+            Problem(
+                "ACODE-VLM-030",
+                f"There is no provider {name!r} here.",
+                f"Use one of: {', '.join(PROVIDERS)}.",
+            )
+        )

@@ -1,0 +1,305 @@
+"""The service as its owner has it: the ownership lock and the tree of workers.
+
+At most one `LocalService` of a folder is open in a process; orchestrators of the same service share it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from acode_vllm.errors import Problem, ServiceBusyError, error_for
+from acode_vllm.event_hub import EventHub
+from acode_vllm.event_log import log_service_event
+from acode_vllm.events import Event, ProblemRaised
+from acode_vllm.journal import Journal, unknown_status
+from acode_vllm.ownership import OwnershipLock
+from acode_vllm.service_folder import ServiceFolder
+from acode_vllm.states import LifecycleMode
+from acode_vllm.status import ServiceStatus
+from acode_vllm.supervisor import (
+    CallTimeout,
+    ChildSpec,
+    MailboxFull,
+    NoProc,
+    Overloaded,
+    Supervisor,
+    Worker,
+    WorkerDown,
+    call,
+    cast,
+    cast_latest,
+)
+from acode_vllm.workers.lifecycle_messages import Wanted
+from acode_vllm.workers.lifecycle_worker import (
+    CALL_SECONDS,
+    LifecycleEdges,
+    LifecycleWorker,
+    PlanMaker,
+    ProcessMaker,
+)
+from acode_vllm.workers.messages import GpuReport, LoadStep, MarkChosen, Report, Reported
+
+LIFECYCLE = "lifecycle"
+ROOT_INTENSITY = 5
+"""Crashes of our own workers, which only a bug causes, that a minute may see before the tree gives up."""
+ROOT_PERIOD = 60.0
+
+WorkerMaker = Callable[[Wanted, Report], Worker]
+"""Makes a worker that is not started yet."""
+
+
+@dataclass(frozen=True)
+class Makers:
+    """How the tree's workers are made.
+
+    Attributes:
+        health: The HealthWorker.
+        gpu: The GpuWorker.
+        loader: The ModelLoader.
+        process: A ProcessWorker.
+        plan: The plan that a ProcessWorker follows.
+    """
+
+    health: WorkerMaker
+    gpu: WorkerMaker
+    loader: WorkerMaker
+    process: ProcessMaker
+    plan: PlanMaker
+
+
+class NoRecords:
+    """The records of a watcher that does not own the service: in monitored mode there may be many."""
+
+    def write(self, status: ServiceStatus) -> Problem | None:
+        """Write nothing."""
+
+    def note(self, events: list[Event]) -> Problem | None:
+        """Write nothing."""
+
+    def found(self) -> tuple[ServiceStatus | None, bool, tuple[Problem, ...]]:
+        """Find nothing."""
+        return None, False, ()
+
+
+class LocalService:
+    """One owned service. Any thread may call; `open` and `close` are each called once.
+
+    Attributes:
+        folder: Where its records are.
+        hub: Where its events are heard.
+    """
+
+    def __init__(self, folder: ServiceFolder, wanted: Wanted, makers: Callable[[ServiceFolder], Makers]) -> None:
+        self.folder = folder
+        self.hub = EventHub()
+        self._wanted = wanted
+        self._makers = makers(folder)
+        self._lock = OwnershipLock(folder.lock)
+        self._journal: Journal | None = None
+        self._root: Supervisor | None = None
+        self._status = unknown_status(None)
+        self._shared = threading.Lock()
+        self._users = 0
+
+    @property
+    def status(self) -> ServiceStatus:
+        """The service as its lifecycle worker last published it; costs one attribute."""
+        return self._status
+
+    @property
+    def alive(self) -> bool:
+        """Whether its tree runs, in this very process."""
+        root = self._root
+        return root is not None and root.ref.is_alive
+
+    def open(self) -> None:
+        """Become the owner and start the tree; an earlier owner's server is adopted in the background.
+
+        Raises:
+            ServiceBusyError: Another process, or this one, owns the service.
+            StateFolderError: The folder or its record cannot be used.
+        """
+        self.folder.ensure()
+        owner = self._lock.acquire()
+        if not owner and self._wanted.options.mode is LifecycleMode.MANAGED:
+            raise ServiceBusyError(self._busy_problem())
+        try:
+            if owner:
+                self._journal = Journal(self.folder)
+                self._journal.found()  # a record that must not be touched is refused before anything is started
+            self._root = Supervisor(
+                self._children(),
+                intensity=ROOT_INTENSITY,
+                period=ROOT_PERIOD,
+                name="vllm",
+            )
+            self._root.start(CALL_SECONDS)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def close(self) -> None:
+        """End the tree and give the service up. The server lives on, unless ``stop_on_exit`` says otherwise."""
+        if self._root is not None:
+            self._root.stop(self._wanted.options.stop_timeout_seconds + 3 * CALL_SECONDS)
+        self._lock.release()
+
+    def ask(self, message: object, timeout: float | None) -> Any:
+        """Put a request to the lifecycle worker and wait for its answer.
+
+        A crash of the worker meanwhile is a bug of ours that its supervisor mends; the request is then put again.
+
+        Raises:
+            VllmServiceError: What the request was answered with; 027 when the time is over, 031 when the tree is gone.
+        """
+        assert self._root is not None
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for _ in range(ROOT_INTENSITY + 1):
+            ref = self._root.whereis(LIFECYCLE)
+            remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if ref is not None:
+                try:
+                    return call(ref, message, remaining)
+                except CallTimeout as error:
+                    raise error_for(self._timeout_problem(timeout or 0.0)) from error
+                except Overloaded as error:
+                    raise error_for(Problem("ACODE-VLM-031", "Too many requests wait for the service.")) from error
+                except (NoProc, WorkerDown):
+                    pass
+            if self._root.wait(min(0.1, remaining) if remaining is not None else 0.1) is not None:
+                break
+        raise error_for(Problem("ACODE-VLM-022", "The service was closed while this call waited for it."))
+
+    def tell(self, message: object) -> None:
+        """Cast to the lifecycle worker; dropped where it is not there."""
+        self._report(message)  # type: ignore[arg-type]  # a wider set than workers report
+
+    # The tree
+
+    def _children(self) -> list[ChildSpec]:
+        edges = LifecycleEdges(
+            records=self._journal or NoRecords(),
+            publish=self._publish,
+            emit=self._emit,
+            report=self._report,
+            make_plan=self._makers.plan,
+            make_process=self._makers.process,
+        )
+        wanted = self._wanted
+        children = [
+            ChildSpec(LIFECYCLE, lambda: LifecycleWorker(wanted, edges)),
+            ChildSpec("health", lambda: self._makers.health(wanted, self._report)),
+            ChildSpec("gpu", lambda: self._makers.gpu(wanted, self._report)),
+        ]
+        if wanted.options.mode is LifecycleMode.MANAGED:
+            children.append(ChildSpec("loader", lambda: self._makers.loader(wanted, self._report)))
+        return children
+
+    def _publish(self, status: ServiceStatus) -> None:
+        self._status = status
+
+    def _emit(self, event: Event) -> None:
+        log_service_event(event)
+        self.hub.emit(event)
+
+    def _report(self, message: Reported) -> None:
+        """How workers report: never blocks on a worker, never raises. Any thread."""
+        if isinstance(message, MarkChosen) and self._journal is not None:
+            try:
+                self._journal.note_mark(message.mark)
+            except OSError as error:
+                self._emit_unwritten_mark(error)
+        ref = self._root.whereis(LIFECYCLE) if self._root is not None else None
+        if ref is None:
+            return
+        try:
+            if isinstance(message, (GpuReport, LoadStep)):
+                cast_latest(ref, type(message).__name__, message)
+            else:
+                cast(ref, message)
+        except MailboxFull:
+            # The lifecycle worker is stuck or gone wild, a bug; its supervisor's limit is what ends that.
+            return
+
+    def _emit_unwritten_mark(self, error: OSError) -> None:
+        problem = Problem(
+            "ACODE-VLM-029", f"The mark of the next vLLM could not be written to {self.folder.mark}: {error.strerror}."
+        )
+        self._emit(ProblemRaised(self._status.at, problem))
+
+    # Sharing within the process
+
+    def enter(self) -> None:
+        """Another orchestrator uses it."""
+        with self._shared:
+            self._users += 1
+
+    def leave(self) -> bool:
+        """An orchestrator uses it no longer; True when it was the last."""
+        with self._shared:
+            self._users -= 1
+            return self._users == 0
+
+    # Problems
+
+    def _busy_problem(self) -> Problem:
+        holder = self._lock.holder()
+        who = f"The program with PID {holder}" if holder else "Another program"
+        return Problem(
+            "ACODE-VLM-028",
+            f"{who} owns the vLLM service on port {self._wanted.options.port}.",
+            "Use that program, or end it: the server lives on and is taken over by the next one.",
+            (f"lock: {self.folder.lock}",),
+        )
+
+    def _timeout_problem(self, timeout: float) -> Problem:
+        status = self._status
+        doing = f"{status.state.value}: {status.reason}"
+        if status.progress is not None:
+            doing += f" ({status.progress.stage.value})"
+        return Problem(
+            "ACODE-VLM-027",
+            f"The service was not ready within the {timeout:g} s that this call was given. It is {doing}.",
+            "The server goes on; call again with a longer timeout, or look with: acode providers status vllm.",
+        )
+
+
+_open: dict[tuple[int, str], LocalService] = {}
+"""(PID, folder) → the service that this process owns. The lock is per process, so this table has to be, too."""
+_opening = threading.Lock()
+
+
+def share_service(
+    folder: ServiceFolder, wanted: Wanted, makers: Callable[[ServiceFolder], Makers]
+) -> LocalService:
+    """The open service of this folder in this process, opened where it was not; `leave_service` gives it back.
+
+    Raises:
+        ServiceBusyError: Another process owns it.
+        StateFolderError: Its folder cannot be used.
+    """
+    key = (os.getpid(), str(folder.path))
+    with _opening:
+        service = _open.get(key)
+        if service is None or not service.alive:
+            if service is not None:
+                service.close()  # its tree gave up; what it leaves is taken over by the new one
+            service = LocalService(folder, wanted, makers)
+            service.open()
+            _open[key] = service
+        service.enter()
+        return service
+
+
+def leave_service(service: LocalService) -> None:
+    """Give a shared service back; the last one closes it."""
+    key = (os.getpid(), str(service.folder.path))
+    with _opening:
+        if service.leave() and _open.get(key) is service:
+            del _open[key]
+            service.close()

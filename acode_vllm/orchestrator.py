@@ -1,0 +1,330 @@
+"""`VllmServiceOrchestrator`: the one object that a program needs to have a vLLM server that works."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Protocol
+
+from acode_vllm.errors import Problem, WaitTimeoutError, error_for
+from acode_vllm.event_hub import EventHub, Subscription
+from acode_vllm.events import Event
+from acode_vllm.gpus import GpuSample
+from acode_vllm.history import History, HistoryEntry
+from acode_vllm.model_id import parse_model_id
+from acode_vllm.options import DEFAULT_MODEL, VllmLifecycleOptions
+from acode_vllm.service_folder import ServiceFolder
+from acode_vllm.states import LifecycleMode, ServiceState
+from acode_vllm.status import ServiceStatus
+from acode_vllm.workers.lifecycle_messages import (
+    Abandon,
+    EnsureHealthy,
+    FailureSeen,
+    Interrupt,
+    ResetRestarts,
+    Restart,
+    Start,
+    Stop,
+    Wanted,
+)
+from acode_vllm.workers.messages import StopReport
+
+VOUCH_SECONDS = 10.0
+"""How long a passed check is proof enough for `VllmServiceOrchestrator.ensure_healthy`, at the most.
+
+The death of a process ends it at once: that is heard from the kernel, not from a check."""
+INTERRUPTED_STOP_SECONDS = 30.0
+"""How long Ctrl-C waits for the half-started server to be gone."""
+
+
+class Service(Protocol):
+    """What an orchestrator needs of the service: owned by this process, or by another one that is asked."""
+
+    @property
+    def status(self) -> ServiceStatus:
+        """The service as it was last published."""
+
+    @property
+    def hub(self) -> EventHub:
+        """Its events."""
+
+    def ask(self, message: object, timeout: float | None) -> object:
+        """Put a request and wait for its answer."""
+
+    def tell(self, message: object) -> None:
+        """Send a message that wants no answer."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class VllmServiceOrchestrator:
+    """Keeps one vLLM server on this machine, or watches one that somebody else keeps (FR-001 to FR-006).
+
+    Creating it starts nothing: no thread, no process, no file. The first call that needs the server makes this
+    process the owner of the service (user, port): a server that an earlier owner left is adopted, else one is started.
+    When the orchestrator is closed, or the program ends, the server stays for the next one, unless ``stop_on_exit``.
+
+    Thread-safe. Every method that waits takes a ``timeout`` in seconds, None for as long as the configured limits
+    allow, and returns promptly with ACODE-VLM-022 when another thread calls `stop`. Ctrl-C in a method that waits for
+    a start ends the half-started server, where nobody else waits for it.
+
+    Args:
+        model: Hub ID (``org/model-name``) or absolute path of a model folder.
+        options: The settings; the defaults where None.
+        environ: The environment to read HF_TOKEN and VLLM_API_KEY from and to hand on to vLLM; this process's where
+            None.
+
+    Raises:
+        ConfigurationError: ACODE-VLM-010, with all mistakes in the arguments.
+    """
+
+    def __init__(
+        self,
+        model: str = DEFAULT_MODEL,
+        options: VllmLifecycleOptions | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self._options = options or VllmLifecycleOptions()
+        self._environ = dict(os.environ if environ is None else environ)
+        self._model = model
+        self._check(model)
+        self._folder = ServiceFolder.of(self._environ, self._options.port)
+        self._service: Service | None = None
+        self._wanted_cache: Wanted | None = None
+        self._pending: list[Callable[[Event], None]] = []
+        self._subscriptions: list[Subscription] = []
+
+    # What it is
+
+    @property
+    def model(self) -> str:
+        """The model that is served when no other is asked for."""
+        return self._model
+
+    @property
+    def options(self) -> VllmLifecycleOptions:
+        """Its settings."""
+        return self._options
+
+    @property
+    def mode(self) -> LifecycleMode:
+        """Who owns the server's life."""
+        return self._options.mode
+
+    @property
+    def base_url(self) -> str:
+        """Root of the OpenAI-compatible API, with ``/v1``; `openai.OpenAI` takes it as it is."""
+        return f"{self._options.url}/v1"
+
+    @property
+    def served_model_name(self) -> str:
+        """The name that requests use for the model."""
+        return self._wanted(self._model).served_name
+
+    @property
+    def api_key(self) -> str | None:
+        """The bearer key of the API, from VLLM_API_KEY."""
+        return self._environ.get("VLLM_API_KEY") or None
+
+    # What it does
+
+    def ensure_healthy(self, model: str | None = None, *, timeout: float | None = None) -> ServiceStatus:
+        """Return when the model is served by a server that was found healthy; start or mend it where need be.
+
+        Costs microseconds while a recent check vouches for the server. In monitored mode nothing is started; in
+        external mode nothing is even checked.
+
+        Args:
+            model: Another model than the orchestrator's; it becomes the orchestrator's, and the server is restarted
+                with it where it serves another (FR-005, FR-027).
+            timeout: Seconds to wait; the server goes on past it.
+
+        Raises:
+            VllmServiceError: Its subclass and code say why there is no healthy server.
+        """
+        if model is not None and model != self._model:
+            self._check(model)
+            self._model = model
+        service = self._service
+        if service is not None and service.status.vouches(self._model, time.monotonic(), self._vouch_seconds):
+            return service.status
+        if self.mode is LifecycleMode.EXTERNAL:
+            return self._assumed()
+        token = uuid.uuid4().hex
+        return self._wait_for(EnsureHealthy(self._wanted(self._model), token), token, timeout)
+
+    def start(self, model: str | None = None, *, timeout: float | None = None) -> ServiceStatus:
+        """Start the server, where it does not run, and wait until it is healthy; the restart counter begins anew.
+
+        Raises:
+            VllmServiceError: As `ensure_healthy`; ACODE-VLM-017 in monitored and external mode.
+        """
+        self._require_managed("started")
+        if model is not None:
+            self._check(model)
+            self._model = model
+        token = uuid.uuid4().hex
+        return self._wait_for(Start(self._wanted(self._model), token), token, timeout)
+
+    def restart(self, *, timeout: float | None = None) -> ServiceStatus:
+        """End the server and start it again with the settings as they are now; wait until it is healthy.
+
+        Raises:
+            VllmServiceError: As `start`.
+        """
+        self._require_managed("restarted")
+        token = uuid.uuid4().hex
+        return self._wait_for(Restart(self._wanted(self._model), token), token, timeout)
+
+    def stop(self, *, timeout: float | None = None) -> StopReport:
+        """End the server with its whole process tree; whoever waits for it is told.
+
+        Returns:
+            How it went; ``remaining`` names what not even SIGKILL ended.
+
+        Raises:
+            VllmServiceError: ACODE-VLM-017 in monitored and external mode.
+        """
+        self._require_managed("stopped")
+        report = self._open().ask(Stop(), timeout)
+        assert isinstance(report, StopReport)
+        return report
+
+    def reset_restarts(self) -> ServiceStatus:
+        """Forget the restarts so far, and a restart limit that was reached."""
+        self._require_managed("reset")
+        status = self._open().ask(ResetRestarts(), 30.0)
+        assert isinstance(status, ServiceStatus)
+        return status
+
+    def report_failure(self, reason: str) -> None:
+        """Say that a request failed in a way that makes one doubt the server: it is looked at, and mended."""
+        if self._service is not None:
+            self._service.tell(FailureSeen(reason))
+
+    # What it knows
+
+    def get_state(self) -> ServiceState:
+        """The state of the service."""
+        return self.status().state
+
+    def status(self) -> ServiceStatus:
+        """The service as its owner last published it; starts nothing and asks nobody over the network."""
+        service = self._service
+        if service is not None and service.status.state is not ServiceState.UNKNOWN:
+            return service.status
+        from acode_vllm.recorded import recorded_service
+
+        recorded = recorded_service(self._folder)
+        return recorded.status if recorded is not None else self._assumed()
+
+    def gpus(self) -> GpuSample:
+        """The machine's GPUs as they were last sampled; read now where nobody samples them."""
+        sample = self.status().gpus
+        if sample is not None and time.time() - sample.at < 2 * max(self._options.gpu.sample_interval_seconds, 1.0):
+            return sample
+        from acode_vllm.tree import sample_gpus
+
+        return sample_gpus()
+
+    def history(self) -> list[HistoryEntry]:
+        """What has happened to the service, oldest first; kept for at least a day."""
+        return History(self._folder.history).read()
+
+    def subscribe(self, callback: Callable[[Event], None]) -> None:
+        """Have ``callback`` called with every event, on a thread of its own, until `close`."""
+        if self._service is not None:
+            self._subscriptions.append(self._service.hub.subscribe(callback))
+        else:
+            self._pending.append(callback)
+
+    def close(self) -> None:
+        """Let go of the service. The server stays, unless ``stop_on_exit``; the orchestrator can be used again."""
+        service, self._service = self._service, None
+        if service is not None:
+            from acode_vllm.local_service import LocalService, leave_service
+
+            if isinstance(service, LocalService):
+                leave_service(service)
+            else:
+                service.close()
+        for subscription in self._subscriptions:
+            subscription.close()
+        self._subscriptions = []
+
+    def __enter__(self) -> VllmServiceOrchestrator:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # Inside
+
+    def _open(self) -> Service:
+        service = self._service
+        if service is None:
+            from acode_vllm.local_service import share_service
+            from acode_vllm.tree import vllm_makers
+
+            service = share_service(self._folder, self._wanted(self._model), vllm_makers)
+            self._subscriptions += [service.hub.subscribe(callback) for callback in self._pending]
+            self._pending = []
+            self._service = service
+        return service
+
+    def _wait_for(self, request: object, token: str, timeout: float | None) -> ServiceStatus:
+        service = self._open()
+        try:
+            status = service.ask(request, timeout)
+        except KeyboardInterrupt:
+            service.ask(Interrupt(token), INTERRUPTED_STOP_SECONDS)
+            raise
+        except WaitTimeoutError:
+            service.tell(Abandon(token))
+            raise
+        assert isinstance(status, ServiceStatus)
+        return status
+
+    def _wanted(self, model: str) -> Wanted:
+        cached = self._wanted_cache
+        if cached is None or cached.model != model:
+            cached = Wanted(model, self._options, self._environ, self.api_key)
+            self._wanted_cache = cached
+        return cached
+
+    @property
+    def _vouch_seconds(self) -> float:
+        return min(self._options.health_check_interval_seconds, VOUCH_SECONDS)
+
+    def _assumed(self) -> ServiceStatus:
+        now = time.time()
+        state, reason = ServiceState.UNKNOWN, "nobody has looked yet"
+        if self.mode is LifecycleMode.EXTERNAL:
+            reason = "external mode: it is assumed to run, and never checked"
+        return ServiceStatus(state, now, reason, now, self.mode, self._options.url, self._model)
+
+    def _require_managed(self, verb: str) -> None:
+        if self.mode is not LifecycleMode.MANAGED:
+            raise error_for(
+                Problem(
+                    "ACODE-VLM-017",
+                    f"In {self.mode.value} mode the server at {self._options.url} is not {verb} by acode: an external"
+                    " manager owns it.",
+                    "Use its manager (for example: systemctl status vllm), or lifecycle mode managed.",
+                )
+            )
+
+    def _check(self, model: str) -> None:
+        from acode_vllm.validation import options_problems
+
+        parse_model_id(model)
+        problem = options_problems(model, self._options)
+        if problem is not None:
+            raise error_for(problem)

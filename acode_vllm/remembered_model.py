@@ -1,0 +1,34 @@
+"""The model that ``acode providers set-model`` chose, remembered in the service's folder.
+
+It ranks below flag and environment and above the configuration file, until the file's own model changes: then the
+file's is the later wish.
+"""
+
+from __future__ import annotations
+
+import json
+
+from acode_vllm.atomic_file import replace_file
+from acode_vllm.service_folder import ServiceFolder
+
+
+def remember_model(folder: ServiceFolder, model: str, configured: str) -> None:
+    """Remember ``model`` for as long as the configuration says ``configured``.
+
+    Raises:
+        OSError: It could not be written.
+        StateFolderError: The folder cannot be used.
+    """
+    folder.ensure()
+    content = json.dumps({"model": model, "configured": configured})
+    replace_file(folder.path / "model.json", content.encode(), durable=True)
+
+
+def remembered_model(folder: ServiceFolder, configured: str) -> str | None:
+    """The remembered model; None where there is none, or the configuration has changed since."""
+    try:
+        data = json.loads((folder.path / "model.json").read_bytes())
+        model, then = data["model"], data["configured"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return model if isinstance(model, str) and then == configured else None

@@ -1,0 +1,561 @@
+"""The decisions of a service's life, without a thread or a process: `acode_vllm.workers.lifecycle`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from acode_vllm.errors import Problem
+from acode_vllm.events import ProblemRaised, RestartDone, StateChanged
+from acode_vllm.health import HealthReport, PartReport, Verdict
+from acode_vllm.loading import LoadProgress, LoadStage
+from acode_vllm.options import VllmLifecycleOptions
+from acode_vllm.running_clock import RunningClock
+from acode_vllm.states import LifecycleMode, ServiceState
+from acode_vllm.status import ServiceStatus
+from acode_vllm.workers.lifecycle import Lifecycle, Phase
+from acode_vllm.workers.lifecycle_messages import (
+    Answer,
+    Effect,
+    Emit,
+    Prepare,
+    Refuse,
+    Replan,
+    StartEngine,
+    StopProcess,
+    Tell,
+    Wanted,
+)
+from acode_vllm.workers.messages import (
+    CheckNow,
+    FailServer,
+    FollowLoad,
+    HealthReported,
+    LoadStep,
+    LoadTimedOut,
+    ModelPrepared,
+    PreparedModel,
+    ProcessExit,
+    ProcessIdentity,
+    ServerDown,
+    ServerProcess,
+    ServerReady,
+    ServerUp,
+    StopReport,
+    Unwatch,
+    Watch,
+)
+
+S = ServiceState
+CRASH = Problem("ACODE-VLM-015", "vLLM ended", "look at the log")
+NO_MODEL = Problem("ACODE-VLM-002", "no such model", "check the ID")
+
+
+def wanted(model: str = "acode/one", **options: Any) -> Wanted:
+    return Wanted(model, VllmLifecycleOptions(**options), {})
+
+
+def server(model: str = "acode/one", pid: int = 100) -> ServerProcess:
+    return ServerProcess(ProcessIdentity(pid, pid * 7, "boot"), f"mark{pid}", ("vllm",), model, model, 8000, "log", 0, 0.0)
+
+
+def report(verdict: Verdict = Verdict.HEALTHY, part: str = "health", at: float = 0.0) -> HealthReport:
+    reason = "" if verdict is Verdict.HEALTHY else "503"
+    return HealthReport(at, at, verdict, (PartReport(part, verdict, 0.001, reason, "http://x/health"),), 0.001)
+
+
+@dataclass
+class Bench:
+    """A lifecycle with clocks that are moved by hand."""
+
+    mode: LifecycleMode = LifecycleMode.MANAGED
+    time: float = 1000.0
+    effects: list[Effect] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.clock = RunningClock(lambda: self.time)
+        self.life = Lifecycle(
+            VllmLifecycleOptions(mode=self.mode),
+            monotonic=lambda: self.time,
+            wall=lambda: self.time,
+            running_clock=self.clock,
+        )
+
+    def do(self, effects: list[Effect]) -> list[Effect]:
+        self.effects += effects
+        return effects
+
+    def ensure(self, to: str, model: str = "acode/one") -> list[Effect]:
+        return self.do(self.life.ensure_healthy(to, f"token-{to}", wanted(model, mode=self.mode)))
+
+    def prepared(self, result: PreparedModel | Problem | None = None, model: str = "acode/one") -> list[Effect]:
+        attempt = next(e.attempt for e in reversed(self.effects) if isinstance(e, Prepare))
+        return self.do(self.life.model_prepared(ModelPrepared(attempt, result or PreparedModel(model, True, {}))))
+
+    def up(self, process: ServerProcess | None = None, adopted: bool = False) -> list[Effect]:
+        process = process or server()
+        self.do(self.life.mark_chosen(process.mark))
+        return self.do(self.life.server_up(ServerUp(process, adopted)))
+
+    def ready(self, process: ServerProcess | None = None) -> list[Effect]:
+        return self.do(self.life.server_ready(ServerReady(process or server(), report(at=self.time))))
+
+    def health(self, ok: bool, failures: int = 0, part: str = "health") -> list[Effect]:
+        verdict = Verdict.HEALTHY if ok else Verdict.UNHEALTHY
+        process = self.life.status.server
+        return self.do(self.life.health_reported(HealthReported(process, report(verdict, part, self.time), failures)))
+
+    def down(self, problem: Problem | None = CRASH, *, asked: bool = False) -> list[Effect]:
+        message = ServerDown(self.life.status.server, ProcessExit(0), asked, problem, StopReport("graceful", 0.4))
+        return self.do(self.life.server_down(message))
+
+    def run(self, model: str = "acode/one", pid: int = 100) -> None:
+        """Bring it to Running."""
+        self.ensure("starter", model)
+        self.prepared(model=model)
+        self.up(server(model, pid))
+        self.ready(server(model, pid))
+        assert self.life.status.state is S.RUNNING
+
+
+def of(effects: list[Effect], kind: type) -> list[Any]:
+    return [e for e in effects if isinstance(e, kind)]
+
+
+def events(effects: list[Effect], kind: type) -> list[Any]:
+    return [e.event for e in effects if isinstance(e, Emit) and isinstance(e.event, kind)]
+
+
+@pytest.mark.spec("AC-001", "FR-021", "FR-022", "AC-007")
+def test_the_first_request_starts_the_server_and_is_answered_when_it_is_healthy() -> None:
+    bench = Bench()
+    assert of(bench.ensure("a"), Prepare)[0].wanted.model == "acode/one"
+    assert bench.life.status.state is S.STARTING
+    assert of(bench.prepared(), StartEngine)
+    assert {type(e.message) for e in of(bench.up(), Tell)} == {FollowLoad, Watch}
+    answers = of(bench.ready(), Answer)
+    assert [(a.to, a.value.state) for a in answers] == [("a", S.RUNNING)]
+
+
+def test_nothing_is_started_before_somebody_asks() -> None:
+    bench = Bench()
+    assert bench.life.status.state is S.UNKNOWN
+    assert bench.effects == []
+
+
+@pytest.mark.spec("NFR-013")
+def test_every_transition_is_an_event_with_old_state_new_state_and_reason() -> None:
+    bench = Bench()
+    bench.run()
+    bench.down()
+    changes = events(bench.effects, StateChanged)
+    assert [(c.old, c.new) for c in changes] == [
+        (S.UNKNOWN, S.STARTING),
+        (S.STARTING, S.RUNNING),
+        (S.RUNNING, S.CRASHED),
+    ]
+    assert all(c.reason for c in changes)
+
+
+def test_callers_of_one_model_share_one_start() -> None:
+    bench = Bench()
+    for name in ("a", "b", "c"):
+        bench.ensure(name)
+    assert len(of(bench.effects, Prepare)) == 1
+    bench.prepared()
+    bench.up()
+    assert [a.to for a in of(bench.ready(), Answer)] == ["a", "b", "c"]
+
+
+def test_a_running_server_is_checked_before_a_caller_is_answered() -> None:
+    bench = Bench()
+    bench.run()
+    effects = bench.ensure("b")
+    assert of(effects, Tell) == [Tell("health", CheckNow())]
+    assert not of(effects, Answer)
+    assert [a.to for a in of(bench.health(ok=True), Answer)] == ["b"]
+
+
+@pytest.mark.spec("FR-018")
+def test_a_failed_check_keeps_the_caller_waiting_for_the_restart() -> None:
+    bench = Bench()
+    bench.run()
+    bench.ensure("b")
+    for failures in (1, 2, 3):
+        bench.health(ok=False, failures=failures, part="models")
+    bench.down(Problem("ACODE-VLM-018", "not healthy"), asked=True)
+    bench.up(server(pid=101))
+    assert [a.to for a in of(bench.ready(server(pid=101)), Answer)] == ["b"]
+
+
+class TestThreeFailedChecks:
+    @pytest.mark.spec("AC-016", "FR-020", "AC-019")
+    def test_the_third_in_a_row_ends_the_server_so_that_it_is_restarted(self) -> None:
+        bench = Bench()
+        bench.run()
+        assert not of(bench.health(ok=False, failures=1), Tell)
+        assert not of(bench.health(ok=False, failures=2), Tell)
+        (told,) = of(bench.health(ok=False, failures=3), Tell)
+        assert isinstance(told.message, FailServer)
+        assert told.message.problem.code == "ACODE-VLM-018"
+        assert told.message.problem.retryable
+        assert bench.life.status.state is S.FAILED
+
+    def test_an_engine_that_does_not_answer_is_called_hung(self) -> None:
+        bench = Bench()
+        bench.run()
+        (told,) = of(bench.health(ok=False, failures=3, part="engine"), Tell)
+        assert told.message.problem.code == "ACODE-VLM-014"
+
+    def test_a_report_about_an_earlier_server_changes_nothing(self) -> None:
+        bench = Bench()
+        bench.run()
+        stale = HealthReported(server(pid=99), report(Verdict.UNHEALTHY), 3)
+        assert bench.life.health_reported(stale) == []
+        assert bench.life.status.state is S.RUNNING
+
+
+class TestCrash:
+    @pytest.mark.spec("FR-032", "AC-018")
+    def test_an_exit_that_nobody_asked_for_is_a_crash_whatever_its_code(self) -> None:
+        bench = Bench()
+        bench.run()
+        effects = bench.down()
+        assert bench.life.status.state is S.CRASHED
+        assert {type(t.message) for t in of(effects, Tell)} >= {Unwatch}
+        assert events(effects, ProblemRaised)[0].problem is CRASH
+
+    def test_the_next_process_clears_what_the_crashed_one_left(self) -> None:
+        bench = Bench()
+        bench.run()
+        assert of(bench.down(), Replan) == [Replan(None, ("mark100",))]
+
+    def test_the_restart_is_counted_timed_and_remembered(self) -> None:
+        bench = Bench()
+        bench.run()
+        bench.down()
+        bench.do(bench.life.restart_scheduled(2.0))
+        bench.time += 12.0
+        bench.up(server(pid=101))
+        bench.ready(server(pid=101))
+        (entry,) = bench.life.status.restarts
+        assert (entry.attempt, entry.result, entry.seconds) == (1, "healthy", 12.0)
+        assert events(bench.effects, RestartDone)[0].seconds == 12.0
+
+    def test_a_worker_that_crashed_while_its_server_lives_is_no_restart_of_the_server(self) -> None:
+        bench = Bench()
+        bench.run()
+        assert bench.life.restart_scheduled(2.0) == []
+        assert bench.life.status.restart_count == 0
+
+    @pytest.mark.spec("AC-020", "AC-021")
+    def test_past_the_limit_it_is_failed_and_the_error_shows_the_history(self) -> None:
+        bench = Bench()
+        bench.run()
+        bench.ensure("b")
+        for pid in (101, 102, 103):
+            bench.down()
+            bench.do(bench.life.restart_scheduled(2.0))
+            bench.up(server(pid=pid))
+        bench.down()
+        (refused,) = of(bench.do(bench.life.engine_ended()), Refuse)
+        assert refused.to == "b"
+        assert refused.problem.code == "ACODE-VLM-011"
+        assert [line.split(":")[0] for line in refused.problem.evidence[:3]] == ["restart 1", "restart 2", "restart 3"]
+        assert bench.life.status.state is S.FAILED
+        assert bench.life.status.limit_reached
+
+    def test_past_the_limit_a_request_is_refused_at_once_and_starts_nothing(self) -> None:
+        bench = self._at_limit()
+        (effect,) = bench.ensure("c")
+        assert isinstance(effect, Refuse)
+        assert effect.problem.code == "ACODE-VLM-011"
+
+    @pytest.mark.spec("FR-035")
+    def test_a_manual_start_resets_the_counter_and_starts(self) -> None:
+        bench = self._at_limit()
+        window = bench.clock()
+        effects = bench.do(bench.life.start("c", "token-c", wanted()))
+        assert of(effects, Prepare)
+        assert bench.life.status.restart_count == 0
+        assert not bench.life.status.limit_reached
+        assert bench.clock() >= window + 60.0, "restarts so far lie outside of the window"
+
+    def test_another_model_may_be_started_past_the_limit_of_one(self) -> None:
+        assert of(self._at_limit().ensure("c", "acode/two"), Prepare)
+
+    @staticmethod
+    def _at_limit() -> Bench:
+        bench = Bench()
+        bench.run()
+        bench.down()
+        bench.do(bench.life.engine_ended())
+        return bench
+
+
+class TestFailedStart:
+    @pytest.mark.spec("FR-050", "AC-042")
+    def test_what_a_retry_cannot_mend_is_refused_at_once(self) -> None:
+        bench = Bench()
+        bench.ensure("a")
+        (refused,) = of(bench.prepared(NO_MODEL), Refuse)
+        assert (refused.to, refused.problem) == ("a", NO_MODEL)
+        assert bench.life.status.state is S.FAILED
+        assert bench.life.phase is Phase.IDLE
+
+    def test_a_server_that_ends_for_good_while_loading_fails_the_start(self) -> None:
+        bench = Bench()
+        bench.ensure("a")
+        bench.prepared()
+        bench.up()
+        (refused,) = of(bench.down(NO_MODEL), Refuse)
+        assert refused.problem is NO_MODEL
+        assert bench.life.status.state is S.FAILED
+
+    def test_the_next_request_tries_again(self) -> None:
+        bench = Bench()
+        bench.ensure("a")
+        bench.prepared(NO_MODEL)
+        assert of(bench.ensure("b"), Prepare)
+
+    def test_a_load_that_ran_out_of_time_is_ended(self) -> None:
+        bench = Bench()
+        bench.ensure("a")
+        bench.prepared()
+        bench.up()
+        late = Problem("ACODE-VLM-004", "took 300 s")
+        assert of(bench.life.load_timed_out(LoadTimedOut(server(), late)), Tell) == [Tell("process", FailServer(late))]
+
+    def test_an_answer_about_an_earlier_preparation_changes_nothing(self) -> None:
+        bench = Bench()
+        bench.ensure("a")
+        stale = ModelPrepared(0, NO_MODEL)
+        assert bench.life.model_prepared(stale) == []
+
+
+class TestSwitch:
+    @pytest.mark.spec("FR-027", "AC-010", "FR-005")
+    def test_another_model_ends_the_server_and_starts_it_with_the_other(self) -> None:
+        bench = Bench()
+        bench.run("acode/one")
+        assert of(bench.ensure("b", "acode/two"), StopProcess)
+        assert of(bench.down(None, asked=True), Prepare)[0].wanted.model == "acode/two"
+        bench.prepared(model="acode/two")
+        two = server("acode/two", 101)
+        bench.up(two)
+        assert [a.to for a in of(bench.ready(two), Answer)] == ["b"]
+
+    def test_callers_of_the_present_model_are_served_before_the_switch(self) -> None:
+        bench = Bench()
+        bench.ensure("a", "acode/one")
+        bench.ensure("b", "acode/two")
+        bench.prepared()
+        bench.up()
+        effects = bench.ready()
+        assert [a.to for a in of(effects, Answer)] == ["a"]
+        assert of(effects, StopProcess)
+
+    def test_a_model_that_fails_does_not_fail_those_who_want_another(self) -> None:
+        bench = Bench()
+        bench.ensure("a", "acode/one")
+        bench.ensure("b", "acode/two")
+        effects = bench.prepared(NO_MODEL)
+        assert [r.to for r in of(effects, Refuse)] == ["a"]
+        assert of(effects, Prepare)[0].wanted.model == "acode/two"
+
+
+class TestStop:
+    def test_it_ends_the_tree_and_answers_when_it_is_gone(self) -> None:
+        bench = Bench()
+        bench.run()
+        assert of(bench.do(bench.life.stop("s")), StopProcess)
+        assert bench.life.status.state is S.STOPPING
+        (answer,) = of(bench.down(None, asked=True), Answer)
+        assert (answer.to, answer.value.method) == ("s", "graceful")
+        assert bench.life.status.state is S.STOPPED
+
+    def test_whoever_waits_for_a_start_is_told_at_once(self) -> None:
+        bench = Bench()
+        bench.ensure("a")
+        effects = bench.do(bench.life.stop("s"))
+        assert of(effects, Refuse)[0].problem.code == "ACODE-VLM-022"
+        assert of(effects, Answer)[0].to == "s"
+        assert bench.life.status.state is S.STOPPED
+
+    def test_a_process_that_comes_up_while_stopping_is_stopped(self) -> None:
+        bench = Bench()
+        bench.ensure("a")
+        bench.prepared()
+        bench.do(bench.life.stop("s"))
+        assert of(bench.up(), StopProcess)
+
+    def test_a_stop_during_the_restart_delay_cancels_the_restart(self) -> None:
+        bench = Bench()
+        bench.run()
+        bench.down()
+        bench.do(bench.life.restart_scheduled(2.0))
+        assert of(bench.do(bench.life.stop("s")), StopProcess)
+        (answer,) = of(bench.do(bench.life.engine_ended()), Answer)
+        assert answer.to == "s"
+        assert bench.life.status.state is S.STOPPED
+
+    def test_nothing_running_is_said_so(self) -> None:
+        bench = Bench()
+        (answer,) = of(bench.do(bench.life.stop("s")), Answer)
+        assert answer.value.method == "already gone"
+        assert bench.life.status.state is S.STOPPED
+
+    def test_what_sigkill_did_not_end_is_told(self) -> None:
+        bench = Bench()
+        bench.run()
+        bench.do(bench.life.stop("s"))
+        left = StopReport("forced", 15.0, ("PID 12 VLLM::Worker, state D",))
+        bench.do(bench.life.server_down(ServerDown(server(), ProcessExit(signal=9), True, None, left)))
+        assert bench.life.status.state is S.FAILED
+        assert bench.life.status.problem is not None
+        assert bench.life.status.problem.code == "ACODE-VLM-021"
+
+    def test_a_restart_by_hand_ends_and_starts(self) -> None:
+        bench = Bench()
+        bench.run()
+        assert of(bench.do(bench.life.restart("r", "token-r", wanted())), StopProcess)
+        assert of(bench.down(None, asked=True), Prepare)
+
+
+class TestInterrupt:
+    def test_a_start_that_nobody_waits_for_any_more_is_ended(self) -> None:
+        bench = Bench()
+        bench.ensure("a")
+        bench.prepared()
+        bench.up()
+        effects = bench.do(bench.life.interrupt("i", "token-a"))
+        assert of(effects, StopProcess)
+        assert not of(effects, Answer), "the caller is answered when the server is gone"
+        assert [a.to for a in of(bench.down(None, asked=True), Answer)] == ["i"]
+
+    def test_a_start_that_another_waits_for_goes_on(self) -> None:
+        bench = Bench()
+        bench.ensure("a")
+        bench.ensure("b")
+        bench.prepared()
+        bench.up()
+        effects = bench.do(bench.life.interrupt("i", "token-a"))
+        assert not of(effects, StopProcess)
+        assert [a.to for a in of(effects, Answer)] == ["i"]
+        assert [a.to for a in of(bench.ready(), Answer)] == ["b"]
+
+    def test_a_running_server_stays(self) -> None:
+        bench = Bench()
+        bench.run()
+        bench.ensure("a")
+        assert not of(bench.do(bench.life.interrupt("i", "token-a")), StopProcess)
+
+    def test_before_anything_was_started_nothing_is(self) -> None:
+        bench = Bench()
+        bench.ensure("a")
+        assert [a.to for a in of(bench.do(bench.life.interrupt("i", "token-a")), Answer)] == ["i"]
+        assert bench.prepared() == []
+
+    def test_a_caller_whose_time_is_over_leaves_the_start_going(self) -> None:
+        bench = Bench()
+        bench.ensure("a")
+        bench.prepared()
+        bench.up()
+        assert bench.do(bench.life.abandon("token-a")) == []
+        assert not of(bench.ready(), Answer)
+        assert bench.life.status.state is S.RUNNING
+
+
+class TestRecovery:
+    def found(self, state: ServiceState, **changes: Any) -> ServiceStatus:
+        status = ServiceStatus(state, 1.0, "as recorded", 1.0, LifecycleMode.MANAGED, "http://x", "acode/one", "acode/one")
+        return replace(status, server=server(), mark="mark100", **changes)
+
+    def test_a_living_server_is_adopted_not_started(self) -> None:
+        bench = Bench()
+        effects = bench.do(bench.life.recovered(self.found(S.RUNNING), alive=True, wanted=wanted("acode/two")))
+        (start,) = of(effects, StartEngine)
+        assert start.adopt == server()
+        assert not of(effects, Prepare)
+        bench.do(bench.life.server_up(ServerUp(server(), adopted=True)))
+        bench.ready()
+        assert bench.life.status.state is S.RUNNING
+        assert bench.life.status.model == "acode/one"
+
+    def test_a_dead_server_is_a_crash_that_nobody_saw(self) -> None:
+        bench = Bench()
+        bench.do(bench.life.recovered(self.found(S.RUNNING), alive=False, wanted=wanted()))
+        assert bench.life.status.state is S.CRASHED
+        bench.ensure("a")
+        assert of(bench.prepared(), StartEngine)[0].leftover_marks == ("mark100",)
+
+    def test_a_limit_that_was_reached_holds_for_the_next_owner(self) -> None:
+        bench = Bench()
+        problem = Problem("ACODE-VLM-011", "limit")
+        found = self.found(S.FAILED, limit_reached=True, problem=problem)
+        bench.do(bench.life.recovered(replace(found, server=None), alive=False, wanted=wanted()))
+        (refused,) = of(bench.ensure("a"), Refuse)
+        assert refused.problem is problem
+
+
+class TestMonitored:
+    def test_nothing_is_started_and_the_error_names_the_external_manager(self) -> None:
+        bench = Bench(LifecycleMode.MONITORED)
+        (told,) = of(bench.ensure("a"), Tell)
+        assert isinstance(told.message, Watch)
+        assert told.message.server is None
+        (refused,) = of(bench.health(ok=False, failures=1), Refuse)
+        assert refused.problem.code == "ACODE-VLM-017"
+        assert "external manager" in refused.problem.message
+        assert "systemctl status" in refused.problem.remedy
+        assert not of(bench.effects, (Prepare, StartEngine, StopProcess))  # type: ignore[arg-type]
+
+    def test_three_failures_are_reported_and_nothing_is_touched(self) -> None:
+        bench = Bench(LifecycleMode.MONITORED)
+        bench.ensure("a")
+        bench.health(ok=True)
+        assert bench.life.status.state is S.RUNNING
+        for failures in (1, 2, 3):
+            effects = bench.health(ok=False, failures=failures)
+            assert not of(effects, Tell)
+        assert bench.life.status.state is S.FAILED
+
+    def test_it_is_running_again_when_its_manager_has_mended_it(self) -> None:
+        bench = Bench(LifecycleMode.MONITORED)
+        bench.ensure("a")
+        bench.health(ok=False, failures=3)
+        bench.ensure("b")
+        assert [a.to for a in of(bench.health(ok=True), Answer)] == ["b"]
+        assert bench.life.status.state is S.RUNNING
+
+
+def test_progress_of_the_load_is_published_and_gone_when_it_runs() -> None:
+    bench = Bench()
+    bench.ensure("a")
+    bench.prepared()
+    bench.up()
+    step = LoadProgress(LoadStage.LOADING_WEIGHTS, 0.5, "1/2 shards")
+    bench.do(bench.life.load_step(LoadStep(server(), step)))
+    assert bench.life.status.progress == step
+    bench.ready()
+    assert bench.life.status.progress is None
+
+
+def test_a_failure_seen_by_a_request_ends_the_vouching_and_asks_for_a_check() -> None:
+    bench = Bench()
+    bench.run()
+    assert bench.life.status.vouches("acode/one", bench.time + 1, 10.0)
+    assert of(bench.do(bench.life.failure_seen("connection reset")), Tell) == [Tell("health", CheckNow())]
+    assert not bench.life.status.vouches("acode/one", bench.time + 1, 10.0)
+
+
+def test_the_restart_window_stands_still_while_the_service_is_not_running() -> None:
+    bench = Bench()
+    bench.run()
+    bench.time += 5.0
+    running = bench.clock()
+    bench.down()
+    bench.time += 500.0
+    assert bench.clock() == running

@@ -1,0 +1,352 @@
+"""The LifecycleWorker: carries out what `Lifecycle` decides, on a thread of its own.
+
+It owns the service's state: it alone talks to callers, tells the other workers what to do, starts and ends the engine
+supervisor, and writes the records. It never waits for a model, a process or a network: those it hears of by messages.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from acode_vllm.errors import Problem, VllmServiceError, error_for
+from acode_vllm.events import Event, GpusSampled, ProblemRaised
+from acode_vllm.running_clock import WINDOW_SECONDS, RunningClock
+from acode_vllm.status import ServiceStatus
+from acode_vllm.supervisor import (
+    NO_REPLY,
+    AutoShutdown,
+    ChildSpec,
+    ChildType,
+    Down,
+    ExitReason,
+    MailboxFull,
+    NotFound,
+    ReplyTo,
+    Restart,
+    Supervisor,
+    Worker,
+    WorkerRef,
+    cast,
+)
+from acode_vllm.supervisor import events as supervisor_events
+from acode_vllm.workers.lifecycle import Lifecycle
+from acode_vllm.workers.lifecycle_messages import (
+    Abandon,
+    Answer,
+    Effect,
+    Emit,
+    EnsureHealthy,
+    FailureSeen,
+    Interrupt,
+    Prepare,
+    Refuse,
+    Replan,
+    ResetRestarts,
+    RestartScheduled,
+    Start,
+    StartEngine,
+    Stop,
+    StopProcess,
+    Tell,
+    Wanted,
+)
+from acode_vllm.workers.lifecycle_messages import Restart as RestartServer
+from acode_vllm.workers.messages import (
+    GpuReport,
+    HealthReported,
+    LaunchPlan,
+    LoadStep,
+    LoadTimedOut,
+    MarkChosen,
+    ModelPrepared,
+    PreparedModel,
+    PrepareModel,
+    Report,
+    ServerDown,
+    ServerProcess,
+    ServerReady,
+    ServerUp,
+    StopServer,
+)
+
+ENGINE = "engine"
+PROCESS = "process"
+RELEASE_SECONDS = 5.0
+"""How long a ProcessWorker may take to let go of a server that lives on."""
+CALL_SECONDS = 30.0
+"""How long the root may take to answer; it never waits for a server."""
+
+
+class ServiceRecords(Protocol):
+    """Where the state is written down; `acode_vllm.journal.Journal` is the real one."""
+
+    def write(self, status: ServiceStatus) -> Problem | None:
+        """Record the status."""
+
+    def note(self, events: list[Event]) -> Problem | None:
+        """Append to the history."""
+
+    def found(self) -> tuple[ServiceStatus | None, bool, tuple[Problem, ...]]:
+        """What an earlier owner left: its last status, whether its server lives, what is wrong with the record."""
+
+
+PlanMaker = Callable[[Wanted, PreparedModel | None, ServerProcess | None, tuple[str, ...]], LaunchPlan]
+"""Makes the plan of a spawn or an adoption; raises `VllmServiceError` where none can be made."""
+ProcessMaker = Callable[[LaunchPlan, Report], Worker]
+"""Makes a ProcessWorker that is not started yet."""
+
+
+@dataclass(frozen=True)
+class LifecycleEdges:
+    """What the LifecycleWorker reaches the world through.
+
+    Attributes:
+        records: Where the state is written down.
+        publish: Is given each new status; must not block.
+        emit: Is given each event; must not block.
+        report: Casts to the living LifecycleWorker; handed on to the process workers.
+        make_plan: Makes launch plans.
+        make_process: Makes process workers.
+        wall: Wall-clock time.
+    """
+
+    records: ServiceRecords
+    publish: Callable[[ServiceStatus], None]
+    emit: Callable[[Event], None]
+    report: Report
+    make_plan: PlanMaker
+    make_process: ProcessMaker
+    wall: Callable[[], float] = time.time
+
+
+@dataclass(frozen=True)
+class _Recover:
+    """To itself, once initialised: look for what an earlier owner, or an earlier incarnation, left."""
+
+
+class LifecycleWorker(Worker):
+    """The owner of one service's state. Permanent; a fresh incarnation finds its way by the record.
+
+    Args:
+        wanted: The settings with which the tree was opened; later calls bring their own.
+        edges: The world.
+    """
+
+    def __init__(self, wanted: Wanted, edges: LifecycleEdges) -> None:
+        self._initial = wanted
+        self._edges = edges
+        self._plan: LaunchPlan | None = None
+        self._engine: Supervisor | None = None
+        self._engine_token: object = None
+        self._shown: ServiceStatus | None = None
+
+    def init(self) -> None:
+        """Take over what an earlier owner left; the rest happens when somebody asks."""
+        self._running = RunningClock(self.clock.monotonic)
+        self._life = Lifecycle(
+            self._initial.options,
+            monotonic=self.clock.monotonic,
+            wall=self._edges.wall,
+            running_clock=self._running,
+        )
+        self.ref.send_info(_Recover(), reserved=True)
+
+    def terminate(self, reason: ExitReason) -> None:
+        """Leave the record as it is: the next owner goes on from there."""
+        self._show([])
+
+    # Messages
+
+    def handle_call(self, message: object, reply_to: ReplyTo) -> object:
+        """The requests of callers; answered when they are fulfilled."""
+        match message:
+            case EnsureHealthy(wanted, token):
+                self._do(self._life.ensure_healthy(reply_to, token, wanted))
+            case Start(wanted, token):
+                self._do(self._life.start(reply_to, token, wanted))
+            case RestartServer(wanted, token):
+                self._do(self._life.restart(reply_to, token, wanted))
+            case Interrupt(token):
+                self._do(self._life.interrupt(reply_to, token))
+            case Stop():
+                self._do(self._life.stop(reply_to))
+            case ResetRestarts():
+                self._do(self._life.reset_restarts(reply_to))
+            case _:
+                raise TypeError(f"not a request to the lifecycle: {message!r}")
+        return NO_REPLY
+
+    def handle_cast(self, message: object) -> None:
+        """The reports of the other workers."""
+        match message:
+            case Abandon(token):
+                self._do(self._life.abandon(token))
+            case FailureSeen(reason):
+                self._do(self._life.failure_seen(reason))
+            case ModelPrepared():
+                self._do(self._life.model_prepared(message))
+            case MarkChosen(mark):
+                self._do(self._life.mark_chosen(mark))
+            case ServerUp():
+                self._do(self._life.server_up(message))
+            case ServerDown():
+                self._do(self._life.server_down(message))
+            case ServerReady():
+                self._do(self._life.server_ready(message))
+            case HealthReported():
+                self._do(self._life.health_reported(message))
+            case LoadStep():
+                self._do(self._life.load_step(message))
+            case LoadTimedOut():
+                self._do(self._life.load_timed_out(message))
+            case GpuReport(sample):
+                self._do([*self._life.gpus_sampled(sample), Emit(GpusSampled(sample.at, sample))])
+            case RestartScheduled(delay):
+                self._do(self._life.restart_scheduled(delay))
+            case _:
+                raise TypeError(f"not a report to the lifecycle: {message!r}")
+
+    def handle_info(self, message: object) -> None:
+        """The engine supervisor's end, and the look back at the beginning."""
+        match message:
+            case Down(token=token) if token is self._engine_token:
+                self._engine_token = None
+                self._do(self._life.engine_ended())
+            case _Recover():
+                self._recover()
+
+    def _recover(self) -> None:
+        # After a crash of this worker the engine of the earlier incarnation is still there; its server, which is
+        # released when it ends, is adopted again by way of the record.
+        self._end_engine()
+        status, alive, problems = self._edges.records.found()
+        effects: list[Effect] = [Emit(ProblemRaised(self._edges.wall(), problem)) for problem in problems]
+        if status is not None:
+            effects += self._life.recovered(status, alive=alive, wanted=self._initial)
+        self._do(effects)
+
+    # Effects
+
+    def _do(self, effects: list[Effect]) -> None:
+        events: list[Event] = []
+        queue = list(effects)
+        answers: list[Answer | Refuse] = []
+        while queue:
+            effect = queue.pop(0)
+            match effect:
+                case Emit(event):
+                    events.append(event)
+                case Answer() | Refuse():
+                    answers.append(effect)
+                case StartEngine():
+                    queue += self._start_engine(effect)
+                case StopProcess(reason):
+                    queue += self._stop_process(reason)
+                case Replan(adopt, marks):
+                    if self._plan is not None:
+                        self._plan = replace(self._plan, adopt=adopt, leftover_marks=marks)
+                case Prepare(attempt, wanted):
+                    message = PrepareModel(wanted.model, wanted.options, wanted.environ, attempt)
+                    self._tell(self.supervisor.whereis("loader"), message)
+                case Tell(worker, told):
+                    handle = self._engine if worker == PROCESS else self.supervisor
+                    self._tell(handle.whereis(worker) if handle is not None else None, told)
+        self._show(events)
+        for answer in answers:  # last, so that whoever is answered finds the new state published and recorded
+            reply_to = answer.to
+            assert isinstance(reply_to, ReplyTo)
+            if isinstance(answer, Answer):
+                reply_to.reply(answer.value)
+            else:
+                reply_to.fail(error_for(answer.problem))
+
+    def _show(self, events: list[Event]) -> None:
+        status = self._life.status
+        problems = []
+        if status != self._shown:
+            self._shown = status
+            self._edges.publish(status)
+            problems.append(self._edges.records.write(status))
+        problems.append(self._edges.records.note(events))
+        events += [ProblemRaised(self._edges.wall(), problem) for problem in problems if problem is not None]
+        for event in events:
+            self._edges.emit(event)
+
+    def _tell(self, ref: WorkerRef | None, message: object) -> None:
+        if ref is None:
+            return  # it is being restarted; what matters is told again when it or the server comes up
+        try:
+            cast(ref, message)
+        except MailboxFull:
+            self._edges.emit(
+                ProblemRaised(self._edges.wall(), Problem("ACODE-VLM-031", f"{ref.name} does not keep up."))
+            )
+
+    # The engine supervisor
+
+    def _start_engine(self, effect: StartEngine) -> list[Effect]:
+        try:
+            self._plan = self._edges.make_plan(effect.wanted, effect.prepared, effect.adopt, effect.leftover_marks)
+        except VllmServiceError as error:
+            return self._life.give_up(error.problem)
+        self._end_engine()
+        spec = ChildSpec(
+            ENGINE, self._make_engine, restart=Restart.TRANSIENT, type=ChildType.SUPERVISOR, shutdown=CALL_SECONDS
+        )
+        ref = self.supervisor.start_child(spec, CALL_SECONDS)
+        assert ref is not None
+        self._engine_token = self.monitor(ref)
+        return []
+
+    def _end_engine(self) -> None:
+        if self._engine_token is not None:
+            self._engine_token = None
+        try:
+            self.supervisor.terminate_child(ENGINE, CALL_SECONDS)
+            self.supervisor.delete_child(ENGINE, CALL_SECONDS)
+        except NotFound:
+            return
+
+    def _stop_process(self, reason: str) -> list[Effect]:
+        process = self._engine.whereis(PROCESS) if self._engine is not None else None
+        if process is not None and process.is_alive:
+            self._tell(process, StopServer(reason))
+            return []
+        self._end_engine()  # it waits to restart a server that is gone, or has ended itself
+        return self._life.engine_ended()
+
+    def _make_engine(self) -> Supervisor:
+        """A fresh engine supervisor with a fresh restart counter. Runs on the root's thread."""
+        options = self._initial.options if self._plan is None else self._plan.options
+        shutdown = options.stop_timeout_seconds + RELEASE_SECONDS if options.stop_on_exit else RELEASE_SECONDS
+        process = ChildSpec(
+            PROCESS,
+            self._make_process,
+            restart=Restart.TRANSIENT,
+            significant=True,
+            shutdown=shutdown,
+            restart_delay=options.restart_delay_seconds,
+        )
+        self._engine = Supervisor(
+            [process],
+            intensity=options.max_restarts_per_minute,
+            period=WINDOW_SECONDS,
+            auto_shutdown=AutoShutdown.ANY_SIGNIFICANT,
+            intensity_clock=self._running,
+            on_event=self._engine_event,
+        )
+        return self._engine
+
+    def _make_process(self) -> Worker:
+        """A ProcessWorker for the plan of this moment. Runs on the engine supervisor's thread."""
+        assert self._plan is not None
+        return self._edges.make_process(self._plan, self._edges.report)
+
+    def _engine_event(self, event: supervisor_events.Event) -> None:
+        """Runs on the engine supervisor's thread."""
+        supervisor_events.log_event(event)
+        if isinstance(event, supervisor_events.RestartScheduled) and event.child_id == PROCESS:
+            cast(self.ref, RestartScheduled(event.delay))
