@@ -93,7 +93,7 @@ class _NoteTree:
 class ProcessWorker(Worker):
     """Starts or adopts vLLM as its plan says, and sees it through to its end.
 
-    Calls: `StopServer`. Casts: `FailServer`. Reports `MarkChosen`, `ServerUp` and `ServerDown`.
+    Calls or casts: `StopServer`. Casts: `FailServer`. Reports `MarkChosen`, `ServerUp` and `ServerDown`.
 
     It ends with ``Shutdown("stopped")`` after a stop, with ``Shutdown(problem)`` where no retry can mend the problem,
     and by raising `ServerCrashed` where one can: any end of vLLM that nobody asked for, whatever its exit code.
@@ -117,6 +117,7 @@ class ProcessWorker(Worker):
         self._ending: _Ending | None = None
         self._timer: Timer | None = None
         self._callers: list[ReplyTo] = []
+        self._stop_wanted = False
         self._watched: set[ProcessIdentity] = set()
         self._shared: set[SharedFile] = set()
 
@@ -131,18 +132,24 @@ class ProcessWorker(Worker):
         """Answer `StopServer` when the tree is gone."""
         if not isinstance(message, StopServer):
             return super().handle_call(message, reply_to)
-        logger.info("stopping vLLM: %s", message.reason)
         self._callers.append(reply_to)
-        if self._ending is None:
-            self._end(_Why.STOPPED)
+        self._stop(message)
         return NO_REPLY
 
     def handle_cast(self, message: object) -> None:
-        """End a server that is of no use; one that is ending already, or not there yet, needs no more."""
-        if not isinstance(message, FailServer):
+        """`StopServer`; or end a server that is of no use: one that is ending, or not there yet, needs no more."""
+        if isinstance(message, StopServer):
+            self._stop(message)
+        elif not isinstance(message, FailServer):
             super().handle_cast(message)
         elif self._ending is None and self._server is not None:
             self._end(_Why.FAILED, message.problem)
+
+    def _stop(self, message: StopServer) -> None:
+        logger.info("stopping vLLM: %s", message.reason)
+        self._stop_wanted = True
+        if self._ending is None:
+            self._end(_Why.STOPPED)
 
     def handle_info(self, message: object) -> None:
         """Go on: at the beginning, at the end of a process, at a time."""
@@ -261,7 +268,7 @@ class ProcessWorker(Worker):
             self._leave(self._down(ending, report))
         if report.remaining:
             logger.warning("left over from an earlier vLLM: %s", "; ".join(report.remaining))
-        if self._callers:
+        if self._stop_wanted:
             self._leave(self._down(ending, report))
         self._ending = None
         self._watched.clear()
@@ -274,12 +281,12 @@ class ProcessWorker(Worker):
         server, self._server, self._ending = self._server, None, None
         report = replace(report, shared_memory_removed=remove_unused(self._shared))
         how = ProcessExit() if server is None else exit_of(server.identity)
-        problem = None if self._callers or server is None else ending.problem
-        if server is not None and ending.why is _Why.EXITED and not self._callers:
+        problem = None if self._stop_wanted or server is None else ending.problem
+        if server is not None and ending.why is _Why.EXITED and not self._stop_wanted:
             problem = self._edges.diagnose(
                 Path(server.log_path), server.log_offset, how, model=server.model, port=server.port
             )
-        asked = ending.why is not _Why.EXITED or bool(self._callers)
+        asked = ending.why is not _Why.EXITED or self._stop_wanted
         logger.info("vLLM is gone (%s, %s, %.1f s): %s", ending.why.value, report.method, report.seconds, how)
         self._report(ServerDown(server, how, asked, problem, report))
         for caller in self._callers:
