@@ -1,0 +1,79 @@
+"""acode-vllm keeps a vLLM server running so that nobody has to.
+
+    from acode_vllm import VllmLifecycleOptions, VllmServiceOrchestrator
+
+    with VllmServiceOrchestrator("meta-llama/Llama-2-7b-hf", VllmLifecycleOptions()) as vllm:
+        vllm.ensure_healthy()
+
+Names are handed out lazily: what a program does not use it does not pay for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from acode_vllm._version import __version__
+
+if TYPE_CHECKING:
+    from acode_vllm.config import Configuration, load
+    from acode_vllm.errors import Problem, RequestError, StreamInterruptedError, VllmServiceError
+    from acode_vllm.options import GpuOptions, ServerOptions, VllmLifecycleOptions
+    from acode_vllm.orchestrator import VllmServiceOrchestrator
+    from acode_vllm.provider import VllmProvider
+    from acode_vllm.registry import ProviderRegistry
+    from acode_vllm.service_orchestrator import ServiceOrchestrator
+    from acode_vllm.states import LifecycleMode, OperatingMode, ServiceState
+    from acode_vllm.status import ServiceStatus
+
+_HOME_OF = {
+    "Configuration": "config",
+    "GpuOptions": "options",
+    "LifecycleMode": "states",
+    "OperatingMode": "states",
+    "Problem": "errors",
+    "ProviderRegistry": "registry",
+    "RequestError": "errors",
+    "ServerOptions": "options",
+    "ServiceOrchestrator": "service_orchestrator",
+    "ServiceState": "states",
+    "ServiceStatus": "status",
+    "StreamInterruptedError": "errors",
+    "VllmLifecycleOptions": "options",
+    "VllmProvider": "provider",
+    "VllmServiceError": "errors",
+    "VllmServiceOrchestrator": "orchestrator",
+    "load": "config",
+}
+
+__all__ = [
+    "Configuration",
+    "GpuOptions",
+    "LifecycleMode",
+    "OperatingMode",
+    "Problem",
+    "ProviderRegistry",
+    "RequestError",
+    "ServerOptions",
+    "ServiceOrchestrator",
+    "ServiceState",
+    "ServiceStatus",
+    "StreamInterruptedError",
+    "VllmLifecycleOptions",
+    "VllmProvider",
+    "VllmServiceError",
+    "VllmServiceOrchestrator",
+    "__version__",
+    "load",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
