@@ -139,9 +139,7 @@ def parse_rocm_smi(output: str) -> tuple[GpuDevice, ...]:
                 free_bytes=max(total - used, 0),
                 utilization=_first(card, "gpu use (%)"),
                 temperature=_first(card, "temperature (sensor edge) (c)", "temperature (sensor junction) (c)"),
-                power=_first(
-                    card, "current socket graphics package power (w)", "average graphics package power (w)"
-                ),
+                power=_first(card, "current socket graphics package power (w)", "average graphics package power (w)"),
             )
         )
     return tuple(devices)

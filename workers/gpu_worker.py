@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from queue import SimpleQueue
 from threading import Thread
 from typing import Protocol
 
@@ -52,8 +53,8 @@ class _Taken:
 class GpuWorker(Worker):
     """Samples the devices at an interval and on demand. Permanent.
 
-    A driver can hang in the kernel, so each sample is taken on a thread of its own, one at a time, and waited for at
-    most ``answer_seconds``: then whoever asked is answered with the error, and no other sample is begun until the
+    A driver can hang in the kernel, so samples are taken on a helper thread, one at a time, and waited for at most
+    ``answer_seconds``: then whoever asked is answered with the error, and no other sample is begun until the
     driver comes back. Requests that arrive while a sample is under way share it. Where the machine shows no devices
     there is no timer: the worker sleeps until somebody asks.
 
@@ -82,6 +83,7 @@ class GpuWorker(Worker):
         self._deadline: Timer | None = None
         self._next: Timer | None = None
         self._under_way = False
+        self._wanted: SimpleQueue[bool] = SimpleQueue()
         self._helper: Thread | None = None
         self._seen = False
         self._for_report = False
@@ -122,6 +124,7 @@ class GpuWorker(Worker):
         """Let go of the drivers; a thread that is stuck in one does so itself, if ever it comes back."""
         self._sampler.close()
         if self._helper is not None:
+            self._wanted.put(False)
             self._helper.join(_JOIN_SECONDS)
 
     def _begin(self) -> None:
@@ -131,7 +134,9 @@ class GpuWorker(Worker):
         self._under_way = True
         self._number += 1
         self._deadline = self.send_after(self._answer_seconds, _Overdue(self._number))
-        self._helper = self.start_helper(partial(_take, self._sampler, self.ref), name="gpu-sample")
+        if self._helper is None:
+            self._helper = self.start_helper(partial(_serve, self._wanted, self._sampler, self.ref), name="gpu-sample")
+        self._wanted.put(True)
 
     def _end(self, sample: GpuSample) -> None:
         self._under_way = False
@@ -155,11 +160,12 @@ class GpuWorker(Worker):
         return GpuSample(self._wall(), (), "none", f"{NO_ANSWER} within {self._answer_seconds:g} s")
 
 
-def _take(sampler: Sampler, ref: WorkerRef) -> None:
-    """Take one sample, on the helper thread, and send whatever came of it."""
-    outcome: GpuSample | Exception
-    try:
-        outcome = sampler.sample()
-    except Exception as defect:  # noqa: BLE001 - nothing is swallowed: the worker raises it and is restarted
-        outcome = defect
-    ref.send_info(_Taken(outcome), reserved=True)
+def _serve(wanted: SimpleQueue[bool], sampler: Sampler, ref: WorkerRef) -> None:
+    """Take a sample whenever one is wanted, on the helper thread, and send whatever came of it."""
+    while wanted.get():
+        outcome: GpuSample | Exception
+        try:
+            outcome = sampler.sample()
+        except Exception as defect:  # noqa: BLE001 - nothing is swallowed: the worker raises it and is restarted
+            outcome = defect
+        ref.send_info(_Taken(outcome), reserved=True)

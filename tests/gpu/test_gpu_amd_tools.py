@@ -130,7 +130,7 @@ def test_a_tool_is_run_for_real_and_killed_when_it_takes_too_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tool = tmp_path / "rocm-smi"
-    tool.write_text("#!/bin/sh\necho \"$@\"; [ \"$1\" = hang ] && exec sleep 60; exit 0\n")
+    tool.write_text('#!/bin/sh\necho "$@"; [ "$1" = hang ] && exec sleep 60; exit 0\n')
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(gpu_amd_tools, "TIMEOUT_SECONDS", 0.2)
