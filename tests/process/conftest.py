@@ -191,7 +191,7 @@ class Harness:
         return call(self.ref, StopServer("test"), timeout=DEADLINE)
 
 
-def said_nothing(log_path: Path, offset: int, exit: ProcessExit, *, model: str, port: int) -> Problem:
+def said_nothing(log_path: Path, offset: int, exit: ProcessExit, *, model: str, port: int) -> Problem:  # noqa: A002
     return Problem("ACODE-VLM-015", f"vLLM ended unexpectedly ({exit}).")
 
 

@@ -17,13 +17,12 @@ from acode_vllm.workers.messages import (
     FailServer,
     MarkChosen,
     ProcessExit,
-    ServerDown,
     ServerUp,
     StopReport,
     StopServer,
 )
 from acode_vllm.workers.process_edges import ProcessEdges, ServerCrashed
-from acode_vllm.workers.process_identity import current_stat, identify, is_alive
+from acode_vllm.workers.process_identity import current_stat, is_alive
 
 TREE = """
 def other_session():
