@@ -16,7 +16,8 @@ It travels in messages, records and logs, and is raised as the exception class o
     │   ├── RestartLimitError            011
     │   ├── DiskError                    012
     │   ├── HubError                     013
-    │   └── ServerCrashedError           014, 015, 023
+    │   ├── ServerCrashedError           014, 015, 023
+    │   └── (StartError itself)          032
     ├── NotHealthyError                  017, 018  the server is down or does not answer as it should
     ├── RequestError                     019, 020  the request itself failed
     │   └── StreamInterruptedError       020       carries the text that had arrived
@@ -83,6 +84,7 @@ CODES: dict[str, Code] = {
     "ACODE-VLM-029": Code("State folder unusable", "Check its permissions, owner and disk"),
     "ACODE-VLM-030": Code("Unknown provider", "Use one of those that the message lists"),
     "ACODE-VLM-031": Code("Internal error", "Please report it with the log"),
+    "ACODE-VLM-032": Code("Refused by the operating system", "Correct the permission or raise the limit that it names"),
 }
 """Code → its row. Codes are never renumbered; new ones continue the row."""
 
@@ -97,6 +99,8 @@ class Problem:
         remedy: What to do next, as commands or settings where possible.
         evidence: What proves it: lines of the log, the process on the port, the seconds waited.
         log_path: vLLM's whole log, where there is one.
+        transient: Whether another start can mend it although its code says otherwise: memory that ran out while it
+            served is free again afterwards.
     """
 
     code: str
@@ -104,6 +108,7 @@ class Problem:
     remedy: str = ""
     evidence: tuple[str, ...] = ()
     log_path: str | None = None
+    transient: bool = False
 
     def __post_init__(self) -> None:
         if self.code not in CODES:
@@ -114,7 +119,7 @@ class Problem:
     @property
     def retryable(self) -> bool:
         """Whether another start can mend it."""
-        return CODES[self.code].retryable
+        return CODES[self.code].retryable or self.transient
 
     def __str__(self) -> str:
         lines = [f"{self.code}: {self.message}", f"  What to do: {self.remedy}"]
@@ -276,6 +281,7 @@ _CLASSES: dict[str, type[VllmServiceError]] = {
     "029": StateFolderError,
     "030": UnknownProviderError,
     "031": VllmServiceError,
+    "032": StartError,
 }
 
 
