@@ -205,7 +205,6 @@ class Lifecycle:
 
         A living server is adopted, with its history and its restarts; a dead one is noted as crashed.
         """
-        marks = (found.mark,) if found.mark else ()
         self._update(
             restarts=found.restarts,
             restart_count=found.restart_count,
@@ -220,7 +219,9 @@ class Lifecycle:
             self._wanted = replace(wanted, model=found.server.model)
             self._phase = Phase.UP
             self._move(Trigger.START, f"adopting vLLM, PID {found.server.identity.pid}, that an earlier owner started")
-            self._effects.append(StartEngine(self._wanted, None, found.server, marks))
+            self._attempt += 1
+            self._effects.append(StartEngine(self._wanted, None, found.server, self._marks()))
+            self._effects.append(Prepare(self._attempt, self._wanted))
         elif found.server is not None and found.state in (
             ServiceState.RUNNING,
             ServiceState.STARTING,
@@ -238,14 +239,20 @@ class Lifecycle:
 
     def model_prepared(self, message: ModelPrepared) -> list[Effect]:
         """The ModelLoader has looked at the model."""
-        if self._phase is not Phase.PREPARING or message.attempt != self._attempt or self._wanted is None:
+        if message.attempt != self._attempt or self._wanted is None:
+            return []
+        if self._phase is Phase.UP and isinstance(message.result, PreparedModel):
+            # An adopted server: it runs, and this is for its restart, should there ever be one.
+            self._prepared = message.result
+            self._effects.append(Replan(self._status.server, self._marks(), message.result.env))
+            return self._take()
+        if self._phase is not Phase.PREPARING:
             return []
         if isinstance(message.result, Problem):
             return self.give_up(message.result)
         self._prepared = message.result
         self._phase = Phase.UP
-        marks = (self._status.mark,) if self._status.mark else ()
-        self._effects.append(StartEngine(self._wanted, message.result, None, marks))
+        self._effects.append(StartEngine(self._wanted, message.result, None, self._marks()))
         return self._take()
 
     def give_up(self, problem: Problem) -> list[Effect]:
@@ -282,7 +289,7 @@ class Lifecycle:
         self._clock.halt()
         self._effects.append(Tell("health", Unwatch()))
         self._effects.append(Tell("loader", StopFollowing()))
-        self._effects.append(Replan(None, (self._status.mark,) if self._status.mark else ()))
+        self._effects.append(Replan(None, self._marks()))
         pid = message.server.identity.pid if message.server else 0
         seconds = message.report.seconds if message.report else None
         self._effects.append(
@@ -493,6 +500,9 @@ class Lifecycle:
         restarts = self._status.restarts
         if restarts and restarts[-1].result == "pending":
             self._update(restarts=(*restarts[:-1], replace(restarts[-1], result=result, seconds=seconds)))
+
+    def _marks(self) -> tuple[str, ...]:
+        return (self._status.mark,) if self._status.mark else ()
 
     def _serves(self, wanted: Wanted) -> bool:
         return self._status.state is ServiceState.RUNNING and self._status.model == wanted.model

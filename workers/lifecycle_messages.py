@@ -138,10 +138,11 @@ class StartEngine:
 
 @dataclass(frozen=True)
 class Replan:
-    """The next automatic restart is to use these, not what the engine was started with."""
+    """The next automatic restart is to use these, not what the engine was started with; ``env`` is added."""
 
     adopt: ServerProcess | None
     leftover_marks: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

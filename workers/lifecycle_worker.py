@@ -245,9 +245,10 @@ class LifecycleWorker(Worker):
                     queue += self._start_engine(effect)
                 case StopProcess(reason):
                     queue += self._stop_process(reason)
-                case Replan(adopt, marks):
+                case Replan(adopt, marks, env):
                     if self._plan is not None:
-                        self._plan = replace(self._plan, adopt=adopt, leftover_marks=marks)
+                        env = {**self._plan.env, **env}
+                        self._plan = replace(self._plan, adopt=adopt, leftover_marks=marks, env=env)
                 case Prepare(attempt, wanted):
                     message = PrepareModel(wanted.model, wanted.options, wanted.environ, attempt)
                     self._tell(self.supervisor.whereis("loader"), message)

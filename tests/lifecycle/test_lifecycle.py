@@ -478,7 +478,9 @@ class TestRecovery:
         effects = bench.do(bench.life.recovered(self.found(S.RUNNING), alive=True, wanted=wanted("acode/two")))
         (start,) = of(effects, StartEngine)
         assert start.adopt == server()
-        assert not of(effects, Prepare)
+        bench.prepared(PreparedModel("acode/one", True, {"HF_HUB_OFFLINE": "1"}))
+        assert of(bench.effects, Replan)[-1].env == {"HF_HUB_OFFLINE": "1"}, "for its restart, should there be one"
+        assert len(of(bench.effects, StartEngine)) == 1
         bench.do(bench.life.server_up(ServerUp(server(), adopted=True)))
         bench.ready()
         assert bench.life.status.state is S.RUNNING
