@@ -137,9 +137,7 @@ class Journal:
 def unknown_status(mark: str | None) -> ServiceStatus:
     """A service of which nothing is known but perhaps the mark of its last tree."""
     now = time.time()
-    return ServiceStatus(
-        ServiceState.UNKNOWN, now, "nobody has looked yet", now, LifecycleMode.MANAGED, "", mark=mark
-    )
+    return ServiceStatus(ServiceState.UNKNOWN, now, "nobody has looked yet", now, LifecycleMode.MANAGED, "", mark=mark)
 
 
 def history_entry(event: Event) -> HistoryEntry | None:

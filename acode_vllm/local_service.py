@@ -274,9 +274,7 @@ _open: dict[tuple[int, str], LocalService] = {}
 _opening = threading.Lock()
 
 
-def share_service(
-    folder: ServiceFolder, wanted: Wanted, makers: Callable[[ServiceFolder], Makers]
-) -> LocalService:
+def share_service(folder: ServiceFolder, wanted: Wanted, makers: Callable[[ServiceFolder], Makers]) -> LocalService:
     """The open service of this folder in this process, opened where it was not; `leave_service` gives it back.
 
     Raises:

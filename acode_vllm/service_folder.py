@@ -61,7 +61,7 @@ class ServiceFolder:
 
     @property
     def log(self) -> Path:
-        """vLLM's own output."""
+        """VLLM's own output."""
         return self.path / "vllm.log"
 
     def ensure(self) -> None:

@@ -11,24 +11,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
-from acode_vllm.errors import CODES, Problem
+from acode_vllm.errors import Problem
 from acode_vllm.events import (
     HealthChecked,
     LoadProgressed,
     ProblemRaised,
-    RestartDone,
-    RestartPlanned,
     ServerEnded,
     ServerStarted,
-    StateChanged,
 )
 from acode_vllm.gpus import GpuSample
-from acode_vllm.health import HealthReport, Verdict
 from acode_vllm.loading import LoadProgress, LoadStage
 from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.running_clock import RunningClock
-from acode_vllm.states import LifecycleMode, ServiceState, Trigger, next_state
-from acode_vllm.status import RestartEntry, ServiceStatus
+from acode_vllm.states import LifecycleMode, ServiceState, Trigger
+from acode_vllm.status import ServiceStatus
 from acode_vllm.workers.lifecycle_messages import (
     Answer,
     Effect,
@@ -41,6 +37,7 @@ from acode_vllm.workers.lifecycle_messages import (
     Tell,
     Wanted,
 )
+from acode_vllm.workers.lifecycle_problems import down_problem, left_over_problem, limit_problem, unhealthy_problem
 from acode_vllm.workers.messages import (
     CheckNow,
     FailServer,
@@ -59,11 +56,10 @@ from acode_vllm.workers.messages import (
     Unwatch,
     Watch,
 )
+from acode_vllm.workers.service_ledger import ServiceLedger
 
 FAILURES_THAT_CONDEMN = 3
 """Failed checks in a row after which the server is restarted (AC-016)."""
-RESTARTS_SHOWN = 10
-"""Restarts that the status remembers (spec/README, "Status")."""
 
 
 class Phase(Enum):
@@ -103,8 +99,6 @@ class Lifecycle:
         running_clock: RunningClock,
     ) -> None:
         self._wall = wall
-        self._monotonic = monotonic
-        self._clock = running_clock
         self._options = options
         self._phase = Phase.IDLE
         self._attempt = 0
@@ -113,16 +107,19 @@ class Lifecycle:
         self._waiters: list[Waiter] = []
         self._stop_waiters: list[object] = []
         self._interrupted: list[object] = []
-        self._down_since: float | None = None
-        self._status = ServiceStatus(
-            ServiceState.UNKNOWN, wall(), "nobody has looked yet", wall(), options.mode, options.url
-        )
         self._effects: list[Effect] = []
+        self._ledger = ServiceLedger(
+            options, monotonic, wall, running_clock, lambda event: self._effects.append(Emit(event))
+        )
 
     @property
     def status(self) -> ServiceStatus:
         """The service as it is now."""
-        return self._status
+        return self._ledger.status
+
+    @property
+    def _status(self) -> ServiceStatus:
+        return self._ledger.status
 
     @property
     def phase(self) -> Phase:
@@ -142,12 +139,12 @@ class Lifecycle:
 
     def start(self, to: object, token: str, wanted: Wanted) -> list[Effect]:
         """A person wants it started: the restart counter begins anew (FR-035)."""
-        self._forget_restarts()
+        self._ledger.forget_restarts()
         return self.ensure_healthy(to, token, wanted)
 
     def restart(self, to: object, token: str, wanted: Wanted) -> list[Effect]:
         """A person wants it ended and started again."""
-        self._forget_restarts()
+        self._ledger.forget_restarts()
         self._waiters.append(Waiter(to, token, wanted))
         if self._phase is Phase.UP:
             self._begin_stop("restart requested")
@@ -168,7 +165,7 @@ class Lifecycle:
 
     def reset_restarts(self, to: object) -> list[Effect]:
         """Somebody wants the restarts so far forgotten."""
-        self._forget_restarts()
+        self._ledger.forget_restarts()
         self._effects.append(Answer(to, self._status))
         return self._take()
 
@@ -194,7 +191,7 @@ class Lifecycle:
     def failure_seen(self, reason: str) -> list[Effect]:
         """A request failed in a way that makes one doubt the server (AC-043): it vouches for nothing any more."""
         if self._status.state is ServiceState.RUNNING:
-            self._update(last_check=None, reason=f"in doubt: {reason}")
+            self._ledger.update(last_check=None, reason=f"in doubt: {reason}")
             self._effects.append(Tell("health", CheckNow()))
         return self._take()
 
@@ -205,7 +202,7 @@ class Lifecycle:
 
         A living server is adopted, with its history and its restarts; a dead one is noted as crashed.
         """
-        self._update(
+        self._ledger.update(
             restarts=found.restarts,
             restart_count=found.restart_count,
             limit_reached=found.limit_reached,
@@ -218,7 +215,9 @@ class Lifecycle:
         if alive and found.server is not None:
             self._wanted = replace(wanted, model=found.server.model)
             self._phase = Phase.UP
-            self._move(Trigger.START, f"adopting vLLM, PID {found.server.identity.pid}, that an earlier owner started")
+            self._ledger.move(
+                Trigger.START, f"adopting vLLM, PID {found.server.identity.pid}, that an earlier owner started"
+            )
             self._attempt += 1
             self._effects.append(StartEngine(self._wanted, None, found.server, self._marks()))
             self._effects.append(Prepare(self._attempt, self._wanted))
@@ -230,9 +229,9 @@ class Lifecycle:
         ):
             pid = found.server.identity.pid
             self._effects.append(Emit(ServerEnded(self._wall(), pid, "exit code unknown", asked=False)))
-            self._move(Trigger.EXITED, f"vLLM, PID {pid}, ended while nobody watched")
+            self._ledger.move(Trigger.EXITED, f"vLLM, PID {pid}, ended while nobody watched")
         elif found.state is not ServiceState.UNKNOWN:
-            self._update(state=found.state, since=found.since, reason=found.reason)
+            self._ledger.update(state=found.state, since=found.since, reason=found.reason)
         return self._take()
 
     # What the others report
@@ -263,14 +262,14 @@ class Lifecycle:
 
     def mark_chosen(self, mark: str) -> list[Effect]:
         """A spawn is about to happen."""
-        self._move(Trigger.RESTART, "restarting")
-        self._update(mark=mark, progress=LoadProgress(LoadStage.SPAWNED))
+        self._ledger.move(Trigger.RESTART, "restarting")
+        self._ledger.update(mark=mark, progress=LoadProgress(LoadStage.SPAWNED))
         return self._take()
 
     def server_up(self, message: ServerUp) -> list[Effect]:
         """A process exists: spawned or adopted."""
         server = message.server
-        self._update(server=server, model=server.model, served_name=server.served_name, mark=server.mark)
+        self._ledger.update(server=server, model=server.model, served_name=server.served_name, mark=server.mark)
         pid = server.identity.pid
         self._effects.append(Emit(ServerStarted(self._wall(), pid, server.model, message.adopted)))
         if self._phase is Phase.STOPPING:
@@ -286,7 +285,6 @@ class Lifecycle:
 
     def server_down(self, message: ServerDown) -> list[Effect]:
         """The process is gone."""
-        self._clock.halt()
         self._effects.append(Tell("health", Unwatch()))
         self._effects.append(Tell("loader", StopFollowing()))
         self._effects.append(Replan(None, self._marks()))
@@ -300,25 +298,20 @@ class Lifecycle:
         problem = message.problem
         if problem is None:
             return self._stopped(message.report or StopReport("graceful", 0.0))
-        if self._down_since is None:
-            self._down_since = self._monotonic()
-        self._mark_restart("failed", None)
-        self._update(server=None, progress=None, problem=problem, last_check=None)
+        self._ledger.went_down()
+        self._ledger.update(server=None, progress=None, problem=problem, last_check=None)
         if not problem.retryable:
             return self.give_up(problem)
         self._effects.append(Emit(ProblemRaised(self._wall(), problem)))
         if not message.asked:
-            self._move(Trigger.EXITED, problem.message)
+            self._ledger.move(Trigger.EXITED, problem.message)
         return self._take()
 
     def restart_scheduled(self, delay: float) -> list[Effect]:
         """The engine supervisor will start it again."""
         if self._phase is not Phase.UP or self._status.server is not None:
             return []  # with the server alive, it is one of our threads that is restarted, and adopts it again
-        count = self._status.restart_count + 1
-        entry = RestartEntry(self._wall(), count, delay, self._status.reason)
-        self._update(restart_count=count, restarts=(*self._status.restarts, entry)[-RESTARTS_SHOWN:])
-        self._effects.append(Emit(RestartPlanned(entry.at, count, delay, entry.reason)))
+        self._ledger.restart_planned(delay)
         return self._take()
 
     def engine_ended(self) -> list[Effect]:
@@ -328,23 +321,18 @@ class Lifecycle:
         if self._phase is not Phase.UP:
             return []
         self._phase = Phase.IDLE
-        self._update(limit_reached=True)
-        self._fail(self._limit_problem())
+        self._ledger.update(limit_reached=True)
+        self._fail(limit_problem(self._status, self._options.max_restarts_per_minute))
         return self._advance()
 
     def server_ready(self, message: ServerReady) -> list[Effect]:
         """A server that was loading has passed its first check."""
         if message.server != self._status.server or self._phase is Phase.STOPPING:
             return []
-        self._update(last_check=message.report, failures=0, progress=None, problem=None)
+        self._ledger.update(last_check=message.report, failures=0, progress=None, problem=None)
         self._effects.append(Tell("loader", StopFollowing()))
-        self._move(Trigger.HEALTHY, f"healthy, {self._status.model} is served")
-        self._clock.run()
-        if self._down_since is not None:
-            seconds = self._monotonic() - self._down_since
-            self._down_since = None
-            self._mark_restart("healthy", seconds)
-            self._effects.append(Emit(RestartDone(self._wall(), self._status.restart_count, seconds)))
+        self._ledger.move(Trigger.HEALTHY, f"healthy, {self._status.model} is served")
+        self._ledger.came_up()
         self._effects.append(Emit(HealthChecked(self._wall(), message.report, 0)))
         return self._advance(fresh=True)
 
@@ -353,31 +341,30 @@ class Lifecycle:
         if message.server != self._status.server or self._phase is Phase.STOPPING:
             return []
         report = message.report
-        self._update(last_check=report, failures=message.failures)
+        self._ledger.update(last_check=report, failures=message.failures)
         self._effects.append(Emit(HealthChecked(self._wall(), report, message.failures)))
         if report.ok:
             if self._options.mode is LifecycleMode.MONITORED:
-                self._update(problem=None)
-                self._move(Trigger.HEALTHY, "healthy")
+                self._ledger.update(problem=None)
+                self._ledger.move(Trigger.HEALTHY, "healthy")
             return self._advance(fresh=True)
         if self._options.mode is LifecycleMode.MONITORED:
-            problem = self._down_problem(report)
+            problem = down_problem(self._status, report)
             self._refuse_all(problem)
             if message.failures >= FAILURES_THAT_CONDEMN:
-                self._update(problem=problem)
-                self._move(Trigger.UNHEALTHY, report.reason)
+                self._ledger.update(problem=problem)
+                self._ledger.move(Trigger.UNHEALTHY, report.reason)
         elif message.failures >= FAILURES_THAT_CONDEMN and self._status.state is ServiceState.RUNNING:
-            self._clock.halt()
-            self._down_since = self._monotonic()
-            self._move(Trigger.UNHEALTHY, report.reason)
-            self._effects.append(Tell("process", FailServer(self._unhealthy_problem(report, message.failures))))
+            self._ledger.went_down()
+            self._ledger.move(Trigger.UNHEALTHY, report.reason)
+            self._effects.append(Tell("process", FailServer(unhealthy_problem(self._status, report, message.failures))))
         return self._take()
 
     def load_step(self, message: LoadStep) -> list[Effect]:
         """The load went on."""
         if message.server != self._status.server or self._status.state is ServiceState.RUNNING:
             return []
-        self._update(progress=message.progress)
+        self._ledger.update(progress=message.progress)
         self._effects.append(Emit(LoadProgressed(self._wall(), message.progress)))
         return self._take()
 
@@ -389,7 +376,7 @@ class Lifecycle:
 
     def gpus_sampled(self, sample: GpuSample) -> list[Effect]:
         """The devices were read."""
-        self._update(gpus=sample)
+        self._ledger.update(gpus=sample)
         return []
 
     # Decisions
@@ -410,7 +397,7 @@ class Lifecycle:
             if not fresh and self._phase is Phase.IDLE:
                 self._phase = Phase.UP
                 self._wanted = head.wanted
-                self._update(model=head.wanted.model, served_name=head.wanted.served_name)
+                self._ledger.update(model=head.wanted.model, served_name=head.wanted.served_name)
                 self._effects.append(Tell("health", self._watch(None)))
             elif not fresh:
                 self._effects.append(Tell("health", CheckNow()))
@@ -425,7 +412,7 @@ class Lifecycle:
         self._wanted = wanted
         self._prepared = None
         self._attempt += 1
-        self._update(
+        self._ledger.update(
             model=wanted.model,
             served_name=wanted.served_name,
             server=None,
@@ -435,15 +422,14 @@ class Lifecycle:
             progress=None,
             limit_reached=False,
         )
-        self._move(Trigger.START, f"starting vLLM with {wanted.model}")
+        self._ledger.move(Trigger.START, f"starting vLLM with {wanted.model}")
         self._effects.append(Prepare(self._attempt, wanted))
 
     def _begin_stop(self, reason: str) -> None:
         if self._phase is Phase.STOPPING:
             return
         self._phase = Phase.STOPPING
-        self._clock.halt()
-        self._move(Trigger.STOP, reason)
+        self._ledger.move(Trigger.STOP, reason)
         self._effects.append(Tell("health", Unwatch()))
         self._effects.append(Tell("loader", StopFollowing()))
         self._effects.append(StopProcess(reason))
@@ -451,37 +437,28 @@ class Lifecycle:
     def _cancel_preparation(self, reason: str) -> None:
         self._attempt += 1  # an answer of the ModelLoader that is still to come is of no interest any more
         self._phase = Phase.IDLE
-        self._move(Trigger.STOP, reason)
-        self._move(Trigger.GONE, "nothing was running")
-        self._clear_for_stopped()
+        self._ledger.move(Trigger.STOP, reason)
+        self._ledger.move(Trigger.GONE, "nothing was running")
+        self._ledger.stopped()
 
     def _stopped(self, report: StopReport) -> list[Effect]:
         self._phase = Phase.IDLE
         if report.remaining:
-            problem = Problem(
-                "ACODE-VLM-021",
-                f"{len(report.remaining)} process(es) of vLLM did not end, not even by SIGKILL.",
-                evidence=report.remaining,
-            )
-            self._update(problem=problem)
-            self._move(Trigger.GIVE_UP, problem.message)
+            problem = left_over_problem(report)
+            self._ledger.update(problem=problem)
+            self._ledger.move(Trigger.GIVE_UP, problem.message)
             self._effects.append(Emit(ProblemRaised(self._wall(), problem)))
         else:
-            self._move(Trigger.GONE, f"stopped ({report.method}, {report.seconds:.1f} s)")
-            self._clear_for_stopped()
+            self._ledger.move(Trigger.GONE, f"stopped ({report.method}, {report.seconds:.1f} s)")
+            self._ledger.stopped()
         self._effects += [Answer(to, report) for to in self._stop_waiters]
         self._effects += [Answer(to, self._status) for to in self._interrupted]
         self._stop_waiters, self._interrupted = [], []
         return self._advance()
 
-    def _clear_for_stopped(self) -> None:
-        self._down_since = None
-        self._update(server=None, progress=None, problem=None, last_check=None, failures=0, limit_reached=False)
-
     def _fail(self, problem: Problem) -> None:
-        self._clock.halt()
-        self._update(problem=problem, progress=None, server=None)
-        self._move(Trigger.GIVE_UP, problem.message)
+        self._ledger.update(problem=problem, progress=None, server=None)
+        self._ledger.move(Trigger.GIVE_UP, problem.message)
         self._effects.append(Emit(ProblemRaised(self._wall(), problem)))
         model = self._wanted.model if self._wanted else None
         refused = [w for w in self._waiters if w.wanted.model == model]
@@ -491,15 +468,6 @@ class Lifecycle:
     def _refuse_all(self, problem: Problem) -> None:
         self._effects += [Refuse(w.to, problem) for w in self._waiters]
         self._waiters = []
-
-    def _forget_restarts(self) -> None:
-        self._clock.forget()
-        self._update(limit_reached=False, restart_count=0)
-
-    def _mark_restart(self, result: str, seconds: float | None) -> None:
-        restarts = self._status.restarts
-        if restarts and restarts[-1].result == "pending":
-            self._update(restarts=(*restarts[:-1], replace(restarts[-1], result=result, seconds=seconds)))
 
     def _marks(self) -> tuple[str, ...]:
         return (self._status.mark,) if self._status.mark else ()
@@ -512,65 +480,6 @@ class Lifecycle:
         options = self._wanted.options
         name = server.served_name if server else self._wanted.served_name
         return Watch(options.url, name, server, server is None, options, self._wanted.api_key)
-
-    # Problems
-
-    def _limit_problem(self) -> Problem:
-        last = self._status.problem
-        allowed = self._options.max_restarts_per_minute
-        if last is not None and not last.retryable:
-            return last
-        history = tuple(
-            f"restart {r.attempt}: {r.reason} ({r.result})" for r in self._status.restarts[-(allowed + 1) :]
-        )
-        cause = f"; the last time: {last.message}" if last else ""
-        remedy = "Mend the cause, then run: acode providers start vllm (or: acode providers reset-restarts vllm)."
-        if last is not None and last.code in ("ACODE-VLM-006", "ACODE-VLM-023"):
-            remedy = "Use a smaller model, a shorter max_model_len or a smaller batch, then start again."
-        evidence = history + (last.evidence if last else ())
-        return Problem(
-            "ACODE-VLM-011",
-            f"vLLM failed again after {self._status.restart_count} restart(s), and {allowed} in 60 s of running"
-            f" time are allowed{cause}",
-            remedy,
-            evidence,
-            last.log_path if last else None,
-        )
-
-    def _unhealthy_problem(self, report: HealthReport, failures: int) -> Problem:
-        failed = [p for p in report.parts if p.verdict is Verdict.UNHEALTHY]
-        code = "ACODE-VLM-014" if failed and failed[-1].part == "engine" else "ACODE-VLM-018"
-        return Problem(
-            code,
-            f"{CODES[code].meaning}: {failures} health checks in a row failed. {report.reason}",
-            evidence=tuple(f"{p.endpoint or p.part}: {p.reason} after {p.seconds:.2f} s" for p in failed),
-            log_path=self._status.server.log_path if self._status.server else None,
-        )
-
-    def _down_problem(self, report: HealthReport) -> Problem:
-        return Problem(
-            "ACODE-VLM-017",
-            f"The vLLM server at {self._status.url} is not healthy: {report.reason}. The mode is"
-            f" {self._options.mode.value}: an external manager owns it, and it is neither started nor restarted here.",
-            "Look at its manager (for example: systemctl status vllm), or use lifecycle mode managed.",
-            tuple(f"{p.endpoint or p.part}: {p.reason} after {p.seconds:.2f} s" for p in report.parts if p.reason),
-        )
-
-    # State
-
-    def _move(self, trigger: Trigger, reason: str) -> None:
-        """The one place where the state changes; each transition is an event (NFR-013)."""
-        old = self._status.state
-        new = next_state(old, trigger)
-        if new is None:
-            return
-        now = self._wall()
-        self._update(state=new, since=now if new is not old else self._status.since, reason=reason)
-        if new is not old:
-            self._effects.append(Emit(StateChanged(now, old, new, reason)))
-
-    def _update(self, **changes: object) -> None:
-        self._status = replace(self._status, at=self._wall(), **changes)  # type: ignore[arg-type]  # names checked by tests
 
     def _take(self) -> list[Effect]:
         effects, self._effects = self._effects, []

@@ -118,7 +118,9 @@ def _add_providers(
     history = add("history", _action("history"), "show what has happened to the server")
     history.add_argument("--json", action="store_true", help="as JSON")
     set_model = add("set-model", _action("set_model"), "serve another model from now on")
-    set_model.add_argument("new_model", metavar="MODEL", help="hub ID (org/model-name) or absolute path of a model folder")
+    set_model.add_argument(
+        "new_model", metavar="MODEL", help="hub ID (org/model-name) or absolute path of a model folder"
+    )
     add("reset-restarts", _action("reset_restarts"), "forget the restarts so far, and a limit that was reached")
 
 

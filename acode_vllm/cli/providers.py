@@ -16,8 +16,8 @@ from acode_vllm.cli.terminal import Terminal
 from acode_vllm.codec import encode
 from acode_vllm.errors import Problem, error_for
 from acode_vllm.history import History
-from acode_vllm.origins import Source
 from acode_vllm.orchestrator import VllmServiceOrchestrator
+from acode_vllm.origins import Source
 from acode_vllm.recorded import recorded_service
 from acode_vllm.remembered_model import remember_model
 from acode_vllm.settings import MODEL_KEY

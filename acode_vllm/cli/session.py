@@ -10,8 +10,8 @@ from pathlib import Path
 from acode_vllm.cli.arguments import DEFAULT_PROVIDER
 from acode_vllm.config import Configuration, load
 from acode_vllm.errors import Problem, error_for
-from acode_vllm.origins import Source
 from acode_vllm.orchestrator import VllmServiceOrchestrator
+from acode_vllm.origins import Source
 from acode_vllm.remembered_model import remembered_model
 from acode_vllm.service_folder import ServiceFolder
 from acode_vllm.settings import MODEL_KEY

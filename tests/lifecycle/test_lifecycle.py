@@ -58,7 +58,9 @@ def wanted(model: str = "acode/one", **options: Any) -> Wanted:
 
 
 def server(model: str = "acode/one", pid: int = 100) -> ServerProcess:
-    return ServerProcess(ProcessIdentity(pid, pid * 7, "boot"), f"mark{pid}", ("vllm",), model, model, 8000, "log", 0, 0.0)
+    return ServerProcess(
+        ProcessIdentity(pid, pid * 7, "boot"), f"mark{pid}", ("vllm",), model, model, 8000, "log", 0, 0.0
+    )
 
 
 def report(verdict: Verdict = Verdict.HEALTHY, part: str = "health", at: float = 0.0) -> HealthReport:
@@ -470,7 +472,9 @@ class TestInterrupt:
 
 class TestRecovery:
     def found(self, state: ServiceState, **changes: Any) -> ServiceStatus:
-        status = ServiceStatus(state, 1.0, "as recorded", 1.0, LifecycleMode.MANAGED, "http://x", "acode/one", "acode/one")
+        status = ServiceStatus(
+            state, 1.0, "as recorded", 1.0, LifecycleMode.MANAGED, "http://x", "acode/one", "acode/one"
+        )
         return replace(status, server=server(), mark="mark100", **changes)
 
     def test_a_living_server_is_adopted_not_started(self) -> None:

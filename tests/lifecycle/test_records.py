@@ -177,7 +177,7 @@ class TestOwnership:
     def test_the_lock_goes_with_a_killed_owner(self, tmp_path: Path) -> None:
         code = (
             "import sys; from pathlib import Path; from acode_vllm.ownership import OwnershipLock\n"
-            "lock = OwnershipLock(Path(sys.argv[1]) / 'owner.lock'); print(lock.acquire(), flush=True); sys.stdin.read()"
+            "print(OwnershipLock(Path(sys.argv[1]) / 'owner.lock').acquire(), flush=True); sys.stdin.read()"
         )
         owner = subprocess.Popen(
             [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -1,0 +1,69 @@
+"""The problems that the lifecycle itself finds: what the checks, the restarts and a stop add up to. Pure."""
+
+from __future__ import annotations
+
+from acode_vllm.errors import CODES, Problem
+from acode_vllm.health import HealthReport, Verdict
+from acode_vllm.status import ServiceStatus
+from acode_vllm.workers.messages import StopReport
+
+
+def limit_problem(status: ServiceStatus, allowed: int) -> Problem:
+    """The engine supervisor gave up: what happened each time, and what to do (FR-033, AC-020).
+
+    Args:
+        status: The service at its last failure.
+        allowed: Restarts that 60 s of running time may see.
+    """
+    last = status.problem
+    if last is not None and not last.retryable:
+        return last
+    history = tuple(f"restart {r.attempt}: {r.reason} ({r.result})" for r in status.restarts[-(allowed + 1) :])
+    cause = f"; the last time: {last.message}" if last else ""
+    remedy = "Mend the cause, then run: acode providers start vllm (or: acode providers reset-restarts vllm)."
+    if last is not None and last.code in ("ACODE-VLM-006", "ACODE-VLM-023"):
+        remedy = "Use a smaller model, a shorter max_model_len or a smaller batch, then start again."
+    return Problem(
+        "ACODE-VLM-011",
+        f"vLLM failed again after {status.restart_count} restart(s), and {allowed} in 60 s of running time are"
+        f" allowed{cause}",
+        remedy,
+        history + (last.evidence if last else ()),
+        last.log_path if last else None,
+    )
+
+
+def unhealthy_problem(status: ServiceStatus, report: HealthReport, failures: int) -> Problem:
+    """Checks failed in a row while the process was there."""
+    failed = [part for part in report.parts if part.verdict is Verdict.UNHEALTHY]
+    code = "ACODE-VLM-014" if failed and failed[-1].part == "engine" else "ACODE-VLM-018"
+    return Problem(
+        code,
+        f"{CODES[code].meaning}: {failures} health checks in a row failed. {report.reason}",
+        evidence=tuple(f"{part.endpoint or part.part}: {part.reason} after {part.seconds:.2f} s" for part in failed),
+        log_path=status.server.log_path if status.server else None,
+    )
+
+
+def down_problem(status: ServiceStatus, report: HealthReport) -> Problem:
+    """A server that is not ours to mend does not answer as it should."""
+    return Problem(
+        "ACODE-VLM-017",
+        f"The vLLM server at {status.url} is not healthy: {report.reason}. The mode is {status.mode.value}: an external"
+        " manager owns it, and it is neither started nor restarted here.",
+        "Look at its manager (for example: systemctl status vllm), or use lifecycle mode managed.",
+        tuple(
+            f"{part.endpoint or part.part}: {part.reason} after {part.seconds:.2f} s"
+            for part in report.parts
+            if part.reason
+        ),
+    )
+
+
+def left_over_problem(report: StopReport) -> Problem:
+    """Not even SIGKILL ended all of it."""
+    return Problem(
+        "ACODE-VLM-021",
+        f"{len(report.remaining)} process(es) of vLLM did not end, not even by SIGKILL.",
+        evidence=report.remaining,
+    )
