@@ -1,0 +1,110 @@
+"""vLLM's log as lines: a growing file is read on from where the last look ended.
+
+What is in the way of reading it is dealt with here, so that nobody else meets it: progress bars that overwrite
+themselves with a carriage return, colours, bytes that are no UTF-8, lines without end, a file that was truncated by a
+rotation, and the prefix that says which of vLLM's processes wrote a line.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+LINE_LIMIT = 4096
+"""Characters of a line that are kept; vLLM prints configurations of many kilobytes in one."""
+
+READ_LIMIT = 1 << 20
+"""Bytes that one look reads at most; the rest waits for the next."""
+
+_ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]")
+# "(APIServer pid=7) ", "(Worker_TP0_EP0 pid=9) ", and of 0.9 to 0.10 "(EngineCore_0 pid=8) ", "EngineCore_DP0: "
+_PROCESS = re.compile(r"^(?:\([A-Za-z][\w:-]* (?:pid|rank)=\d+\)\s?|EngineCore_(?:DP)?\d+:? )+")
+# "INFO 11-22 12:30:24 [model.py:733] ", and of older versions "ERROR 05-01 10:00:00 core.py:387] "
+_HEADER = re.compile(
+    r"^(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d(?:[.,]\d+)? \[?[^\]\s]*\] ?"
+)
+
+
+def clean(raw: bytes) -> str:
+    """A line as text: cut to `LINE_LIMIT`, without colours, control characters and the end of the line."""
+    text = raw[: LINE_LIMIT * 4].decode("utf-8", "replace")[:LINE_LIMIT]
+    if "\x1b" in text:
+        text = _ANSI.sub("", text)
+    return text.replace("\0", "").rstrip("\r\n")
+
+
+def strip_process(line: str) -> str:
+    """The line without the prefix that names one of vLLM's processes."""
+    return _PROCESS.sub("", line)
+
+
+def process_of(line: str) -> str:
+    """The prefix that names one of vLLM's processes: "(EngineCore pid=9)"; empty where there is none."""
+    found = _PROCESS.match(line)
+    return found[0].strip() if found else ""
+
+
+def level_of(line: str) -> str | None:
+    """``INFO``, ``ERROR`` …, as the line's header says; None for a line that has none, like an exception's."""
+    found = _HEADER.match(strip_process(line))
+    return found["level"] if found else None
+
+
+def body_of(line: str) -> str:
+    """The line without process and header: what was said."""
+    return _HEADER.sub("", strip_process(line))
+
+
+class LogReader:
+    """Reads on in a log file that another process writes to. For one thread.
+
+    A file that is not there yet, or was taken away, has no lines. One that got shorter was truncated by a rotation
+    (it copies the file and truncates it), or replaced, and is read from its beginning.
+    """
+
+    def __init__(self, path: Path, offset: int = 0) -> None:
+        """Start at ``offset`` bytes into ``path``; the file is opened for each look, so none is held."""
+        self.path = path
+        self._offset = offset
+        self._rest = b""
+        self._inode: int | None = None
+
+    @property
+    def offset(self) -> int:
+        """How many bytes of the file have been read."""
+        return self._offset
+
+    def read(self) -> list[str]:
+        """The lines since the last look: finished ones, and what a progress bar shows at the moment.
+
+        Each state of a progress bar is a line of its own. At most `READ_LIMIT` bytes are read.
+
+        Raises:
+            OSError: The file is there and cannot be read.
+        """
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return []
+        try:
+            data = self._new_bytes(descriptor)
+        finally:
+            os.close(descriptor)
+        if not data:
+            return []
+        parts = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
+        # A bar writes its carriage return before its text, so the text at the end is what it shows now. It is told
+        # at once, and told again, perhaps longer, when the line goes on: readers of stages do not mind.
+        self._rest = parts[-1][: LINE_LIMIT * 4]
+        return [clean(part) for part in parts if part.strip()]
+
+    def _new_bytes(self, descriptor: int) -> bytes:
+        status = os.fstat(descriptor)
+        replaced = self._inode is not None and status.st_ino != self._inode
+        if replaced or status.st_size < self._offset:
+            self._offset, self._rest = 0, b""
+        self._inode = status.st_ino
+        data = os.pread(descriptor, READ_LIMIT, self._offset)
+        self._offset += len(data)
+        return data
