@@ -314,16 +314,20 @@ class Lifecycle:
         self._ledger.restart_planned(delay)
         return self._take()
 
-    def engine_ended(self) -> list[Effect]:
-        """The engine supervisor is gone: it gave up past the restart limit, or there was nothing left to stop."""
-        if self._phase is Phase.STOPPING:
-            return self._stopped(StopReport("already gone", 0.0))
+    def limit_reached(self) -> list[Effect]:
+        """The engine supervisor gave up: one restart more than allowed was needed (FR-033)."""
         if self._phase is not Phase.UP:
             return []
         self._phase = Phase.IDLE
         self._ledger.update(limit_reached=True)
         self._fail(limit_problem(self._status, self._options.max_restarts_per_minute))
         return self._advance()
+
+    def engine_ended(self) -> list[Effect]:
+        """The engine supervisor is gone; a stop that waits for it has nothing more to wait for."""
+        if self._phase is not Phase.STOPPING:
+            return []  # its end was told already, or the tree is being released and its server lives on
+        return self._stopped(StopReport("already gone", 0.0))
 
     def server_ready(self, message: ServerReady) -> list[Effect]:
         """A server that was loading has passed its first check."""

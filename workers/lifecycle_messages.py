@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 from acode_vllm.errors import Problem
 from acode_vllm.events import Event
 from acode_vllm.options import VllmLifecycleOptions
-from acode_vllm.workers.messages import CheckNow, FailServer, FollowLoad, PreparedModel, ServerProcess, StopFollowing, Unwatch, Watch
+from acode_vllm.workers.messages import (
+    CheckNow,
+    FailServer,
+    FollowLoad,
+    PreparedModel,
+    ServerProcess,
+    StopFollowing,
+    Unwatch,
+    Watch,
+)
 
 
 @dataclass(frozen=True)
@@ -111,8 +120,8 @@ class RestartScheduled:
 
 
 @dataclass(frozen=True)
-class EngineEnded:
-    """The engine supervisor is gone: it gave up, or what it was for has ended."""
+class LimitReached:
+    """The engine supervisor gave up: one restart more than allowed was needed."""
 
 
 # Effects: what the decisions ask for

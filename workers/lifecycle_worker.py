@@ -20,6 +20,7 @@ from acode_vllm.supervisor import (
     AutoShutdown,
     ChildSpec,
     ChildType,
+    Crash,
     Down,
     ExitReason,
     MailboxFull,
@@ -41,6 +42,7 @@ from acode_vllm.workers.lifecycle_messages import (
     EnsureHealthy,
     FailureSeen,
     Interrupt,
+    LimitReached,
     Prepare,
     Refuse,
     Replan,
@@ -71,6 +73,7 @@ from acode_vllm.workers.messages import (
     ServerUp,
     StopServer,
 )
+from acode_vllm.workers.process_edges import ServerCrashed, shutdown_seconds
 
 ENGINE = "engine"
 PROCESS = "process"
@@ -206,6 +209,8 @@ class LifecycleWorker(Worker):
                 self._do([*self._life.gpus_sampled(sample), Emit(GpusSampled(sample.at, sample))])
             case RestartScheduled(delay):
                 self._do(self._life.restart_scheduled(delay))
+            case LimitReached():
+                self._do(self._life.limit_reached())
             case _:
                 raise TypeError(f"not a report to the lifecycle: {message!r}")
 
@@ -265,16 +270,20 @@ class LifecycleWorker(Worker):
                 reply_to.fail(error_for(answer.problem))
 
     def _show(self, events: list[Event]) -> None:
+        """Publish first, then tell, then write down: a death must be known before the disk has turned."""
         status = self._life.status
-        problems = []
-        if status != self._shown:
+        changed = status != self._shown
+        if changed:
             self._shown = status
             self._edges.publish(status)
-            problems.append(self._edges.records.write(status))
-        problems.append(self._edges.records.note(events))
-        events += [ProblemRaised(self._edges.wall(), problem) for problem in problems if problem is not None]
         for event in events:
             self._edges.emit(event)
+        problems = [self._edges.records.note(events)]
+        if changed:
+            problems.append(self._edges.records.write(status))
+        for problem in problems:
+            if problem is not None:
+                self._edges.emit(ProblemRaised(self._edges.wall(), problem))
 
     def _tell(self, ref: WorkerRef | None, message: object) -> None:
         if ref is None:
@@ -322,7 +331,7 @@ class LifecycleWorker(Worker):
     def _make_engine(self) -> Supervisor:
         """A fresh engine supervisor with a fresh restart counter. Runs on the root's thread."""
         options = self._initial.options if self._plan is None else self._plan.options
-        shutdown = options.stop_timeout_seconds + RELEASE_SECONDS if options.stop_on_exit else RELEASE_SECONDS
+        shutdown = shutdown_seconds(options) if options.stop_on_exit else RELEASE_SECONDS
         process = ChildSpec(
             PROCESS,
             self._make_process,
@@ -348,6 +357,10 @@ class LifecycleWorker(Worker):
 
     def _engine_event(self, event: supervisor_events.Event) -> None:
         """Runs on the engine supervisor's thread."""
-        supervisor_events.log_event(event)
-        if isinstance(event, supervisor_events.RestartScheduled) and event.child_id == PROCESS:
+        reason = getattr(event, "reason", None)
+        if not (isinstance(reason, Crash) and isinstance(reason.exception, ServerCrashed)):
+            supervisor_events.log_event(event)  # vLLM's own death is told as what it is, not as a traceback of ours
+        if isinstance(event, supervisor_events.RestartScheduled):
             cast(self.ref, RestartScheduled(event.delay))
+        elif isinstance(event, supervisor_events.RestartLimitReached):
+            cast(self.ref, LimitReached())

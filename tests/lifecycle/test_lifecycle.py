@@ -262,12 +262,18 @@ class TestCrash:
             bench.do(bench.life.restart_scheduled(2.0))
             bench.up(server(pid=pid))
         bench.down()
-        (refused,) = of(bench.do(bench.life.engine_ended()), Refuse)
+        (refused,) = of(bench.do(bench.life.limit_reached()), Refuse)
         assert refused.to == "b"
         assert refused.problem.code == "ACODE-VLM-011"
         assert [line.split(":")[0] for line in refused.problem.evidence[:3]] == ["restart 1", "restart 2", "restart 3"]
         assert bench.life.status.state is S.FAILED
         assert bench.life.status.limit_reached
+
+    def test_a_tree_that_is_released_has_not_given_up(self) -> None:
+        bench = Bench()
+        bench.run()
+        assert bench.life.engine_ended() == []
+        assert bench.life.status.state is S.RUNNING
 
     def test_past_the_limit_a_request_is_refused_at_once_and_starts_nothing(self) -> None:
         bench = self._at_limit()
@@ -293,7 +299,7 @@ class TestCrash:
         bench = Bench()
         bench.run()
         bench.down()
-        bench.do(bench.life.engine_ended())
+        bench.do(bench.life.limit_reached())
         return bench
 
 
