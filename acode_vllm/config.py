@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from acode_vllm.config_files import (
+    MODE_SECTION,
     ConfigFile,
     FoundFile,
     named_file,
@@ -25,7 +26,7 @@ from acode_vllm.origins import Origin, Source
 from acode_vllm.redaction import API_KEY_NAME, HF_TOKEN_NAMES, Redactor, secret_values
 from acode_vllm.risky_values import risky_values, shown_risks
 from acode_vllm.safe_text import printable
-from acode_vllm.section_reading import read_file_values, read_mode_section
+from acode_vllm.section_reading import note_faults, read_file_values, read_mode_section
 from acode_vllm.setting_kinds import InvalidValueError
 from acode_vllm.settings import BY_KEY, LOCK_KEY, MODE_KEY, MODEL_KEY, TABLE, Setting, option_value, options_from
 from acode_vllm.states import OperatingMode
@@ -150,6 +151,7 @@ class _Loading:
 
     def _take_file(self, file: ConfigFile) -> tuple[str, ...]:
         """Takes over what a file sets; returns what of it needs trust and has none."""
+        note_faults(file, self._mistakes)
         values = [*read_file_values(file, self._mistakes), *read_mode_section(file, self._mistakes)]
         for found in values:
             key, value = found.setting.key, found.value
@@ -198,6 +200,7 @@ class _Loading:
         replaced = [file for place in places if place.path not in read and (file := read_config_file(place))]
         for file in replaced:
             # A file that cannot be read may hold a lock: nobody gets round it by breaking it.
+            note_faults(file, self._mistakes, MODE_SECTION)
             read_mode_section(file, self._mistakes)
         return replaced
 

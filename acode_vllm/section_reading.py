@@ -34,10 +34,15 @@ class Found:
     lines: Mapping[str, Origin] = field(default_factory=dict)
 
 
-def read_file_values(file: ConfigFile, mistakes: MistakeList) -> list[Found]:
-    """What ``providers.vllm`` sets, and whatever of the file could not be read as a mistake."""
+def note_faults(file: ConfigFile, mistakes: MistakeList, within: str = "") -> None:
+    """Notes what could not be read: of the file as a whole, and of its section ``within`` (all of them where empty)."""
     for fault in file.faults:
-        mistakes.add(fault.key or str(file.path), file.at(fault.line), fault.reason)
+        if fault.key.startswith(within) or not fault.key:
+            mistakes.add(fault.key or str(file.path), file.at(fault.line), fault.reason)
+
+
+def read_file_values(file: ConfigFile, mistakes: MistakeList) -> list[Found]:
+    """What ``providers.vllm`` sets."""
     section = file.sections.get(SECTION)
     return _read_section(file, SECTION, section, mistakes) if section else []
 

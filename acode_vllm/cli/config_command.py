@@ -15,6 +15,7 @@ from acode_vllm.errors import Problem, error_for
 if TYPE_CHECKING:
     from acode_vllm.cli.terminal import Terminal
     from acode_vllm.config import Configuration
+    from acode_vllm.redaction import Redactor
 
 _EXAMPLES = """\
 examples:
@@ -95,8 +96,7 @@ def _load(place: Place, arguments: argparse.Namespace) -> Configuration:
 def _show(place: Place, arguments: argparse.Namespace, terminal: Terminal) -> int:
     configuration = _load(place, arguments)
     if arguments.json:
-        text = json.dumps(_as_data(configuration), indent=2, ensure_ascii=False)
-        terminal.print(configuration.secrets.redactor.redact(text))
+        terminal.print(json.dumps(_as_data(configuration), indent=2))
         return 0
     from acode_vllm.safe_text import printable, show
 
@@ -105,7 +105,7 @@ def _show(place: Place, arguments: argparse.Namespace, terminal: Terminal) -> in
         (key, show(configuration.value(key), redactor), printable(str(origin)))
         for key, origin in configuration.origins.items()
     ]
-    rows += [(name, state, "") for name, state in _secrets(configuration).items()]
+    rows += [(name, "set" if known else "not set", "") for name, known in _secrets_set(configuration).items()]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for key, value, origin in rows:
         terminal.print(f"{key:<{widths[0]}}  {value:<{widths[1]}}  {origin}".rstrip())
@@ -118,7 +118,7 @@ def _as_data(configuration: Configuration) -> dict[str, object]:
 
     settings = {
         key: {
-            "value": plain_value(configuration.value(key)),
+            "value": _redacted(plain_value(configuration.value(key)), configuration.secrets.redactor),
             "source": origin.source.value,
             "name": origin.name or None,
             "line": origin.line,
@@ -128,15 +128,23 @@ def _as_data(configuration: Configuration) -> dict[str, object]:
     files = [str(path) for path in configuration.sources]
     return {
         "settings": settings,
-        "secrets": _secrets(configuration),
+        "secrets_set": _secrets_set(configuration),
         "files": files,
         "warnings": list(configuration.warnings),
     }
 
 
-def _secrets(configuration: Configuration) -> dict[str, str]:
-    found = {"HF_TOKEN": configuration.secrets.hf_token, "VLLM_API_KEY": configuration.secrets.api_key}
-    return {name: "set" if value else "not set" for name, value in found.items()}
+def _redacted(value: object, redactor: Redactor) -> object:
+    if isinstance(value, dict):
+        return {name: _redacted(item, redactor) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_redacted(item, redactor) for item in value]
+    return redactor.redact(value) if isinstance(value, str) else value
+
+
+def _secrets_set(configuration: Configuration) -> dict[str, bool]:
+    secrets = configuration.secrets
+    return {"HF_TOKEN": secrets.hf_token is not None, "VLLM_API_KEY": secrets.api_key is not None}
 
 
 def _check(place: Place, arguments: argparse.Namespace, terminal: Terminal) -> int:
@@ -160,7 +168,7 @@ def _trust(place: Place, terminal: Terminal) -> int:
     from acode_vllm.redaction import Redactor, secret_values
     from acode_vllm.risky_values import risky_values, shown_risks
     from acode_vllm.safe_text import printable
-    from acode_vllm.section_reading import read_file_values
+    from acode_vllm.section_reading import note_faults, read_file_values
     from acode_vllm.trust import remember, trust_store
     from acode_vllm.validation import MistakeList
 
@@ -170,6 +178,7 @@ def _trust(place: Place, terminal: Terminal) -> int:
         raise _error(f"There is no .agent/config.yml in {place.cwd} or above it up to the repository's root.")
     redactor = Redactor(secret_values(place.environ))
     mistakes = MistakeList(redactor)
+    note_faults(file, mistakes)
     risks = risky_values(file, read_file_values(file, mistakes))
     # What is wrong may be what is shown wrongly: nothing is trusted that was not read whole.
     mistakes.raise_if_any()
@@ -191,12 +200,13 @@ def _init(place: Place, terminal: Terminal) -> int:
     from acode_vllm.settings_docs import config_template
 
     path = (repository_root(place.cwd) or place.cwd) / PROJECT_FILE
+    if os.path.lexists(path):
+        raise _error(f"{path} exists already, and was left as it is.")
     try:
         path.parent.mkdir(exist_ok=True)
+        # "x" and not "w": what another program wrote in between is not overwritten either.
         with open(path, "x", encoding="utf-8") as file:
             file.write(config_template())
-    except FileExistsError:
-        raise _error(f"{path} exists already, and was left as it is.") from None
     except OSError as error:
         raise _error(f"{path} cannot be written: {error.strerror}.") from error
     terminal.print(f"Wrote {path}")
