@@ -1,0 +1,172 @@
+"""A stand-in for vLLM's API server, as a real child process.
+
+Run as ``python server.py [--standin FAULTS.json] --model M --port N``. It takes every option that vLLM takes, and
+behaves as vLLM 0.32 was measured to; `tests/contract` is run on both. What it does wrong is asked for by a file
+(``--standin``) or by the environment (``STANDIN``, JSON); see `standin_faults`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import standin_engine
+import standin_log
+from standin_api import Server
+from standin_engine_client import EngineClient
+from standin_faults import Faults, faults_of_this_start
+
+
+def option(name: str, default: str | None = None) -> str | None:
+    """The value of an option, as ``--name value`` or ``--name=value``."""
+    arguments = sys.argv[1:]
+    for position, argument in enumerate(arguments):
+        if argument == f"--{name}" and position + 1 < len(arguments):
+            return arguments[position + 1]
+        if argument.startswith(f"--{name}="):
+            return argument.partition("=")[2]
+    return default
+
+
+class ApiServer:
+    """The process that was started."""
+
+    def __init__(self) -> None:
+        self.faults = faults_of_this_start(option("standin"), os.environ.get("STANDIN"))
+        # `vllm serve MODEL` names the model by position.
+        positional = sys.argv[2] if len(sys.argv) > 2 and sys.argv[1] == "serve" else None
+        self.model = option("model", positional) or "facebook/opt-125m"
+        self.port = int(option("port", "8000") or 8000)
+        self.host = option("host") or "127.0.0.1"
+        self.name = self.faults.serve_name or option("served-model-name") or self.model
+        self.wake = threading.Event()
+        self.serving = False
+        self.terms = 0
+        self.engine_died = False
+        self.shm: str | None = None
+        self.children: list[int] = []
+        ready = os.environ.get("STANDIN_READY_FD")
+        self.ready_fd = None if ready is None else int(ready)
+
+    def run(self) -> int:
+        faults = self.faults
+        signal.signal(signal.SIGTERM, self._on_term)
+        signal.signal(signal.SIGINT, self._on_term)
+        signal.alarm(standin_engine.LIFETIME)
+        self._pass(faults.first_sign_seconds)
+        standin_log.banner(self.model, self.port)
+        try:
+            server = Server((self.host, self.port), self.name, self.model, self._api_key())
+        except OSError as error:
+            raise OSError(error.errno, error.strerror) from None
+        keep_out = [server.fileno()] + ([self.ready_fd] if self.ready_fd is not None else [])
+        for _ in range(faults.strays):
+            self.children.append(standin_engine.start_stray(faults.ignore_sigterm, keep_out))
+            standin_log.write(f"stray pid={self.children[-1]}")
+        pipes = standin_engine.start_engine(faults, keep_out)
+        self.children.append(pipes.pid)
+        if faults.shm:
+            self._take_shared_memory()
+        self._load(pipes.pid)
+        if faults.fail_code is not None:
+            return self._fail(faults, pipes.pid)
+        client = EngineClient(pipes, self._on_engine_death)
+        standin_log.serving(f"http://{self.host}:{self.port}")
+        server.listen(faults, client)
+        self.serving = True
+        self._tell_ready()
+        if faults.crash_after is not None:
+            self._pass(faults.crash_after)
+            os.kill(pipes.pid, signal.SIGKILL)
+        self._wait_for_the_end()
+        if self.engine_died:
+            standin_log.engine_died()
+            self._pass(faults.exit_delay, stoppable=True)
+        server.socket.close()
+        self._pass(faults.stop_seconds, stoppable=False)
+        for pid in self.children:
+            self._end(pid)
+        if self.shm is not None:
+            os.unlink(self.shm)
+        standin_log.shut_down(faults.noise)
+        return 0
+
+    def _tell_ready(self) -> None:
+        """Tell the test that it listens; vLLM's last log line comes before that."""
+        if self.ready_fd is not None:
+            os.write(self.ready_fd, b"R")
+            os.close(self.ready_fd)
+
+    def _api_key(self) -> str | None:
+        return option("api-key") or os.environ.get("VLLM_API_KEY") or None
+
+    def _on_term(self, number: int, frame: object) -> None:
+        if self.faults.ignore_sigterm:
+            return
+        self.terms += 1
+        if self.serving or self.terms > 1 or not self.faults.swallow_sigterm:
+            if not self.serving:
+                for pid in self.children:
+                    self._end(pid)
+                os._exit(0)
+            self.wake.set()
+
+    def _on_engine_death(self) -> None:
+        self.engine_died = True
+        self.wake.set()
+
+    def _wait_for_the_end(self) -> None:
+        self.wake.wait()
+
+    def _pass(self, seconds: float, *, stoppable: bool = True) -> None:
+        """Let time go by; a signal's handler runs meanwhile."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if stoppable and self.serving and not self.engine_died and self.wake.is_set():
+                return
+            threading.Event().wait(left)
+
+    def _load(self, engine: int) -> None:
+        lines = standin_log.engine_lines(self.model, engine)
+        for line in lines:
+            self._pass(self.faults.load_seconds / len(lines))
+            standin_log.engine_line(line)
+        for text in self.faults.log_lines:
+            standin_log.write(text)
+
+    def _fail(self, faults: Faults, engine: int) -> int:
+        for text in faults.fail_lines:
+            standin_log.write(text)
+        self._end(engine, signal.SIGKILL)
+        assert faults.fail_code is not None
+        if faults.fail_code < 0:
+            os.kill(os.getpid(), -faults.fail_code)
+        return faults.fail_code
+
+    def _end(self, pid: int, number: signal.Signals = signal.SIGTERM) -> None:
+        try:
+            os.kill(pid, number)
+            os.waitpid(pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass
+
+    def _take_shared_memory(self) -> None:
+        import mmap
+        import secrets
+
+        self.shm = f"/dev/shm/psm_{secrets.token_hex(4)}"
+        with open(self.shm, "wb+") as file:
+            file.truncate(4096)
+            self.mapping = mmap.mmap(file.fileno(), 4096)
+
+
+if __name__ == "__main__":
+    code = ApiServer().run()
+    sys.stdout.flush()
+    # Daemon threads still answer; an exit that waits for nothing is what vLLM's looks like from outside.
+    os._exit(code)

@@ -1,0 +1,85 @@
+"""The API server's end of the pipes to the engine: what it last said is all that is known of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from standin_engine import Pipes
+from standin_requests import Wanted
+
+
+class EngineDied(Exception):  # noqa: N818 - what happened, in vLLM's words
+    """There is no engine any more."""
+
+
+class Output:
+    """The tokens of one request; its descriptor is readable when there are some."""
+
+    def __init__(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.items: deque[tuple[str, bool] | None] = deque()
+
+    def put(self, item: tuple[str, bool] | None) -> None:
+        self.items.append(item)
+        os.eventfd_write(self.fd, 1)
+
+
+class EngineClient:
+    """The API server's view of the engine: what it last said is all that is known of it."""
+
+    def __init__(self, pipes: Pipes, on_death: Callable[[], None]) -> None:
+        self.pid = pipes.pid
+        self.dead = False
+        self.running = self.prompt = self.generated = 0
+        self._pipes = pipes
+        self._on_death = on_death
+        self._lock = threading.Lock()
+        self._outputs: dict[int, Output] = {}
+        self._number = 0
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def submit(self, wanted: Wanted) -> tuple[int, Output]:
+        with self._lock:
+            if self.dead:
+                raise EngineDied
+            self._number += 1
+            output = Output()
+            self._outputs[self._number] = output
+            self._send(
+                {"id": self._number, "prompt_tokens": wanted.prompt_tokens, "tokens": wanted.tokens,
+                 "compute": wanted.compute}
+            )  # fmt: skip
+            return self._number, output
+
+    def release(self, number: int, finished: bool) -> None:
+        with self._lock:
+            output = self._outputs.pop(number)
+            os.close(output.fd)
+            if not finished and not self.dead:
+                self._send({"abort": number})
+
+    def _send(self, message: dict[str, Any]) -> None:
+        try:
+            os.write(self._pipes.requests, json.dumps(message).encode() + b"\n")
+        except BrokenPipeError:
+            raise EngineDied from None
+
+    def _read(self) -> None:
+        with open(self._pipes.results, "rb") as results:
+            for line in results:
+                state = json.loads(line)
+                self.running, self.prompt, self.generated = state["running"], state["prompt"], state["generated"]
+                with self._lock:
+                    for number, token, done in state["out"]:
+                        if number in self._outputs:
+                            self._outputs[number].put((token, done))
+        with self._lock:
+            self.dead = True
+            for output in self._outputs.values():
+                output.put(None)
+        self._on_death()

@@ -1,0 +1,97 @@
+"""What the stand-in is told to do differently from a healthy vLLM: a JSON object, or a list with one for each start."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Times in seconds. Without any, it loads at once and serves well.
+
+    Attributes:
+        first_sign_seconds: From the start to the first log line.
+        load_seconds: From there to listening.
+        log_lines: Further lines, written before the load ends.
+        fail_lines: Lines that tell why the start fails; with ``fail_code``.
+        fail_code: Exit with this code (negative: by this signal) instead of serving.
+        swallow_sigterm: A SIGTERM while it starts is lost, as vLLM loses it; the next one works.
+        ignore_sigterm: SIGTERM never has any effect, on any process of the tree.
+        stop_seconds: How long a graceful end takes.
+        exit_delay: From an engine's death to the exit of the API server, with code 0.
+        workers: Worker processes below the engine.
+        strays: Further children in sessions of their own, as data-parallel engines are.
+        shm: Whether a ``/dev/shm/psm_…`` is created and mapped; a graceful end removes it.
+        crash_after: The engine dies by SIGKILL this long after serving began.
+        crash_at_request: The engine dies by SIGKILL when this many completions (1: the first) have been asked for.
+        crash_after_tokens: The engine dies by SIGKILL when it has made so many tokens.
+        token_seconds: Time for one token of every running request.
+        delays: Path → time before the answer begins.
+        drips: Path → time between two bytes of the answer.
+        statuses: Path → status to answer with instead.
+        closes: Paths whose connection is closed without an answer.
+        serve_name: Another model than asked for is listed and served.
+        completions: False: the model makes embeddings, no text.
+        chat_template: False: a base model, chat is refused with 400.
+        metrics: False: there is no ``/metrics``.
+        noise: Lines of harmless noise at the end of the log.
+    """
+
+    first_sign_seconds: float = 0.0
+    load_seconds: float = 0.0
+    log_lines: list[str] = field(default_factory=list)
+    fail_lines: list[str] = field(default_factory=list)
+    fail_code: int | None = None
+    swallow_sigterm: bool = True
+    ignore_sigterm: bool = False
+    stop_seconds: float = 0.0
+    exit_delay: float = 1.0
+    workers: int = 1
+    strays: int = 0
+    shm: bool = False
+    crash_after: float | None = None
+    crash_at_request: int | None = None
+    crash_after_tokens: int | None = None
+    token_seconds: float = 0.001
+    delays: dict[str, float] = field(default_factory=dict)
+    drips: dict[str, float] = field(default_factory=dict)
+    statuses: dict[str, int] = field(default_factory=dict)
+    closes: list[str] = field(default_factory=list)
+    serve_name: str | None = None
+    completions: bool = True
+    chat_template: bool = True
+    metrics: bool = True
+    noise: int = 0
+
+    def changed(self, changes: dict[str, Any]) -> Faults:
+        """These with some changed.
+
+        Raises:
+            ValueError: There is no such fault.
+        """
+        unknown = set(changes) - {f.name for f in fields(self)}
+        if unknown:
+            raise ValueError(f"no such fault: {', '.join(sorted(unknown))}")
+        return replace(self, **changes)
+
+
+def faults_of_this_start(path: str | None, text: str | None) -> Faults:
+    """The faults of a file, or of JSON text.
+
+    A file may hold a list: each start takes the next entry, and the last one stays. ``PATH.starts`` counts them.
+    """
+    if path is None:
+        return Faults().changed(json.loads(text)) if text else Faults()
+    with open(path, encoding="utf-8") as file:
+        content = json.load(file)
+    with open(f"{path}.starts", "ab+") as count:
+        fcntl.lockf(count, fcntl.LOCK_EX)
+        start = count.seek(0, os.SEEK_END)
+        count.write(b".")
+    if isinstance(content, list):
+        content = content[min(start, len(content) - 1)]
+    return Faults().changed(content)
