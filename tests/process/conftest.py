@@ -148,23 +148,28 @@ class Harness:
 
     def __init__(self, plan: LaunchPlan, edges: ProcessEdges, restart: Restart = Restart.TEMPORARY) -> None:
         self.plan = plan
+        self.edges = edges
+        self.made: list[ProcessWorker] = []
         self.reports: queue.Queue[object] = queue.Queue()
         self.all: list[object] = []
         spec = ChildSpec(
             "process",
-            lambda: ProcessWorker(self.plan, self.report, edges),
+            self.make,
             restart=restart,
             shutdown=shutdown_seconds(plan.options),
             significant=False,
         )
         self.supervisor = Supervisor([spec], intensity=10, period=60.0, name="test")
         self.supervisor.start()
-        self.ref = self.worker()
 
-    def worker(self) -> WorkerRef:
-        ref = self.supervisor.whereis("process")
-        assert ref is not None
-        return ref
+    def make(self) -> ProcessWorker:
+        self.made.append(ProcessWorker(self.plan, self.report, self.edges))
+        return self.made[-1]
+
+    @property
+    def ref(self) -> WorkerRef:
+        """The latest incarnation, ended or not."""
+        return self.made[-1].ref
 
     def report(self, message: object) -> None:
         self.reports.put(message)
@@ -217,10 +222,8 @@ def run(plan: LaunchPlan, edges: ProcessEdges) -> Iterator[Callable[..., Harness
     yield start
     for harness in started:
         try:
-            ref = harness.supervisor.whereis("process")
-            if ref is not None:
-                with suppress(CallError):  # it has ended, or ends just now
-                    call(ref, StopServer("end of the test"), timeout=DEADLINE)
+            with suppress(CallError):  # it has ended, or ends just now
+                call(harness.ref, StopServer("end of the test"), timeout=DEADLINE)
         finally:
             harness.supervisor.stop()
 

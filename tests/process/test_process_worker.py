@@ -357,7 +357,6 @@ class TestAdoption:
             call(harness.ref, "nonsense")
         assert harness.up() == ServerUp(server, adopted=True)
         assert is_alive(server.identity)
-        harness.ref = harness.worker()
         # Its successor still learns how the child ended.
         os.kill(server.identity.pid, signal.SIGUSR1)
         assert harness.down().exit == ProcessExit(signal=signal.SIGUSR1)
