@@ -42,13 +42,13 @@ class Journal:
         self._owner = identify(os.getpid())
 
     def write(self, status: ServiceStatus) -> Problem | None:
-        """Record ``status``, durably where it names another process or state than before.
+        """Record ``status``, durably where it names another process than before.
 
         Returns:
             What went wrong, the first time that it does.
         """
         old = self._written
-        durable = old is None or (old.server, old.mark, old.state) != (status.server, status.mark, status.state)
+        durable = old is None or old.server != status.server
         try:
             assert self._owner is not None
             save_record(self._folder.record, ServiceRecord(self._owner, status), durable=durable)

@@ -47,6 +47,7 @@ from acode_vllm.workers.messages import (
     LoadTimedOut,
     ModelPrepared,
     PreparedModel,
+    ServerDied,
     ServerDown,
     ServerProcess,
     ServerReady,
@@ -283,6 +284,18 @@ class Lifecycle:
         self._effects.append(Tell("health", self._watch(server)))
         return self._take()
 
+    def server_died(self, message: ServerDied) -> list[Effect]:
+        """The API server has ended, unasked (FR-032): from this moment nothing vouches for it."""
+        if self._phase is not Phase.UP:
+            return []
+        self._ledger.went_down()
+        self._ledger.update(server=message.server, last_check=None, progress=None)
+        pid = message.server.identity.pid
+        self._ledger.move(Trigger.EXITED, f"vLLM, PID {pid}, ended unexpectedly: {message.exit}")
+        self._effects.append(Tell("health", Unwatch()))
+        self._effects.append(Tell("loader", StopFollowing()))
+        return self._take()
+
     def server_down(self, message: ServerDown) -> list[Effect]:
         """The process is gone."""
         self._effects.append(Tell("health", Unwatch()))
@@ -305,6 +318,7 @@ class Lifecycle:
         self._effects.append(Emit(ProblemRaised(self._wall(), problem)))
         if not message.asked:
             self._ledger.move(Trigger.EXITED, problem.message)
+            self._ledger.update(reason=problem.message)
         return self._take()
 
     def restart_scheduled(self, delay: float) -> list[Effect]:

@@ -67,6 +67,7 @@ from acode_vllm.workers.messages import (
     PreparedModel,
     PrepareModel,
     Report,
+    ServerDied,
     ServerDown,
     ServerProcess,
     ServerReady,
@@ -195,6 +196,8 @@ class LifecycleWorker(Worker):
                 self._do(self._life.mark_chosen(mark))
             case ServerUp():
                 self._do(self._life.server_up(message))
+            case ServerDied():
+                self._do(self._life.server_died(message))
             case ServerDown():
                 self._do(self._life.server_down(message))
             case ServerReady():

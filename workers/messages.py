@@ -150,8 +150,19 @@ class ServerUp:
 
 
 @dataclass(frozen=True)
+class ServerDied:
+    """The kernel says that the API server has ended, unasked: at once, before its orphans are dealt with.
+
+    A `ServerDown` follows when all of its tree is gone.
+    """
+
+    server: ServerProcess
+    exit: ProcessExit
+
+
+@dataclass(frozen=True)
 class ServerDown:
-    """The process is gone.
+    """The process is gone, and with it what was left of its tree.
 
     Attributes:
         server: Which; None where it could not even be spawned.
@@ -344,6 +355,7 @@ Told = StopServer | FailServer | Watch | Unwatch | CheckNow | PrepareModel | Fol
 Reported = (
     MarkChosen
     | ServerUp
+    | ServerDied
     | ServerDown
     | ServerReady
     | HealthReported

@@ -35,6 +35,7 @@ from acode_vllm.workers.messages import (
     ProcessExit,
     ProcessIdentity,
     Report,
+    ServerDied,
     ServerDown,
     ServerProcess,
     ServerUp,
@@ -93,7 +94,7 @@ class _NoteTree:
 class ProcessWorker(Worker):
     """Starts or adopts vLLM as its plan says, and sees it through to its end.
 
-    Calls or casts: `StopServer`. Casts: `FailServer`. Reports `MarkChosen`, `ServerUp` and `ServerDown`.
+    Calls or casts: `StopServer`. Casts: `FailServer`. Reports `MarkChosen`, `ServerUp`, `ServerDied` and `ServerDown`.
 
     It ends with ``Shutdown("stopped")`` after a stop, with ``Shutdown(problem)`` where no retry can mend the problem,
     and by raising `ServerCrashed` where one can: any end of vLLM that nobody asked for, whatever its exit code.
@@ -159,7 +160,7 @@ class ProcessWorker(Worker):
             self._look()
         elif isinstance(message, ExitNoticed) and self._server is not None:
             if message.identity == self._server.identity:
-                self._end(_Why.EXITED)
+                self._died(self._server)
             else:
                 self._note_tree()
         elif isinstance(message, _NoteTree) and self._ending is None:
@@ -195,7 +196,7 @@ class ProcessWorker(Worker):
         else:
             # It ended while nobody watched. Whoever has its PID now is a stranger; the mark finds what it left.
             self._tree = ProcessTree((server.mark,))
-            self._end(_Why.EXITED)
+            self._died(server)
 
     def _spawn(self) -> None:
         plan = self._plan
@@ -262,6 +263,10 @@ class ProcessWorker(Worker):
         elif step.look_at is not None:
             self._watch_once(member.identity for member in alive)
             self._timer = self.send_after(max(0.0, step.look_at - self.clock.monotonic()), _LookAgain())
+
+    def _died(self, server: ServerProcess) -> None:
+        self._report(ServerDied(server, exit_of(server.identity)))
+        self._end(_Why.EXITED)
 
     def _ended(self, ending: _Ending, report: StopReport) -> None:
         if ending.why is not _Why.CLEARED:

@@ -39,6 +39,7 @@ from acode_vllm.workers.messages import (
     PreparedModel,
     ProcessExit,
     ProcessIdentity,
+    ServerDied,
     ServerDown,
     ServerProcess,
     ServerReady,
@@ -228,6 +229,17 @@ class TestCrash:
         assert bench.life.status.state is S.CRASHED
         assert {type(t.message) for t in of(effects, Tell)} >= {Unwatch}
         assert events(effects, ProblemRaised)[0].problem is CRASH
+
+    def test_from_the_kernel_s_notice_on_nothing_vouches_for_it(self) -> None:
+        bench = Bench()
+        bench.run()
+        assert bench.life.status.vouches("acode/one", bench.time, 10.0)
+        bench.do(bench.life.server_died(ServerDied(server(), ProcessExit(signal=9))))
+        assert not bench.life.status.vouches("acode/one", bench.time, 10.0)
+        assert bench.life.status.state is S.CRASHED
+        assert "SIGKILL" in bench.life.status.reason
+        bench.down()
+        assert bench.life.status.reason == CRASH.message
 
     def test_the_next_process_clears_what_the_crashed_one_left(self) -> None:
         bench = Bench()
