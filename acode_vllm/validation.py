@@ -54,7 +54,7 @@ class MistakeList:
 
     def add(self, key: str, origin: str, reason: str, allowed: str = "") -> None:
         """Notes a mistake that has no value to show."""
-        self._found.append(Mistake(key, origin, self._redactor.redact(reason), None, allowed))
+        self._found.append(Mistake(key, origin, reason, None, allowed))
 
     def add_value(self, key: str, origin: str, value: object, reason: str, allowed: str = "") -> None:
         """Notes a mistake in a value."""
@@ -72,7 +72,8 @@ class MistakeList:
         """One ACODE-VLM-010 that lists every mistake, ``also`` at its end; None where there is no mistake."""
         if not self._found:
             return None
-        evidence = tuple(dict.fromkeys(str(mistake) for mistake in self._found))
+        # Once more as a whole: a key, too, can be a token that was pasted in the wrong place.
+        evidence = tuple(dict.fromkeys(self._redactor.redact(str(mistake)) for mistake in self._found))
         count = "one mistake" if len(evidence) == 1 else f"{len(evidence)} mistakes"
         remedy = "Correct what the evidence lists, then check with: acode config check."
         return Problem("ACODE-VLM-010", f"The configuration has {count}.", remedy, evidence + also)

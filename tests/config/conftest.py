@@ -35,8 +35,11 @@ class World:
     def user(self, text: str) -> Path:
         return _write(self.user_file, text)
 
-    def load(self, cwd: Path | None = None, **flags: object) -> Configuration:
-        return load(flags, environ=self.environ, cwd=cwd or self.repository, home=self.home)
+    def load(self, **flags: object) -> Configuration:
+        return load(flags, environ=self.environ, cwd=self.repository, home=self.home)
+
+    def load_from(self, cwd: Path) -> Configuration:
+        return load(environ=self.environ, cwd=cwd, home=self.home)
 
     def mistakes(self, **flags: object) -> tuple[str, ...]:
         """The evidence of the error that loading ends with."""

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, but re-exported without "as"
 from hypothesis import given
 from hypothesis import strategies as st
 
