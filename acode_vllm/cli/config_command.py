@@ -99,10 +99,11 @@ def _show(place: Place, arguments: argparse.Namespace, terminal: Terminal) -> in
         terminal.print(json.dumps(_as_data(configuration), indent=2))
         return 0
     from acode_vllm.safe_text import printable, show
+    from acode_vllm.settings_docs import plain_value
 
     redactor = configuration.secrets.redactor
     rows = [
-        (key, show(configuration.value(key), redactor), printable(str(origin)))
+        (key, show(plain_value(configuration.value(key)), redactor), printable(str(origin)))
         for key, origin in configuration.origins.items()
     ]
     rows += [(name, "set" if known else "not set", "") for name, known in _secrets_set(configuration).items()]

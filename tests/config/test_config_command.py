@@ -21,7 +21,7 @@ class TestShow:
         assert set(rows) == {setting.key for setting in TABLE} | {"HF_TOKEN", "VLLM_API_KEY"}
         assert rows["providers.vllm.port"] == ["8001", f"{path}:3"]
         assert rows["providers.vllm.model"] == ["'org/name'", "environment", "VLLM_MODEL"]
-        assert rows["providers.vllm.lifecycle.mode"] == ["monitored", "flag", "--lifecycle-mode"]
+        assert rows["providers.vllm.lifecycle.mode"] == ["'monitored'", "flag", "--lifecycle-mode"]
         assert rows["providers.vllm.lifecycle.stop_on_exit"] == ["false", "default"]
         assert (rows["HF_TOKEN"], rows["VLLM_API_KEY"]) == (["set"], ["not", "set"])
         assert "geheim!" not in out + err
