@@ -67,6 +67,11 @@ class World:
         return code, out.getvalue(), err.getvalue()
 
 
+def section(text: str) -> str:
+    """A file with these lines below `providers.vllm`."""
+    return "providers:\n  vllm:\n" + "".join(f"    {line}\n" for line in text.splitlines())
+
+
 def _write(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
