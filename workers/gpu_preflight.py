@@ -93,6 +93,8 @@ def check_gpus(sample: GpuSample, need: GpuNeed, name_of: Callable[[int], str] =
             return GpuFindings(warnings=(f"{sample.error}; whether vLLM will find one shows only at its start.",))
         return GpuFindings((_unavailable(sample, need.build),))
     visibility = visible_devices(present, need.options.device_map, need.environment, vendor)
+    if not visibility.checked:
+        return GpuFindings(warnings=(f"Whether the GPUs suffice shows only at the start: {visibility.uncertain}.",))
     problems = [*_hidden(visibility, present), *_lost(visibility.devices[: need.devices])]
     warnings = [f"Which devices vLLM takes is uncertain: {visibility.uncertain}."] if visibility.uncertain else []
     used = tuple(device for device in visibility.devices[: need.devices] if not device.error)

@@ -20,7 +20,8 @@ class Visibility:
         unknown: Entries that name no device of this machine.
         origin: What decided: ``gpu.device_map``, the name of a variable, or empty where nothing limits it.
         value: What was written there.
-        uncertain: Why the order may be another one; empty where it is certain.
+        uncertain: Why it may be otherwise; empty where it is certain.
+        checked: False where it cannot be known at all (slices of a device, ``MIG-…``); nothing else is then told.
     """
 
     devices: tuple[GpuDevice, ...]
@@ -28,6 +29,7 @@ class Visibility:
     origin: str = ""
     value: str = ""
     uncertain: str = ""
+    checked: bool = True
 
 
 def visibility_environment(device_map: Sequence[str], vendor: str) -> dict[str, str]:
@@ -90,6 +92,9 @@ def _variables(vendor: str) -> tuple[str, ...]:
 
 
 def _select(devices: Sequence[GpuDevice], entries: Sequence[str], origin: str, value: str) -> Visibility:
+    if any(entry.upper().startswith("MIG-") for entry in entries):
+        why = f"{origin} names slices of devices (MIG), which are not looked at"
+        return Visibility((), (), origin, value, why, checked=False)
     chosen: list[GpuDevice] = []
     for position, entry in enumerate(entries):
         device = _named(devices, entry)

@@ -120,7 +120,7 @@ class GpuWorker(Worker):
             case _Taken(Exception() as defect):
                 raise defect
 
-    def terminate(self, reason: ExitReason) -> None:  # noqa: ARG002 - the same whatever the reason
+    def terminate(self, reason: ExitReason) -> None:
         """Let go of the drivers; a thread that is stuck in one does so itself, if ever it comes back."""
         self._sampler.close()
         if self._helper is not None:
@@ -140,13 +140,13 @@ class GpuWorker(Worker):
 
     def _end(self, sample: GpuSample) -> None:
         self._under_way = False
+        self._seen = self._seen or bool(sample.devices)
+        if self._interval > 0 and self._seen and self._next is None:
+            self._next = self.send_after(self._interval, _Due())
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
             self._give(sample)
-        self._seen = self._seen or bool(sample.devices)
-        if self._interval > 0 and self._seen and self._next is None:
-            self._next = self.send_after(self._interval, _Due())
 
     def _give(self, sample: GpuSample) -> None:
         askers, self._askers = self._askers, []

@@ -96,8 +96,8 @@ def test_a_card_is_read_with_memory_load_heat_power_and_its_processes(machine: M
 
 def test_cards_are_counted_as_hip_counts_them_and_not_by_their_drm_number(machine: Machine) -> None:
     machine.card(0, "0000:22:00.0", node=3, gpu_id=3)
-    machine.card(1, "0000:0c:00.0", node=2, gpu_id=2)
-    machine.card(10, "0000:38:00.0", node=4, gpu_id=4)
+    machine.card(1, "0000:38:00.0", node=2, gpu_id=2)
+    machine.card(10, "0000:0c:00.0", node=4, gpu_id=4)
     devices = machine.source().read().devices
     assert [(d.index, d.uuid[-2:]) for d in devices] == [(0, "01"), (1, "00"), (2, "0a")]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acode_vllm.errors import InsufficientMemoryError, error_for
@@ -120,6 +120,13 @@ def test_memory_that_is_just_enough_is_a_warning_for_a_cuda_context_comes_first(
     assert findings.warnings[0].startswith("Memory is tight: GPU 0 has 21.8 GiB free")
 
 
+def test_a_shortage_within_what_nvml_and_cuda_count_differently_is_a_warning() -> None:
+    findings = check(gpu(24, used=2.8))
+    assert findings.problems == ()
+    assert findings.warnings[0].startswith("Memory is tight: GPU 0 has 21.2 GiB free")
+    assert check(gpu(24, used=3)).problems != ()
+
+
 def test_every_device_that_is_short_is_named() -> None:
     [problem] = check(gpu(24, used=12), gpu(24, index=1), gpu(24, used=20, index=2), shares=3).problems
     assert "GPU 0 has 12.0 GiB" in problem.message
@@ -134,6 +141,7 @@ def test_a_device_that_tells_no_memory_is_a_warning() -> None:
 
 
 @pytest.mark.spec("ACODE-VLM-006")
+@settings(deadline=None)
 @given(
     total=st.floats(1, 200),
     taken=st.floats(0, 1),

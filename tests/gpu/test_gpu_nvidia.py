@@ -75,7 +75,7 @@ def test_a_machine_without_the_library_shows_none_and_never_imports_the_binding(
 
 @pytest.mark.spec("NFR-018")
 def test_fields_that_a_device_does_not_offer_are_none_and_the_others_are_there(look: Look) -> None:
-    unsupported = ",util_error=3,temp_error=3,power_error=3,procs_error=3"
+    unsupported = ",util_error=21,temp_error=3,power_error=3,procs_error=3"
     [device] = look(H100.format(n=1) + unsupported)[0]["devices"]
     assert (device["utilization"], device["temperature"], device["power"]) == (None, None, None)
     assert (device["processes"], device["error"], device["total_bytes"]) == ([], "", 85520809984)
@@ -106,6 +106,20 @@ def test_a_device_that_falls_off_the_bus_carries_its_error_and_its_name_and_the_
         assert sample["devices"][1]["name"] == "NVIDIA H100 80GB HBM3"
         assert sample["devices"][2]["total_bytes"] == 85520809984
         assert sample["error"] == ""
+
+
+def test_a_lost_device_is_asked_for_anew_for_a_reset_gives_it_another_handle(look: Look, tmp_path: Path) -> None:
+    log = tmp_path / "calls"
+    look(H100.format(n=0) + ",lost_after=1", samples=3, log=log)
+    calls = Counter(log.read_text().split())
+    assert (calls["handle"], calls["init"]) == (2, 1)
+
+
+def test_a_driver_that_goes_away_altogether_is_opened_anew_at_the_next_look(look: Look, tmp_path: Path) -> None:
+    log = tmp_path / "calls"
+    samples = look(H100.format(n=0) + ",memory_error=1", samples=2, log=log)
+    assert [(sample["devices"], sample["error"]) for sample in samples] == [([], "NVML: Uninitialized")] * 2
+    assert Counter(log.read_text().split())["init"] == 2
 
 
 def test_a_device_that_was_lost_before_the_first_look_is_listed_with_its_error(look: Look) -> None:

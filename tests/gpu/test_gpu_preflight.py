@@ -206,3 +206,10 @@ def test_unlike_devices_under_an_index_are_a_warning() -> None:
     findings = check(gpu(0), replace(gpu(1), name="RTX 3060"), CUDA_VISIBLE_DEVICES="0")
     assert findings.problems == ()
     assert "CUDA_DEVICE_ORDER" in findings.warnings[0]
+
+
+def test_slices_of_a_device_are_not_judged() -> None:
+    options = GpuOptions(tensor_parallel_size=2)
+    findings = check(gpu(), options=options, CUDA_VISIBLE_DEVICES="MIG-1,MIG-2", memory=MemoryNeed(900 * GIB))
+    assert findings.problems == ()
+    assert "CUDA_VISIBLE_DEVICES names slices of devices (MIG)" in findings.warnings[0]

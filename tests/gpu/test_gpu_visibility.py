@@ -38,11 +38,25 @@ def test_a_device_map_names_devices_by_index_and_by_uuid(
 
 
 @pytest.mark.spec("FR-006")
-@pytest.mark.parametrize("entry", ["4", "GPU-9", "GPU-", "MIG-1", "one", "-2"])
+@pytest.mark.parametrize("entry", ["4", "GPU-9", "GPU-", "one", "-2"])
 def test_an_entry_that_names_no_device_is_reported(entry: str) -> None:
     found = visible_devices(gpus(4), ("1", entry, "0"), {}, "nvidia")
     assert [d.index for d in found.devices] == [1]
     assert found.unknown == (entry, "0")
+
+
+def test_a_shortened_uuid_that_fits_two_devices_names_neither() -> None:
+    twins = tuple(GpuDevice(n, f"GPU-77{n}", "H100", "nvidia", 80, 0, 80) for n in range(2))
+    assert visible_devices(twins, ("GPU-77",), {}, "nvidia").unknown == ("GPU-77",)
+    assert visible_devices(twins, ("GPU-771",), {}, "nvidia").devices == twins[1:]
+
+
+def test_slices_of_a_device_cannot_be_checked() -> None:
+    found = visible_devices(
+        gpus(1), None, {"CUDA_VISIBLE_DEVICES": "MIG-c7384736-a75d-5afc-978f-d2f1294409fd"}, "nvidia"
+    )
+    assert not found.checked
+    assert found.unknown == ()
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,8 @@ def test_the_first_sample_is_reported_at_once_and_the_next_after_the_interval(be
     assert b.sampler.begun.empty()
     b.clock.advance(0.2)
     assert b.report().at == 2.0
+    # No deadline of a sample that came in time wakes the worker.
+    assert "_Overdue" not in list(b.handled.queue)
 
 
 @pytest.mark.spec("NFR-008")
