@@ -7,6 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, unique
 
+from acode_vllm.errors import Problem
+from acode_vllm.redaction import redact
+
+EVIDENCE_LINES = 3
+EVIDENCE_WIDTH = 300
+LINE_WIDTH = 200
+
 
 @unique
 class Weight(Enum):
@@ -63,3 +70,53 @@ def match_line(rules: Sequence[CauseRule], line: str) -> Match | None:
         if found is not None:
             return Match(rule, {name: value or "" for name, value in found.groupdict().items()})
     return None
+
+
+def problem_of(
+    rule: CauseRule,
+    model: str,
+    lines: Sequence[str],
+    values: dict[str, str] | None = None,
+    *,
+    port: int = 0,
+    log_path: str | None = None,
+    served: bool = False,
+) -> Problem:
+    """The problem that a row makes of what was found.
+
+    Args:
+        rule: The row.
+        model: The model argument.
+        lines: What proves it, the decisive line first.
+        values: The values of the row's pattern.
+        port: The server's port.
+        log_path: vLLM's log.
+        served: Whether the server had served before: then another start can mend it.
+    """
+    more = " ".join(line.strip() for line in lines[1:]).removeprefix("Value error, ")
+    filled = {
+        "model": model,
+        "link": model if model.startswith("/") else f"https://huggingface.co/{model}",
+        "port": str(port),
+        "line": shortened(lines[0].strip() if lines else "", LINE_WIDTH),
+        "more": shortened(more, LINE_WIDTH),
+        **(values or {}),
+    }
+    return Problem(
+        rule.code,
+        redact(rule.cause.format_map(filled)),
+        rule.remedy.format_map(filled),
+        evidence_of(lines),
+        log_path,
+        transient=served,
+    )
+
+
+def evidence_of(lines: Sequence[str]) -> tuple[str, ...]:
+    """The first lines as they may be shown: short, and without secrets."""
+    return tuple(redact(shortened(line.strip(), EVIDENCE_WIDTH)) for line in lines[:EVIDENCE_LINES])
+
+
+def shortened(text: str, width: int) -> str:
+    """The text, or its beginning."""
+    return text if len(text) <= width else text[: width - 1] + "…"

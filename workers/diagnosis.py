@@ -5,20 +5,17 @@ An unknown cause is said to be unknown, with the most telling lines, and never g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
 
 from acode_vllm.errors import Problem
 from acode_vllm.redaction import redact
-from acode_vllm.workers.cause_rule import Match, Weight
+from acode_vllm.workers.cause_rule import Match, Weight, evidence_of, problem_of
 from acode_vllm.workers.log_scan import LogScan, scan
 from acode_vllm.workers.messages import ProcessExit
 from acode_vllm.workers.oom_evidence import kernel_words
-
-EVIDENCE_WIDTH = 300
-LINE_WIDTH = 200
 
 KernelWords = Callable[[Collection[int]], str]
 
@@ -118,21 +115,9 @@ def explain(
 
 
 def _known(found: LogScan, match: Match, model: str, port: int, log_path: str) -> Problem:
-    rule = match.rule
-    link = model if model.startswith("/") else f"https://huggingface.co/{model}"
-    values = {
-        "model": model,
-        "link": link,
-        "port": str(port),
-        "line": _shortened(found.evidence[0].strip(), LINE_WIDTH),
-    }
-    values["more"] = _shortened(" ".join(found.evidence[1:]).strip().removeprefix("Value error, "), LINE_WIDTH)
-    values |= match.values
-    cause, remedy = rule.cause.format_map(values), rule.remedy.format_map(values)
-    problem = _problem(rule.code, cause, remedy, found.evidence, log_path)
-    if not found.served or problem.retryable:
-        return problem
-    return Problem(problem.code, problem.message, problem.remedy, problem.evidence, log_path, transient=True)
+    return problem_of(
+        match.rule, model, found.evidence, match.values, port=port, log_path=log_path, served=found.served
+    )
 
 
 def _signal_of(found: LogScan, exit: ProcessExit) -> tuple[str | None, str]:  # noqa: A002 - the word for it
@@ -188,10 +173,5 @@ def _proof(found: LogScan) -> list[str]:
     return [*died, *found.telling] or list(found.last)
 
 
-def _problem(code: str, message: str, remedy: str, lines: Collection[str], log_path: str) -> Problem:
-    evidence = tuple(redact(_shortened(line.strip(), EVIDENCE_WIDTH)) for line in list(lines)[:3])
-    return Problem(code, redact(message), remedy, evidence, log_path)
-
-
-def _shortened(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
+def _problem(code: str, message: str, remedy: str, lines: Sequence[str], log_path: str) -> Problem:
+    return Problem(code, redact(message), remedy, evidence_of(lines), log_path)

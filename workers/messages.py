@@ -286,6 +286,7 @@ class PreparedModel:
         env: Environment to add for vLLM: the hub switched off where everything is cached or nothing may be fetched.
         download_bytes: What is still to be fetched, where known.
         warnings: What the user should know all the same.
+        download_folder: Where what is fetched arrives, by whose growth a download is seen; None where nothing is.
     """
 
     model: str
@@ -293,6 +294,7 @@ class PreparedModel:
     env: Mapping[str, str]
     download_bytes: int | None = None
     warnings: tuple[str, ...] = ()
+    download_folder: Path | None = None
 
 
 @dataclass(frozen=True)
