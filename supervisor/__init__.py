@@ -5,7 +5,7 @@ A :class:`Worker` is a thread that owns its state and is reached by messages; a
 and stops them in reverse order. The guide is ``docs/supervisor.md``.
 """
 
-from .calls import call, cast, cast_latest
+from .calls import call, cast, cast_latest, send_request
 from .clock import SYSTEM_CLOCK, Clock, SystemClock
 from .errors import (
     AlreadyPresent,
@@ -143,4 +143,5 @@ __all__ = [
     "cast",
     "cast_latest",
     "log_event",
+    "send_request",
 ]

@@ -1,14 +1,15 @@
-"""Talking to a process: call, cast and cast_latest. Any thread."""
+"""Talking to a process: call, send_request, cast and cast_latest. Any thread."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from .clock import deadline_after
 from .envelopes import Cast
 from .errors import MailboxFull
 from .ref import WorkerRef
+from .reply import ReplyTo
 
 
 def call(ref: WorkerRef, message: object, timeout: float | None = 5.0) -> Any:
@@ -33,6 +34,25 @@ def call(ref: WorkerRef, message: object, timeout: float | None = 5.0) -> Any:
     process = ref.process
     deadline = deadline_after(process.clock, timeout)
     return process.request(message).wait(deadline, process.name)
+
+
+def send_request(ref: WorkerRef, message: object, when_answered: Callable[[ReplyTo], None]) -> ReplyTo:
+    """Send a request and go on (OTP's ``gen_server:send_request/2``); never blocks.
+
+    Args:
+        ref: Whom to ask.
+        message: What its ``handle_call`` gets.
+        when_answered: Called once, on the thread that answers, with the request; its ``result()`` is then the
+            answer. It must be quick and must not raise or call; it may send.
+
+    Returns:
+        The request. Who wants no answer any more fails it, and no other answer is taken; ``when_answered`` runs then
+        too, on that thread.
+
+    Raises:
+        NoProc, WorkerDown, Overloaded, WouldDeadlock: As :func:`call`; ``when_answered`` is not called then.
+    """
+    return ref.process.request(message, when_answered)
 
 
 def cast(ref: WorkerRef, message: object) -> None:

@@ -58,7 +58,7 @@ class ChildControl:
         elif not done() and not self._hurry(process, spec, done, deadline):
             late = SHUTDOWN
         if late is not None:
-            self._give_up(process, spec.id)
+            self._give_up(process, spec.id, asked=True)
             raise StartFailed(spec.id, late)
         if process.up:
             return process
@@ -80,7 +80,7 @@ class ChildControl:
         if process.ended:
             self.retire(process)
         else:
-            self._give_up(process, spec.id)
+            self._give_up(process, spec.id, asked=spec.shutdown is not BRUTAL_KILL)
         return process.reason or SHUTDOWN
 
     def retire(self, process: Process) -> None:
@@ -125,10 +125,10 @@ class ChildControl:
         if error is not None:
             self._emit(InterruptFailed(self._name, child_id, error))
 
-    def _give_up(self, process: Process, child_id: str) -> None:
+    def _give_up(self, process: Process, child_id: str, *, asked: bool) -> None:
         left_behind = process.give_up()
         self._own.disown(process)
-        if left_behind:
+        if left_behind or asked:  # an idle thread, not asked, just ends: nothing to report
             self._abandoned = {p: id_ for p, id_ in self._abandoned.items() if p.lingers}
             self._abandoned[process] = child_id
             self._emit(ChildAbandoned(self._name, child_id, f"acode-{process.name}"))

@@ -23,7 +23,7 @@ class Fence:
     __slots__ = ("_closed", "_lock")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # what is told of a reply may itself send something
         self._closed = False
 
     @property

@@ -6,7 +6,8 @@ from typing import Any
 
 from .calls import call
 from .clock import deadline_after
-from .errors import CallTimeout, WouldDeadlock
+from .errors import CallTimeout, Fenced, WouldDeadlock
+from .fence import own_fence
 from .inbox import is_under
 from .process import current_process
 from .reasons import SHUTDOWN, ExitReason
@@ -138,7 +139,10 @@ class SupervisorHandle(Startable):
         process = self._incarnation
         if process is None or not process.inbox.here:
             return
-        process.inbox.ask_to_end(SHUTDOWN)
+        with own_fence() as allowed:
+            if not allowed:
+                raise Fenced(f"the caller of {self.name} was given up on")
+            process.inbox.ask_to_end(SHUTDOWN)
         if is_under(current_process(), process):
             raise WouldDeadlock(f"{self.name} is stopping, and with it the caller")
         if not process.wait_until(lambda it: it.settled, deadline_after(process.clock, timeout)):

@@ -42,11 +42,12 @@ class Inbox:
         self._arrived = threading.Condition(self._lock)
         self._mailbox = Mailbox(size)
         self._timers = TimerQueue()
-        self._unanswered: set[ReplyTo] = set()
+        self._unanswered: dict[ReplyTo, Caller | None] = {}
         self._stop_reason: ExitReason | None = None
         self._closed = False
         self._idle = False
         self._waiting_for: Caller | None = None
+        self._wait_over: Callable[[], bool] = bool
 
     @property
     def here(self) -> bool:
@@ -65,8 +66,10 @@ class Inbox:
 
     # Sending to it; any thread.
 
-    def request(self, message: object, caller: Caller | None) -> ReplyTo:
-        """Put a call in the mailbox.
+    def request(
+        self, message: object, caller: Caller | None, when_settled: Callable[[ReplyTo], None] | None = None
+    ) -> ReplyTo:
+        """Put a call in the mailbox; ``when_settled`` is called on the thread that answers it.
 
         Raises:
             NoProc, WorkerDown, Overloaded, WouldDeadlock, Fenced: See :mod:`.errors`.
@@ -74,7 +77,13 @@ class Inbox:
         if not self.here:
             raise NoProc(f"{self.name} belongs to another OS process (fork)")
         reply_to = ReplyTo(self.clock)
-        reply_to.when_settled(self._forget)
+
+        def settled(reply_to: ReplyTo) -> None:
+            self._forget(reply_to)
+            if when_settled is not None:
+                when_settled(reply_to)
+
+        reply_to.when_settled(settled)
         with own_fence() as allowed:
             if not allowed:
                 raise Fenced(f"the caller of {self.name} was given up on")
@@ -83,12 +92,14 @@ class Inbox:
                     raise NoProc(f"{self.name} has ended")
                 if self._stop_reason is not None:
                     raise WorkerDown(self.name, self._stop_reason)
-                if self._waiting_for is not None and is_under(caller, self._waiting_for):
+                # A child that has just done what is waited for, and calls before this process has woken up to
+                # it, is heard.
+                if self._waiting_for is not None and not self._wait_over() and is_under(caller, self._waiting_for):
                     raise WouldDeadlock(f"{self.name} is waiting for the caller")
                 self._queue_due_timers()
                 if not self._mailbox.put(Call(message, reply_to, caller)):
                     raise Overloaded(f"the mailbox of {self.name} is full")
-                self._unanswered.add(reply_to)
+                self._unanswered[reply_to] = caller
                 self._arrived.notify()
         return reply_to
 
@@ -179,10 +190,15 @@ class Inbox:
             GivenUp: The process was given up on.
         """
         with self._lock:
-            self._waiting_for = child
-            calls = self._mailbox.remove_calls(lambda call: is_under(call.caller, child))
-        for call in calls:
-            call.reply_to.settle(None, WouldDeadlock(f"{self.name} is waiting for the caller"))
+            if self.fence.closed:
+                raise GivenUp
+            if predicate():
+                return True
+            self._waiting_for, self._wait_over = child, predicate
+            self._mailbox.remove_calls(lambda call: is_under(call.caller, child))
+            stuck = [reply_to for reply_to, caller in self._unanswered.items() if is_under(caller, child)]
+        for reply_to in stuck:  # also the very call that asked for this wait
+            reply_to.settle(None, WouldDeadlock(f"{self.name} is waiting for the caller"))
         with self._lock:
             self._idle = True
             done = wait_for(self.clock, self._arrived, lambda: self.fence.closed or predicate(), deadline)
@@ -207,7 +223,7 @@ class Inbox:
 
     def _forget(self, reply_to: ReplyTo) -> None:
         with self._lock:
-            self._unanswered.discard(reply_to)
+            self._unanswered.pop(reply_to, None)
 
 
 def is_under(caller: Caller | None, process: Caller) -> bool:

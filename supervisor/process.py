@@ -124,12 +124,12 @@ class Process:
         with self._changed:
             return wait_for(self.clock, self._changed, lambda: predicate(self), deadline)
 
-    def request(self, message: object) -> ReplyTo:
+    def request(self, message: object, when_settled: Callable[[ReplyTo], None] | None = None) -> ReplyTo:
         """Send a call on behalf of the current thread; see :meth:`.Inbox.request`."""
         caller = current_process()
         if caller is self and self.is_own_thread:
             raise WouldDeadlock(f"{self.name} called itself")
-        return self.inbox.request(message, caller)
+        return self.inbox.request(message, caller, when_settled)
 
     # For whoever starts or stops it.
 

@@ -81,6 +81,14 @@ class ReplyTo:
         finally:
             # Also where an interrupt (Ctrl-C) ended the wait: nobody reads an answer now.
             self.settle(None, CallTimeout(f"{name} did not reply in time"))
+        return self.result()
+
+    def result(self) -> Any:
+        """Return what it was answered with. Only once it is settled.
+
+        Raises:
+            BaseException: What the answer says.
+        """
         if self._error is not None:
             raise self._error
         return self._value

@@ -98,7 +98,7 @@ class SupervisorLoop:
                 self._add(spec)
             except StartFailed as error:
                 failure = Shutdown(error)
-            if failure is None and self._own.stop_requested:
+            if self._own.stop_requested:
                 failure = SHUTDOWN
             if failure is not None:
                 self.terminate(failure)
@@ -147,9 +147,10 @@ class SupervisorLoop:
         self._cancel_restart(child)
         if child.process is None:
             return
+        requested = not child.process.ended
         reason = self._control.stop(child.process, child.spec)
         self._children.set_process(child, None)
-        self._emit(ChildExited(self._name, child.spec.id, reason, requested=True))
+        self._emit(ChildExited(self._name, child.spec.id, reason, requested))
 
     # A child ended by itself.
 

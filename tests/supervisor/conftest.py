@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from acode_vllm.supervisor import (
+    NO_REPLY,
     ChildSpec,
     Down,
     Event,
@@ -27,8 +29,9 @@ from acode_vllm.supervisor import (
 
 GUARD = 20.0  # real seconds after which a test that waits for an event is broken
 
-if switch := float(__import__("os").environ.get("SUPERVISOR_SWITCH_INTERVAL", "0")):
-    sys.setswitchinterval(switch)
+# For repeat.py: provokes races by switching threads as often as the interpreter can.
+if "SUPERVISOR_SWITCH_INTERVAL" in os.environ:
+    sys.setswitchinterval(float(os.environ["SUPERVISOR_SWITCH_INTERVAL"]))
 
 
 @dataclass
@@ -86,13 +89,9 @@ class Puppet(Worker):
             return list(self.received)
         if message == "keep":
             self.kept = reply_to
-            return self.keep()
+            self.log(f"kept {self.label}")
+            return NO_REPLY
         return message
-
-    def keep(self) -> object:
-        from acode_vllm.supervisor import NO_REPLY
-
-        return NO_REPLY
 
     def handle_cast(self, message: object) -> None:
         if isinstance(message, Do):
@@ -146,6 +145,57 @@ class Tree:
     def of(self, kind: type) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
 
+    puppet_class: ClassVar[type[Worker]] = Puppet
+    make_do: ClassVar[type] = Do
+
+    @staticmethod
+    def in_thread(function: Callable[[], object]) -> Callable[[], Any]:
+        """Run it on another thread; the result waits for it, and raises what it raised."""
+        results: queue.Queue[tuple[object, BaseException | None]] = queue.Queue()
+
+        def run() -> None:
+            try:
+                results.put((function(), None))
+            except BaseException as error:  # noqa: BLE001 - handed to the test
+                results.put((None, error))
+
+        threading.Thread(target=run, daemon=True, name="test-caller").start()
+
+        def result() -> object:
+            value, error = results.get(timeout=GUARD)
+            if error is not None:
+                raise error
+            return value
+
+        return result
+
+    @staticmethod
+    def tell(ref: WorkerRef | None, what: Callable[[Any], object]) -> Any:
+        """Have a puppet run a function on its thread, and return the result."""
+        assert ref is not None
+        return call(ref, Do(what), None)
+
+    @staticmethod
+    def do(ref: WorkerRef | None, what: Callable[[Any], object]) -> None:
+        """Have a puppet run a function on its thread, without waiting for it."""
+        assert ref is not None
+        cast(ref, Do(what))
+
+    def end(self, ref: WorkerRef | None, error: BaseException) -> ExitReason:
+        """Have a puppet raise ``error``; return once its supervisor has the news in its mailbox."""
+
+        def leave(worker: Worker) -> None:
+            raise error
+
+        self.do(ref, leave)
+        assert ref is not None
+        reason = ref.wait()
+        assert reason is not None
+        return reason
+
+    def crash(self, ref: WorkerRef | None) -> ExitReason:
+        return self.end(ref, ValueError("boom"))
+
 
 @pytest.fixture
 def tree() -> Iterator[Tree]:
@@ -156,40 +206,7 @@ def tree() -> Iterator[Tree]:
         release.set()
     for root in made.roots:
         if root.ref.is_alive:
-            root.stop()
+            made.in_thread(root.stop)()
     for thread in set(threading.enumerate()) - before:
         thread.join(GUARD)
         assert not thread.is_alive(), f"{thread.name} was left behind"
-
-
-def in_thread(function: Callable[[], object]) -> queue.Queue[object]:
-    """Run it on another thread; its result, or what it raised, comes out of the queue."""
-    results: queue.Queue[object] = queue.Queue()
-
-    def run() -> None:
-        try:
-            results.put(function())
-        except BaseException as error:
-            results.put(error)
-
-    threading.Thread(target=run, daemon=True, name="test-caller").start()
-    return results
-
-
-def boom(worker: Worker) -> None:
-    raise ValueError("boom")
-
-
-def crash(ref: WorkerRef | None) -> ExitReason:
-    """Make a puppet crash; return once its supervisor has the news in its mailbox."""
-    assert ref is not None
-    cast(ref, Do(boom))
-    reason = ref.wait(None)
-    assert reason is not None
-    return reason
-
-
-def tell(ref: WorkerRef | None, what: Callable[[Any], object]) -> Any:
-    """Have a puppet run a function and return its result."""
-    assert ref is not None
-    return call(ref, Do(what), None)

@@ -24,7 +24,6 @@ from acode_vllm.supervisor import (
     AlreadyPresent,
     AlreadyStarted,
     AutoShutdown,
-    CallError,
     ChildSpec,
     ChildStarted,
     ChildType,
@@ -38,6 +37,7 @@ from acode_vllm.supervisor import (
     NoProc,
     Normal,
     NotFound,
+    NotStarted,
     Restart,
     Restarting,
     Running,
@@ -176,9 +176,8 @@ class Replay:
                 self.names[nested.ref] = name = f"{event.child_id}#{self.counts[event.child_id]}"
                 self.current[event.child_id] = nested.ref
                 self.log(f"init {name}")
-            elif isinstance(event, SupervisorStopped) and owner != "root":
-                if isinstance(event.reason, Shutdown) and event.reason.term is not None:
-                    self.log(f"fail {label}")
+            elif isinstance(event, SupervisorStopped) and owner != "root" and event.reason != SHUTDOWN:
+                self.log(f"fail {label}")
 
         specs = [self.spec(words) for words in self.definitions[owner][1]]
         return Supervisor(specs, clock=self.clock, name=owner, on_event=on_event, **options)
@@ -297,15 +296,16 @@ class Replay:
         for _ in range(4):  # levels: the end of one is news for the next
             supervisors = [*self.nested.values(), *([self.root] if self.root else [])]
             for supervisor in supervisors:
-                try:
-                    for _ in range(5):  # each call queues behind a retry that waits
-                        supervisor.count_children()
-                except NoProc:
-                    pass
-                except WorkerDown:
-                    supervisor.wait()
-                except (CallError, SupervisorError):
-                    pass  # a nested one that never started
+                self.settle_one(supervisor)
+
+    def settle_one(self, supervisor: Supervisor) -> None:
+        try:
+            for _ in range(5):  # each call queues behind a retry that waits
+                supervisor.count_children()
+        except WorkerDown:
+            supervisor.wait()
+        except (NoProc, NotStarted):
+            pass  # ended, or a nested one that never started
 
 
 RECORDED = scenarios("traces.txt")
