@@ -9,7 +9,7 @@ OUT := $(abspath $(BUILD))
 VENV := $(OUT)/venv
 VLLM := $(OUT)/vllm-$(VLLM_VERSION)
 MODELS := $(OUT)/models/made
-PYTEST := $(VENV)/bin/python -m pytest
+PYTEST := $(VENV)/bin/pytest
 
 # Where the tests and the demo find the real vLLM and its models.
 export REAL_VLLM := $(VLLM).json

@@ -1,0 +1,54 @@
+"""The harness of every test: a home, a state folder and an environment of its own, and nothing left behind."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from leaks import MARK, Snapshot
+
+# `python -m pytest` puts the clone first on the path, and its folder `acode_vllm` is only a part of the package.
+_ROOT = Path(__file__).resolve().parent.parent
+sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != _ROOT]
+
+_FOREIGN = ("VLLM_", "HF_", "HUGGING_FACE_", "TRANSFORMERS_", "ACODE_", "XDG_", "CUDA_", "HIP_", "ROCR_")
+"""Variables that would change what the code under test does."""
+_PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[Snapshot]:
+    """Fails the test that leaves a thread, a process, shared memory, a file or a socket behind, and cleans up.
+
+    It is set up before every other fixture of the test, so that it looks when all of them are torn down. What
+    fixtures of a wider scope hold was there before the test and is no leak of it.
+    """
+    real = request.node.get_closest_marker("vllm") is not None
+    snapshot = Snapshot.take(f"{os.getpid()}-{next(_numbers)}", shared_memory=real)
+    os.environ[MARK] = snapshot.mark
+    yield snapshot
+    del os.environ[MARK]
+    leaks = snapshot.leaks()
+    if leaks:
+        pytest.fail(f"{request.node.nodeid} left behind: " + "; ".join(leaks), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def own_world(nothing_left_behind: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Home, state, configuration, cache and current folder under ``tmp_path``; nothing of the caller's settings."""
+    for name in list(os.environ):
+        if name.startswith(_FOREIGN) or name.lower() in _PROXIES:
+            monkeypatch.delenv(name)
+    folders = {"HOME": "home", "XDG_STATE_HOME": "state", "XDG_CONFIG_HOME": "config", "XDG_CACHE_HOME": "cache"}
+    for variable, folder in folders.items():
+        (tmp_path / folder).mkdir()
+        monkeypatch.setenv(variable, str(tmp_path / folder))
+    current = tmp_path / "cwd"
+    current.mkdir()
+    monkeypatch.chdir(current)
+    return tmp_path

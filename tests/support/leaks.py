@@ -1,0 +1,159 @@
+"""Finds what a test left behind: threads, processes, files in /dev/shm, open files, sockets and pipes.
+
+Take a ``Snapshot`` before the test, ask it for ``leaks()`` after it. What is ending is waited for, up to a deadline;
+what is left is named, and ended by PID, so that the test that leaked fails and the next one starts clean.
+
+Processes are found as descendants of this one and, for those that were re-parented, by a mark that every process which
+a test starts inherits in its environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+MARK = "TEST_LEAK_MARK"
+"""Environment variable that tells which test a process belongs to."""
+PATIENCE = 5.0
+"""Seconds that threads and processes get to end by themselves."""
+GRACE = 10.0
+"""Seconds that a leaked process gets after SIGTERM; vLLM's engines remove their shared memory in that time."""
+
+_SHARED_MEMORY = Path("/dev/shm")
+_OPEN_FILES = Path("/proc/self/fd")
+_HARMLESS = ("/dev/", "/proc/", "/sys/")
+"""What the runtime and the system's libraries open once and keep."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What there was before a test.
+
+    Attributes:
+        mark: What the processes of the test carry in ``MARK``.
+        threads: Of this process.
+        processes: Descendants of this process.
+        shared_memory: This user's names in /dev/shm; None where they are not watched.
+        open_files: Files, sockets and pipes of this process.
+    """
+
+    mark: str
+    threads: frozenset[threading.Thread]
+    processes: frozenset[psutil.Process]
+    shared_memory: frozenset[str] | None
+    open_files: frozenset[str]
+
+    @classmethod
+    def take(cls, mark: str, *, shared_memory: bool = False) -> Snapshot:
+        """What there is now; ``shared_memory`` for a test that runs vLLM, since others may run one beside it."""
+        names = _shared_memory() if shared_memory else None
+        return cls(mark, frozenset(threading.enumerate()), _children(), names, _open_files())
+
+    def leaks(self) -> list[str]:
+        """One sentence for each thing that is new and stayed; leaked processes are ended and their memory removed."""
+        deadline = time.monotonic() + PATIENCE
+        found = [f"process {p}" for p in self._end_processes(deadline)]
+        found += [f"thread {t.name!r}" for t in self._threads(deadline)]
+        found += [f"shared memory {name}" for name in self._remove_shared_memory()]
+        return found + [f"open {name}" for name in self._files()]
+
+    def _threads(self, deadline: float) -> list[threading.Thread]:
+        new = [t for t in threading.enumerate() if t not in self.threads]
+        for thread in new:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return [t for t in new if t.is_alive()]
+
+    def processes_left(self) -> frozenset[psutil.Process]:
+        """Processes of this test that are there now, zombies that nobody has waited for included."""
+        marked = (p for p in psutil.process_iter() if p.pid != os.getpid() and _mark_of(p) == self.mark)
+        return frozenset((*_children(), *marked)) - self.processes
+
+    def _end_processes(self, deadline: float) -> list[str]:
+        left = self.processes_left()
+        if left:
+            psutil.wait_procs(left, timeout=max(0.0, deadline - time.monotonic()))
+            left = self.processes_left()
+        described = [_describe(p) for p in left]
+        _signal(left, "terminate")
+        _, alive = psutil.wait_procs(left, timeout=GRACE if left else 0)
+        _signal(alive, "kill")
+        psutil.wait_procs(alive, timeout=GRACE if alive else 0)
+        return described
+
+    def _remove_shared_memory(self) -> list[str]:
+        new = frozenset() if self.shared_memory is None else _shared_memory() - self.shared_memory
+        left = sorted(new - _mapped(new)) if new else []
+        for name in left:
+            with contextlib.suppress(OSError):
+                (_SHARED_MEMORY / name).unlink()
+        return left
+
+    def _files(self) -> list[str]:
+        new = _open_files() - self.open_files
+        if new:  # what only a cycle of garbage holds is not open for long
+            gc.collect()
+            new = _open_files() - self.open_files
+        return sorted(new)
+
+
+def _children() -> frozenset[psutil.Process]:
+    return frozenset(psutil.Process().children(recursive=True))
+
+
+def _mark_of(process: psutil.Process) -> str | None:
+    try:
+        return process.environ().get(MARK)
+    except (psutil.Error, OSError):  # gone, a zombie, or somebody else's
+        return None
+
+
+def _describe(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return f"{process.pid} ({process.status()}) {' '.join(process.cmdline())[:200] or process.name()}"
+    return f"{process.pid} (gone by now)"
+
+
+def _signal(processes: Iterable[psutil.Process], how: str) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            getattr(process, how)()
+
+
+def _shared_memory() -> frozenset[str]:
+    if not _SHARED_MEMORY.is_dir():
+        return frozenset()
+    own: set[str] = set()
+    for entry in os.scandir(_SHARED_MEMORY):
+        with contextlib.suppress(FileNotFoundError):
+            if entry.stat(follow_symlinks=False).st_uid == os.getuid():
+                own.add(entry.name)
+    return frozenset(own)
+
+
+def _mapped(names: Iterable[str]) -> frozenset[str]:
+    """Those of ``names`` that a living process maps: they belong to a program that runs beside these tests."""
+    wanted = {f"{_SHARED_MEMORY}/{name}": name for name in names}
+    found: set[str] = set()
+    for process in psutil.process_iter():
+        with contextlib.suppress(OSError, psutil.Error):
+            maps = Path(f"/proc/{process.pid}/maps").read_text(encoding="utf-8", errors="replace")
+            found.update(name for path, name in wanted.items() if path in maps)
+    return frozenset(found)
+
+
+def _open_files() -> frozenset[str]:
+    names: set[str] = set()
+    for entry in os.listdir(_OPEN_FILES):
+        with contextlib.suppress(OSError):
+            name = os.readlink(_OPEN_FILES / entry)
+            if not name.startswith(_HARMLESS):
+                names.add(f"{name} as descriptor {entry}")
+    return frozenset(names)
