@@ -133,9 +133,9 @@ def test_a_tool_is_run_for_real_and_killed_when_it_takes_too_long(
     tool.write_text('#!/bin/sh\necho "$@"; [ "$1" = hang ] && exec sleep 60; exit 0\n')
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setattr(gpu_amd_tools, "TIMEOUT_SECONDS", 0.2)
     assert run_tool(("rocm-smi", "--json")) == "--json\n"
     assert run_tool(("no-such-tool", "--json")) is None
+    monkeypatch.setattr(gpu_amd_tools, "TIMEOUT_SECONDS", 0.2)
     with pytest.raises(subprocess.TimeoutExpired):
         run_tool(("rocm-smi", "hang"))
 
