@@ -9,6 +9,7 @@ from typing import Protocol
 
 from acode_vllm.errors import Problem
 from acode_vllm.options import VllmLifecycleOptions
+from acode_vllm.workers.leash import Leash
 from acode_vllm.workers.messages import LaunchPlan, ProcessExit, ServerProcess
 from acode_vllm.workers.port import port_problem
 from acode_vllm.workers.spawn import spawn_server
@@ -50,12 +51,14 @@ class ProcessEdges:
         spawn: Starts a plan's command with a mark.
         diagnose: Finds out why a server ended.
         port_problem: Says why a port cannot be bound at an address; None where it can.
+        leash: Makes what ties vLLM to this process.
         use_pidfd: False to do without pidfds, as on an old kernel.
     """
 
     spawn: Callable[[LaunchPlan, str], ServerProcess] = spawn_server
     diagnose: Diagnose = diagnose_from_log
     port_problem: Callable[[int, str], Problem | None] = port_problem
+    leash: Callable[[VllmLifecycleOptions], Leash] = Leash
     use_pidfd: bool = True
 
 

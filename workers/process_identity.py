@@ -142,13 +142,13 @@ def command_line(pid: int) -> tuple[str, ...]:
     return tuple(text.split("\0")) if text else ()
 
 
-def open_files(pid: int) -> set[str]:
-    """What its file descriptors mean: paths, and names such as ``socket:[4711]``; nothing where it may not be read."""
-    links: set[str] = set()
+def open_files(pid: int) -> dict[str, str]:
+    """Its file descriptors: number → path, or a name such as ``socket:[4711]``; nothing where it may not be read."""
+    links: dict[str, str] = {}
     with suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:
         for entry in entries:
             with suppress(OSError):  # closed meanwhile
-                links.add(os.readlink(entry.path))
+                links[entry.name] = os.readlink(entry.path)
     return links
 
 

@@ -28,6 +28,7 @@ from acode_vllm.errors import Problem, VllmServiceError
 from acode_vllm.supervisor import NO_REPLY, Exit, ExitReason, Normal, ReplyTo, Shutdown, Timer, Worker
 from acode_vllm.workers.adoption import is_recorded_process
 from acode_vllm.workers.exit_watch import ExitNoticed, ExitWatch, exit_of, reap
+from acode_vllm.workers.leash import Leash
 from acode_vllm.workers.messages import (
     FailServer,
     LaunchPlan,
@@ -55,6 +56,9 @@ FIRST_LOOK_SECONDS = 4.0
 LAST_LOOK_SECONDS = 60.0
 """When the tree is looked at for the shared memory it uses: after 4 s, then at intervals that double up to a minute,
 and whenever one of its processes has ended. Shared memory can be told to be its own only while it lives."""
+
+_MOST_GUARDS = 3
+"""How many guards may be started one after the other, should they end before their time."""
 
 
 @unique
@@ -121,6 +125,8 @@ class ProcessWorker(Worker):
         self._stop_wanted = False
         self._watched: set[ProcessIdentity] = set()
         self._shared: set[SharedFile] = set()
+        self._leash: Leash | None = None
+        self._guards_left = _MOST_GUARDS
 
     def init(self) -> None:
         """Start watching; everything else follows as a message."""
@@ -161,6 +167,8 @@ class ProcessWorker(Worker):
         elif isinstance(message, ExitNoticed) and self._server is not None:
             if message.identity == self._server.identity:
                 self._died(self._server)
+            elif self._leash is not None and message.identity == self._leash.identity:
+                self._tie_again(self._leash, self._server.mark)
             else:
                 self._note_tree()
         elif isinstance(message, _NoteTree) and self._ending is None:
@@ -173,6 +181,8 @@ class ProcessWorker(Worker):
             if isinstance(reason, (Normal, Shutdown)):
                 self._carry_through()
         finally:
+            if self._leash is not None:
+                self._leash.release()
             self._watch.close()
             self._watcher.join()
 
@@ -192,6 +202,7 @@ class ProcessWorker(Worker):
         self._server = server
         if is_recorded_process(server):
             self._tree = ProcessTree((server.mark,), server.identity)
+            self._tie(server.mark)
             self._up(server, adopted=True)
         else:
             # It ended while nobody watched. Whoever has its PID now is a stranger; the mark finds what it left.
@@ -207,6 +218,7 @@ class ProcessWorker(Worker):
             self._could_not_start(problem)
         mark = secrets.token_hex(16)
         self._report(MarkChosen(mark))
+        self._tie(mark)
         try:
             server = self._edges.spawn(plan, mark)
         except VllmServiceError as error:
@@ -214,6 +226,25 @@ class ProcessWorker(Worker):
         self._server = server
         self._tree = ProcessTree((mark,), server.identity)
         self._up(server, adopted=False)
+
+    def _tie(self, mark: str) -> None:
+        """Where vLLM must not outlive this process, whatever ends it: put it on a leash."""
+        if not self._plan.options.stop_on_exit or not self._guards_left:
+            return
+        self._guards_left -= 1
+        try:
+            self._leash = self._edges.leash(self._plan.options)
+        except OSError as error:
+            logger.warning("vLLM would outlive a sudden death of this program: no guard could be started: %s", error)
+            return
+        self._leash.hold(mark)
+        self._watch_once((self._leash.identity,))
+
+    def _tie_again(self, broken: Leash, mark: str) -> None:
+        logger.warning("the guard of vLLM, PID %d, has ended before its time", broken.identity.pid)
+        self._leash = None
+        broken.release()
+        self._tie(mark)
 
     def _could_not_start(self, problem: Problem) -> NoReturn:
         self._report(ServerDown(None, ProcessExit(), asked=False, problem=problem))
@@ -284,7 +315,8 @@ class ProcessWorker(Worker):
     def _down(self, ending: _Ending, report: StopReport) -> Problem | None:
         """Tell everybody that the tree is gone; return why, where it was not a stop that was asked for."""
         server, self._server, self._ending = self._server, None, None
-        report = replace(report, shared_memory_removed=remove_unused(self._shared))
+        removed = (*report.shared_memory_removed, *remove_unused(self._shared))
+        report = replace(report, shared_memory_removed=removed)
         how = ProcessExit() if server is None else exit_of(server.identity)
         problem = None if self._stop_wanted or server is None else ending.problem
         if server is not None and ending.why is _Why.EXITED and not self._stop_wanted:

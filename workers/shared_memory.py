@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,10 @@ FOLDER = Path("/dev/shm")  # noqa: S108 - the kernel's folder of shared memory, 
 
 NAMES = ("psm_", "torch_", "vllm", "VLLM", "nccl-", "rccl-", "sem.mp-", "__KMP_REGISTERED_LIB_")
 """How the names begin that Python's multiprocessing, PyTorch, vLLM, NCCL and OpenMP make for one run."""
+
+
+_Key = tuple[int, int]
+"""Device and inode."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +37,8 @@ class SharedFile:
 
 def files_used_by(pids: Iterable[int], folder: Path = FOLDER) -> frozenset[SharedFile]:
     """The files in ``folder`` that these processes have mapped or open; those that may not be looked at have none."""
-    paths = {path for pid in pids for path in _used_paths(pid, f"{folder}/")}
-    return frozenset(file for path in paths if (file := _as_shared_file(path, folder)) is not None)
+    used = frozenset[_Key]().union(*(_used(pid, folder) for pid in pids))
+    return frozenset(file for file in _files(folder) if (file.device, file.inode) in used)
 
 
 def remove_unused(files: Iterable[SharedFile], folder: Path = FOLDER) -> tuple[str, ...]:
@@ -41,18 +46,20 @@ def remove_unused(files: Iterable[SharedFile], folder: Path = FOLDER) -> tuple[s
 
     To be called when the tree is gone. Looks at all processes, but only where one of the files is still there.
     """
-    left = {str(folder / file.name): file for file in files if _may_be_removed(file, folder)}
+    left = [file for file in files if _may_be_removed(file, folder)]
     if not left:
         return ()
-    used = {path for pid in all_pids() for path in _used_paths(pid, f"{folder}/")}
-    removed = []
-    for path in sorted(left.keys() - used):
-        try:
-            os.unlink(path)
-        except OSError:
-            continue  # somebody else has removed it, or it may not be removed: then it stays
-        removed.append(path)
-    return tuple(removed)
+    used = frozenset[_Key]().union(*(_used(pid, folder) for pid in all_pids()))
+    unused = sorted(str(folder / file.name) for file in left if (file.device, file.inode) not in used)
+    return tuple(path for path in unused if _remove(path))
+
+
+def _remove(path: str) -> bool:
+    try:
+        os.unlink(path)
+    except OSError:
+        return False  # somebody else has removed it, or it may not be removed: then it stays
+    return True
 
 
 def _may_be_removed(file: SharedFile, folder: Path) -> bool:
@@ -68,27 +75,46 @@ def _may_be_removed(file: SharedFile, folder: Path) -> bool:
     )
 
 
-def _as_shared_file(path: str, folder: Path) -> SharedFile | None:
-    try:
-        found = os.stat(path, follow_symlinks=False)
-    except OSError:
-        return None
-    name = os.path.relpath(path, folder)
-    return SharedFile(name, found.st_dev, found.st_ino)
+def _files(folder: Path) -> list[SharedFile]:
+    files = []
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):  # removed meanwhile
+                found = entry.stat(follow_symlinks=False)
+                files.append(SharedFile(entry.name, found.st_dev, found.st_ino))
+    return files
 
 
-def _used_paths(pid: int, prefix: str) -> set[str]:
-    """What the process has mapped or open under ``prefix``; a file that is unlinked already is none."""
-    paths = _mapped(pid, prefix) | open_files(pid)
-    return {path for path in paths if path.startswith(prefix) and not path.endswith(" (deleted)")}
+def _used(pid: int, folder: Path) -> set[_Key]:
+    """What the process has mapped or open, by device and inode.
+
+    Not by name: a semaphore is mapped under the temporary name that it was made with (``sem_open`` in glibc).
+    """
+    return _mapped(pid, folder) | _open(pid, folder)
 
 
-def _mapped(pid: int, prefix: str) -> set[str]:
+def _mapped(pid: int, folder: Path) -> set[_Key]:
     try:
         with open(f"/proc/{pid}/maps", "rb") as file:
             text = file.read()
     except OSError:
         return set()
-    wanted = prefix.encode()
-    # address perms offset device inode   path
-    return {os.fsdecode(line.split(b" ", 5)[5].lstrip()) for line in text.splitlines() if wanted in line}
+    wanted = f" {folder}/".encode()
+    found = set()
+    for line in text.splitlines():
+        if wanted in line:
+            # address perms offset major:minor inode path
+            fields = line.split(b" ", 5)
+            major, minor = fields[3].split(b":")
+            found.add((os.makedev(int(major, 16), int(minor, 16)), int(fields[4])))
+    return found
+
+
+def _open(pid: int, folder: Path) -> set[_Key]:
+    found = set()
+    for descriptor, path in open_files(pid).items():
+        if path.startswith(f"{folder}/"):
+            with suppress(OSError):  # closed meanwhile
+                status = os.stat(f"/proc/{pid}/fd/{descriptor}")
+                found.add((status.st_dev, status.st_ino))
+    return found

@@ -60,7 +60,7 @@ def holders_of(inodes: Iterable[int], among: Iterable[int] | None = None) -> dic
     wanted = {f"socket:[{inode}]": inode for inode in inodes if inode}
     found: dict[int, set[int]] = {}
     for pid in (all_pids() if among is None else among) if wanted else ():
-        for link in open_files(pid):
+        for link in open_files(pid).values():
             if link in wanted:
                 found.setdefault(wanted[link], set()).add(pid)
     return {inode: frozenset(pids) for inode, pids in found.items()}
