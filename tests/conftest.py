@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from leaks import MARK, Snapshot
-
-# `python -m pytest` puts the clone first on the path, and its folder `acode_vllm` is only a part of the package.
-_ROOT = Path(__file__).resolve().parent.parent
-sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != _ROOT]
 
 _FOREIGN = ("VLLM_", "HF_", "HUGGING_FACE_", "TRANSFORMERS_", "ACODE_", "XDG_", "CUDA_", "HIP_", "ROCR_")
 """Variables that would change what the code under test does."""

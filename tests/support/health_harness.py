@@ -13,12 +13,11 @@ from acode_vllm.supervisor import ChildSpec, Clock, Supervisor, WorkerRef, call,
 from acode_vllm.workers.health_check import Machine
 from acode_vllm.workers.health_worker import HealthWorker
 from acode_vllm.workers.messages import CheckNow, Reported, ServerProcess, Watch
-from acode_vllm.workers.port import listeners
 from acode_vllm.workers.process_identity import identify
 from acode_vllm.workers.server_tree import ServerTree
 
 DEADLINE = 20.0
-THIS_MACHINE = Machine(ServerTree, listeners)
+THIS_MACHINE = Machine(ServerTree)
 
 
 def as_server(standin: StandIn) -> ServerProcess:

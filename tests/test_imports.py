@@ -1,0 +1,108 @@
+"""Who may import whom, and what an import costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from import_graph import SourceFile, reachable, read_sources
+
+SOURCES = read_sources()
+HEAVY = ("requests", "urllib3", "yaml", "psutil", "pynvml", "huggingface_hub", "dataclasses_json", "colorlog")
+
+
+def _of(layer: str) -> list[SourceFile]:
+    return [source for source in SOURCES.values() if source.layer == layer]
+
+
+def _loaded_by(program: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has loaded after ``program``."""
+    show = f"{program}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_every_file_is_found() -> None:
+    assert len(SOURCES) > 50
+    assert all(_of(layer) for layer in ("supervisor", "workers", "acode_vllm", "cli"))
+
+
+def test_the_supervisor_imports_only_itself_and_the_standard_library() -> None:
+    allowed = sys.stdlib_module_names | {"__future__"}
+    wrong = [
+        f"{source.module} imports {name}"
+        for source in _of("supervisor")
+        for name in source.imports
+        if name.partition(".")[0] not in allowed and not name.startswith("acode_vllm.supervisor")
+    ]
+    assert wrong == []
+
+
+def test_the_workers_import_no_file_that_knows_workers_or_the_supervisor() -> None:
+    vocabulary = {source.module for source in _of("acode_vllm")}
+    lower = {source.module for layer in ("workers", "supervisor") for source in _of(layer)}
+    wrong = [
+        f"{source.module} imports {name}"
+        for source in _of("workers")
+        for name in source.imports & SOURCES.keys()
+        if name not in lower and (name not in vocabulary or reachable(SOURCES, name) & lower)
+    ]
+    assert wrong == []
+
+
+def test_nothing_but_the_command_imports_the_command() -> None:
+    wrong = [
+        f"{source.module} imports {name}"
+        for source in SOURCES.values()
+        for name in source.imports & SOURCES.keys()
+        if source.layer != "cli" and SOURCES[name].layer == "cli"
+    ]
+    assert wrong == []
+
+
+def test_there_is_no_circle_between_files() -> None:
+    package = "acode_vllm"  # its names are handed out lazily: importing a file of it imports nothing else of it
+    circles = {
+        tuple(sorted({module} | {other for other in reachable(SOURCES, module) if module in reachable(SOURCES, other)}))
+        for module in SOURCES.keys() - {package}
+        if module in reachable(SOURCES, module)
+    }
+    assert circles == set()
+
+
+def test_no_file_imports_the_lazy_package_itself() -> None:
+    assert [s.module for s in SOURCES.values() if "acode_vllm" in s.imports] == []
+
+
+def test_no_file_imports_asyncio() -> None:
+    wrong = ("asyncio", "anyio", "trio")
+    assert [s.module for s in SOURCES.values() for name in s.imports if name.partition(".")[0] in wrong] == []
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    assert not _loaded_by("import acode_vllm").intersection(HEAVY)
+
+
+@pytest.mark.parametrize("module", ["cli.main", "cli.providers", "recorded", "service_folder"])
+def test_what_a_light_command_imports_loads_nothing_heavy(module: str) -> None:
+    assert not _loaded_by(f"import acode_vllm.{module}").intersection({*HEAVY, "asyncio"})
+
+
+def test_the_main_job_is_imported_without_asyncio() -> None:
+    program = "import acode_vllm\nfor name in acode_vllm.__all__: getattr(acode_vllm, name)\nimport acode_vllm.tree"
+    assert "asyncio" not in _loaded_by(program)
+
+
+def test_the_supervisor_can_be_imported_alone() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, acode_vllm.supervisor; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    ours = {name for name in done.stdout.split() if name.startswith("acode_vllm")}
+    assert {name for name in ours if not name.startswith("acode_vllm.supervisor")} <= {
+        "acode_vllm",
+        "acode_vllm._version",
+    }
