@@ -14,7 +14,6 @@ from acode_vllm.workers.launch import build_plan
 from acode_vllm.workers.lifecycle_messages import Wanted
 from acode_vllm.workers.messages import LaunchPlan, PreparedModel, Report, ServerProcess
 from acode_vllm.workers.model_loader import ModelLoader
-from acode_vllm.workers.port import listeners
 from acode_vllm.workers.process_worker import ProcessWorker
 from acode_vllm.workers.server_tree import ServerTree
 
@@ -23,7 +22,7 @@ def vllm_makers(folder: ServiceFolder) -> Makers:
     """The workers of a service on this machine."""
 
     def health(wanted: Wanted, report: Report) -> Worker:
-        return HealthWorker(report, Machine(ServerTree, listeners))
+        return HealthWorker(report, Machine(ServerTree))
 
     def gpu(wanted: Wanted, report: Report) -> Worker:
         return GpuWorker(report, wanted.options.gpu.sample_interval_seconds)

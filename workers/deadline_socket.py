@@ -43,6 +43,8 @@ class DeadlineSocket:
         """
         self.deadline = deadline
         self._interrupt = interrupt
+        self._readers = 0
+        self._closed = False
         self._socket = self._reach(host, port)
         if tls is not None:
             try:
@@ -71,13 +73,22 @@ class DeadlineSocket:
         return self._retry(lambda: self._socket.recv_into(buffer), select.POLLIN)
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        """A buffered reader over `receive_into`; closing it leaves the socket open."""
+        """A buffered reader over `receive_into`; closing it leaves an open socket open."""
         assert mode == "rb"
+        self._readers += 1
         return io.BufferedReader(_Reader(self))
 
     def close(self) -> None:
-        """Close the connection."""
-        self._socket.close()
+        """Close the connection; what still reads from it, as from any socket, may read to the end."""
+        self._closed = True
+        if not self._readers:
+            self._socket.close()
+
+    def reader_closed(self) -> None:
+        """A reader of `makefile` reads no more."""
+        self._readers -= 1
+        if self._closed:
+            self.close()
 
     def _reach(self, host: str, port: int) -> socket.socket:
         failure: OSError | None = None
@@ -131,6 +142,11 @@ class _Reader(io.RawIOBase):
 
     def readable(self) -> bool:
         return True
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            self._connection.reader_closed()
 
     def readinto(self, buffer: Buffer) -> int:
         return self._connection.receive_into(memoryview(buffer))

@@ -5,8 +5,9 @@ A check stops at the first part that is unhealthy: what follows would only say t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -33,6 +34,13 @@ class ServerView(Protocol):
         """CPU time of the whole tree so far; None where that cannot be known."""
         ...
 
+    def listeners(self, port: int, address: str | None, tree: Collection[int]) -> Sequence[Collection[int]]:
+        """Who holds each socket that a connection to this port and address (None: any) may reach.
+
+        Of one that the ``tree`` (its PIDs) holds, the holders within it are enough. Another user's may be missing.
+        """
+        ...
+
 
 def _unknown_gpu() -> bool | None:
     return None
@@ -44,12 +52,10 @@ class Machine:
 
     Attributes:
         view: How one server's processes are looked at.
-        listeners: PIDs of the processes that listen on a port; one that belongs to another user may be missing.
         gpu_busy: Whether the GPUs compute; None where that cannot be known.
     """
 
     view: Callable[[ServerProcess], ServerView]
-    listeners: Callable[[int], Collection[int]]
     gpu_busy: Callable[[], bool | None] = _unknown_gpu
 
 
@@ -74,8 +80,8 @@ class HealthCheck:
     ) -> None:
         self._wanted = watch.served_name
         self._view = machine.view(watch.server) if watch.server is not None else None
-        self._port = watch.server.port if watch.server is not None else urlsplit(watch.url).port
-        self._listeners = machine.listeners
+        self._port = watch.server.port if watch.server is not None else 0
+        self._address = _numeric(urlsplit(watch.url).hostname or "")
         self._probe = Probe(watch.url, api_key=watch.api_key, interrupt=interrupt)
         self._limits = EngineLimits(
             watch.options.engine_check_timeout_seconds, watch.options.engine_stall_timeout_seconds
@@ -159,8 +165,8 @@ class HealthCheck:
 
     def _look_at_listener(self, view: ServerView) -> PartReport:
         began = self._monotonic()
-        port = self._port or 0
-        reason = judge_listener(port, self._listeners(port), view.pids())
+        tree = view.pids()
+        reason = judge_listener(self._port, view.listeners(self._port, self._address, tree), tree)
         return PartReport("listener", _verdict(not reason), self._monotonic() - began, reason)
 
     def _ask(self, part: str, path: str, judge: Callable[[Answer], tuple[Verdict, str]]) -> PartReport:
@@ -178,18 +184,17 @@ class HealthCheck:
         return PartReport(part, verdict, seconds, reason, self._probe.url(path))
 
 
-def judge_listener(port: int, listeners: Collection[int], tree: Collection[int]) -> str:
+def judge_listener(port: int, sockets: Sequence[Collection[int]], tree: Collection[int]) -> str:
     """Why the listener on the port is not the server that was started; empty where it is.
 
-    A second server can lose its port to a stranger that answers ``/health`` as well, or to an orphan of its own kind.
+    A second server can lose its port to a stranger that answers ``/health`` as well, or to an orphan of its own kind;
+    and older versions set SO_REUSEPORT, so that two servers can share a port in silence.
     """
-    strangers = sorted(set(listeners) - set(tree))
+    strangers = [holders for holders in sockets if not set(holders) & set(tree)]
     if strangers:
-        # Older versions set SO_REUSEPORT, so that two servers can share a port in silence.
-        return f"port {port} is listened on by PID {', '.join(map(str, strangers))}, not by the server that was started"
-    if not listeners:
-        return f"no process of this user listens on port {port}"
-    return ""
+        names = [f"PID {pid}" for holders in strangers for pid in sorted(holders)] or ["a process of another user"]
+        return f"port {port} is listened on by {', '.join(names)}, not by the server that was started"
+    return "" if sockets else f"nobody listens on port {port}"
 
 
 def judge_health(answer: Answer) -> tuple[Verdict, str]:
@@ -229,6 +234,14 @@ def worst(verdicts: Iterator[Verdict]) -> Verdict:
     """The worst of them; healthy where there are none."""
     order = (Verdict.HEALTHY, Verdict.DEGRADED, Verdict.UNHEALTHY)
     return max(verdicts, key=order.index, default=Verdict.HEALTHY)
+
+
+def _numeric(host: str) -> str | None:
+    """The host where it is an address; None for a name, which may have several."""
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        return None
 
 
 def _verdict(well: bool) -> Verdict:

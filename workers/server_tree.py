@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 
 from acode_vllm.workers.messages import ServerProcess
 from acode_vllm.workers.process_identity import current_stat, is_alive
 from acode_vllm.workers.process_tree import ProcessTree
+from acode_vllm.workers.sockets import holders_of, sockets_on
 
 
 class ServerTree:
@@ -30,3 +32,14 @@ class ServerTree:
         """CPU time of all that is alive of the tree."""
         stats = (current_stat(member.identity) for member in self._tree.alive())
         return sum(stat.cpu_ticks for stat in stats if stat is not None) / self._ticks_per_second
+
+    def listeners(self, port: int, address: str | None, tree: Collection[int]) -> tuple[frozenset[int], ...]:
+        """Who holds each socket that a connection to this port and address (None: any) may reach.
+
+        The files of the ``tree`` are looked at first: everybody's take far longer, and tell no more where all is well.
+        """
+        inodes = [s.inode for s in sockets_on(port) if s.listens and (address is None or s.takes(address))]
+        holders = holders_of(inodes, among=tree)
+        if len(holders) < len(inodes):
+            holders = {**holders_of(inodes), **holders}
+        return tuple(holders.get(inode, frozenset()) for inode in inodes)

@@ -61,6 +61,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Server
     _headers_buffer: list[bytes]
+    disable_nagle_algorithm = True
     timeout = 5.0  # as uvicorn's keep-alive in vLLM
 
     def version_string(self) -> str:
