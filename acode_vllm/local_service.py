@@ -34,7 +34,8 @@ from acode_vllm.supervisor import (
     cast,
     cast_latest,
 )
-from acode_vllm.workers.lifecycle_messages import Wanted
+from acode_vllm.supervisor import events as supervisor_events
+from acode_vllm.workers.lifecycle_messages import Wanted, WorkerRestarted
 from acode_vllm.workers.lifecycle_worker import (
     CALL_SECONDS,
     LifecycleEdges,
@@ -137,6 +138,7 @@ class LocalService:
                 intensity=ROOT_INTENSITY,
                 period=ROOT_PERIOD,
                 name="vllm",
+                on_event=self._tree_event,
             )
             self._root.start(CALL_SECONDS)
         except BaseException:
@@ -199,6 +201,12 @@ class LocalService:
         if wanted.options.mode is LifecycleMode.MANAGED:
             children.append(ChildSpec("loader", lambda: self._makers.loader(wanted, self._report)))
         return children
+
+    def _tree_event(self, event: supervisor_events.Event) -> None:
+        """Runs on the root's thread."""
+        supervisor_events.log_event(event)
+        if isinstance(event, supervisor_events.ChildStarted) and event.restarted and event.child_id != LIFECYCLE:
+            self.tell(WorkerRestarted(event.child_id))
 
     def _publish(self, status: ServiceStatus) -> None:
         self._status = status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -94,6 +95,7 @@ class VllmServiceOrchestrator:
         self._model = model
         self._check(model)
         self._folder = ServiceFolder.of(self._environ, self._options.port)
+        self._guard = threading.Lock()
         self._service: Service | None = None
         self._wanted_cache: Wanted | None = None
         self._pending: list[Callable[[Event], None]] = []
@@ -238,14 +240,17 @@ class VllmServiceOrchestrator:
 
     def subscribe(self, callback: Callable[[Event], None]) -> None:
         """Have ``callback`` called with every event, on a thread of its own, until `close`."""
-        if self._service is not None:
-            self._subscriptions.append(self._service.hub.subscribe(callback))
-        else:
-            self._pending.append(callback)
+        with self._guard:
+            if self._service is not None:
+                self._subscriptions.append(self._service.hub.subscribe(callback))
+            else:
+                self._pending.append(callback)
 
     def close(self) -> None:
         """Let go of the service. The server stays, unless ``stop_on_exit``; the orchestrator can be used again."""
-        service, self._service = self._service, None
+        with self._guard:
+            service, self._service = self._service, None
+            subscriptions, self._subscriptions = self._subscriptions, []
         if service is not None:
             from acode_vllm.local_service import LocalService, leave_service
 
@@ -253,9 +258,8 @@ class VllmServiceOrchestrator:
                 leave_service(service)
             else:
                 service.close()
-        for subscription in self._subscriptions:
+        for subscription in subscriptions:
             subscription.close()
-        self._subscriptions = []
 
     def __enter__(self) -> VllmServiceOrchestrator:
         return self
@@ -268,16 +272,15 @@ class VllmServiceOrchestrator:
     # Inside
 
     def _open(self) -> Service:
-        service = self._service
-        if service is None:
-            from acode_vllm.local_service import share_service
-            from acode_vllm.tree import vllm_makers
+        with self._guard:
+            if self._service is None:
+                from acode_vllm.local_service import share_service
+                from acode_vllm.tree import vllm_makers
 
-            service = share_service(self._folder, self._wanted(self._model), vllm_makers)
-            self._subscriptions += [service.hub.subscribe(callback) for callback in self._pending]
-            self._pending = []
-            self._service = service
-        return service
+                self._service = share_service(self._folder, self._wanted(self._model), vllm_makers)
+                self._subscriptions += [self._service.hub.subscribe(callback) for callback in self._pending]
+                self._pending = []
+            return self._service
 
     def _wait_for(self, request: object, token: str, timeout: float | None) -> ServiceStatus:
         service = self._open()

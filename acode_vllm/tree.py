@@ -11,8 +11,8 @@ from acode_vllm.workers.gpu_worker import GpuWorker
 from acode_vllm.workers.health_check import Machine
 from acode_vllm.workers.health_worker import HealthWorker
 from acode_vllm.workers.launch import build_plan
-from acode_vllm.workers.lifecycle_messages import Wanted
-from acode_vllm.workers.messages import LaunchPlan, PreparedModel, Report, ServerProcess
+from acode_vllm.workers.lifecycle_messages import StartEngine, Wanted
+from acode_vllm.workers.messages import LaunchPlan, Report
 from acode_vllm.workers.model_loader import ModelLoader
 from acode_vllm.workers.process_worker import ProcessWorker
 from acode_vllm.workers.server_tree import ServerTree
@@ -33,9 +33,10 @@ def vllm_makers(folder: ServiceFolder) -> Makers:
     def process(plan: LaunchPlan, report: Report) -> Worker:
         return ProcessWorker(plan, report)
 
-    def plan(
-        wanted: Wanted, prepared: PreparedModel | None, adopt: ServerProcess | None, marks: tuple[str, ...]
-    ) -> LaunchPlan:
+    def plan(effect: StartEngine) -> LaunchPlan:
+        wanted, prepared = effect.wanted, effect.prepared
+        if effect.stop_only:
+            return _clearing_plan(folder, effect)
         return build_plan(
             prepared.model if prepared is not None else wanted.model,
             wanted.options,
@@ -44,11 +45,29 @@ def vllm_makers(folder: ServiceFolder) -> Makers:
             log_path=folder.log,
             api_key=wanted.api_key,
             prepared_env=prepared.env if prepared is not None else None,
-            adopt=adopt,
-            leftover_marks=marks,
+            adopt=effect.adopt,
+            leftover_marks=effect.leftover_marks,
         )
 
     return Makers(health, gpu, loader, process, plan)
+
+
+def _clearing_plan(folder: ServiceFolder, effect: StartEngine) -> LaunchPlan:
+    """Of a server that is only to be ended; whether vLLM could be started does not matter."""
+    wanted = effect.wanted
+    return LaunchPlan(
+        argv=(),
+        env={},
+        cwd=folder.path,
+        model=wanted.model,
+        served_name=wanted.served_name,
+        port=wanted.options.port,
+        host=wanted.options.server.host,
+        log_path=folder.log,
+        options=wanted.options,
+        leftover_marks=effect.leftover_marks,
+        stop_only=True,
+    )
 
 
 def sample_gpus() -> GpuSample:

@@ -59,6 +59,7 @@ from acode_vllm.workers.messages import (
 )
 from acode_vllm.workers.service_ledger import ServiceLedger
 
+MANAGED = LifecycleMode.MANAGED
 FAILURES_THAT_CONDEMN = 3
 """Failed checks in a row after which the server is restarted (AC-016)."""
 
@@ -151,17 +152,27 @@ class Lifecycle:
             self._begin_stop("restart requested")
         return self._advance()
 
-    def stop(self, to: object) -> list[Effect]:
+    def stop(self, to: object, wanted: Wanted) -> list[Effect]:
         """Somebody wants it ended; whoever waits for it to be healthy is told."""
         self._refuse_all(
             Problem("ACODE-VLM-022", "The server was stopped while this call waited for it to be healthy.")
         )
-        if self._phase in (Phase.IDLE, Phase.PREPARING):
+        if self._phase is Phase.PREPARING:
             self._cancel_preparation("stop requested")
-            self._effects.append(Answer(to, StopReport("already gone", 0.0)))
-        else:
+        if self._phase is not Phase.IDLE:
             self._stop_waiters.append(to)
             self._begin_stop("stop requested")
+        elif self._marks():
+            # No server is known, but an owner that was killed in the middle of a start may have left one.
+            self._stop_waiters.append(to)
+            self._phase = Phase.STOPPING
+            self._ledger.move(Trigger.STOP, "stop requested")
+            self._effects.append(StartEngine(wanted, leftover_marks=self._marks(), stop_only=True))
+        else:
+            self._ledger.move(Trigger.STOP, "stop requested")
+            self._ledger.move(Trigger.GONE, "nothing was running")
+            self._ledger.stopped()
+            self._effects.append(Answer(to, StopReport("already gone", 0.0)))
         return self._take()
 
     def reset_restarts(self, to: object) -> list[Effect]:
@@ -179,7 +190,7 @@ class Lifecycle:
         """A caller was interrupted: a start that nobody else waits for is ended, and no half-started server stays."""
         self._waiters = [w for w in self._waiters if w.token != token]
         unwanted = not self._waiters and self._status.state is not ServiceState.RUNNING
-        if unwanted and self._phase is Phase.UP and self._options.mode is LifecycleMode.MANAGED:
+        if unwanted and self._phase is Phase.UP and self._options.mode is MANAGED:
             self._begin_stop("the start was interrupted")
         elif unwanted and self._phase is Phase.PREPARING:
             self._cancel_preparation("the start was interrupted")
@@ -220,6 +231,7 @@ class Lifecycle:
                 Trigger.START, f"adopting vLLM, PID {found.server.identity.pid}, that an earlier owner started"
             )
             self._attempt += 1
+            self._ledger.update(server=found.server)
             self._effects.append(StartEngine(self._wanted, None, found.server, self._marks()))
             self._effects.append(Prepare(self._attempt, self._wanted))
         elif found.server is not None and found.state in (
@@ -276,11 +288,8 @@ class Lifecycle:
         if self._phase is Phase.STOPPING:
             self._effects.append(StopProcess("stop requested"))
             return self._take()
-        assert self._wanted is not None
-        prepared = self._prepared or PreparedModel(server.model, cached=True, env={})
-        options = self._wanted.options
         self._effects.append(Replan(server, (server.mark,)))
-        self._effects.append(Tell("loader", FollowLoad(server, options, prepared)))
+        self._effects.append(Tell("loader", self._follow(server)))
         self._effects.append(Tell("health", self._watch(server)))
         return self._take()
 
@@ -301,11 +310,10 @@ class Lifecycle:
         self._effects.append(Tell("health", Unwatch()))
         self._effects.append(Tell("loader", StopFollowing()))
         self._effects.append(Replan(None, self._marks()))
-        pid = message.server.identity.pid if message.server else 0
-        seconds = message.report.seconds if message.report else None
-        self._effects.append(
-            Emit(ServerEnded(self._wall(), pid, str(message.exit), message.asked, seconds, message.problem))
-        )
+        if message.server is not None:
+            seconds = message.report.seconds if message.report else None
+            pid, how = message.server.identity.pid, str(message.exit)
+            self._effects.append(Emit(ServerEnded(self._wall(), pid, how, message.asked, seconds, message.problem)))
         if self._phase is Phase.STOPPING:
             return self._stopped(message.report or StopReport("already gone", 0.0))
         problem = message.problem
@@ -390,6 +398,18 @@ class Lifecycle:
         """No sign of life, or no end of loading, in time (FR-047)."""
         if message.server == self._status.server and self._status.state is ServiceState.STARTING:
             self._effects.append(Tell("process", FailServer(message.problem)))
+        return self._take()
+
+    def worker_restarted(self, worker: str) -> list[Effect]:
+        """A worker of ours is a new incarnation: tell it again what it is to do."""
+        server = self._status.server
+        if worker == "loader" and self._phase is Phase.PREPARING and self._wanted is not None:
+            self._effects.append(Prepare(self._attempt, self._wanted))
+        elif worker == "loader" and server is not None and self._status.state is ServiceState.STARTING:
+            self._effects.append(Tell("loader", self._follow(server)))
+        elif worker == "health" and self._phase is Phase.UP and (server or self._options.mode is not MANAGED):
+            watch = self._watch(server)
+            self._effects.append(Tell("health", replace(watch, ready=self._status.state is not ServiceState.STARTING)))
         return self._take()
 
     def gpus_sampled(self, sample: GpuSample) -> list[Effect]:
@@ -492,6 +512,11 @@ class Lifecycle:
 
     def _serves(self, wanted: Wanted) -> bool:
         return self._status.state is ServiceState.RUNNING and self._status.model == wanted.model
+
+    def _follow(self, server: ServerProcess) -> FollowLoad:
+        assert self._wanted is not None
+        prepared = self._prepared or PreparedModel(server.model, cached=True, env={})
+        return FollowLoad(server, self._wanted.options, prepared)
 
     def _watch(self, server: ServerProcess | None) -> Watch:
         assert self._wanted is not None

@@ -109,7 +109,14 @@ class FailureSeen:
     reason: str
 
 
-# From the engine supervisor
+# From the supervisors
+
+
+@dataclass(frozen=True)
+class WorkerRestarted:
+    """A worker crashed, by a bug of ours, and was started again: it knows nothing of what it was told before."""
+
+    worker: str
 
 
 @dataclass(frozen=True)
@@ -137,12 +144,13 @@ class Prepare:
 
 @dataclass(frozen=True)
 class StartEngine:
-    """Make a plan and a fresh engine supervisor for it."""
+    """Make a plan and a fresh engine supervisor for it; see `LaunchPlan` for the last three."""
 
     wanted: Wanted
-    prepared: PreparedModel | None
-    adopt: ServerProcess | None
-    leftover_marks: tuple[str, ...]
+    prepared: PreparedModel | None = None
+    adopt: ServerProcess | None = None
+    leftover_marks: tuple[str, ...] = ()
+    stop_only: bool = False
 
 
 @dataclass(frozen=True)

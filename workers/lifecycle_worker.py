@@ -24,12 +24,15 @@ from acode_vllm.supervisor import (
     Down,
     ExitReason,
     MailboxFull,
+    NoProc,
     NotFound,
     ReplyTo,
     Restart,
     Supervisor,
     Worker,
+    WorkerDown,
     WorkerRef,
+    WouldDeadlock,
     cast,
 )
 from acode_vllm.supervisor import events as supervisor_events
@@ -54,6 +57,7 @@ from acode_vllm.workers.lifecycle_messages import (
     StopProcess,
     Tell,
     Wanted,
+    WorkerRestarted,
 )
 from acode_vllm.workers.lifecycle_messages import Restart as RestartServer
 from acode_vllm.workers.messages import (
@@ -64,12 +68,10 @@ from acode_vllm.workers.messages import (
     LoadTimedOut,
     MarkChosen,
     ModelPrepared,
-    PreparedModel,
     PrepareModel,
     Report,
     ServerDied,
     ServerDown,
-    ServerProcess,
     ServerReady,
     ServerUp,
     StopServer,
@@ -97,8 +99,8 @@ class ServiceRecords(Protocol):
         """What an earlier owner left: its last status, whether its server lives, what is wrong with the record."""
 
 
-PlanMaker = Callable[[Wanted, PreparedModel | None, ServerProcess | None, tuple[str, ...]], LaunchPlan]
-"""Makes the plan of a spawn or an adoption; raises `VllmServiceError` where none can be made."""
+PlanMaker = Callable[[StartEngine], LaunchPlan]
+"""Makes the plan of a spawn, an adoption or a clearing; raises `VllmServiceError` where none can be made."""
 ProcessMaker = Callable[[LaunchPlan, Report], Worker]
 """Makes a ProcessWorker that is not started yet."""
 
@@ -146,6 +148,7 @@ class LifecycleWorker(Worker):
         self._engine: Supervisor | None = None
         self._engine_token: object = None
         self._shown: ServiceStatus | None = None
+        self._recovered = False
 
     def init(self) -> None:
         """Take over what an earlier owner left; the rest happens when somebody asks."""
@@ -176,7 +179,7 @@ class LifecycleWorker(Worker):
             case Interrupt(token):
                 self._do(self._life.interrupt(reply_to, token))
             case Stop():
-                self._do(self._life.stop(reply_to))
+                self._do(self._life.stop(reply_to, self._initial))
             case ResetRestarts():
                 self._do(self._life.reset_restarts(reply_to))
             case _:
@@ -212,6 +215,8 @@ class LifecycleWorker(Worker):
                 self._do([*self._life.gpus_sampled(sample), Emit(GpusSampled(sample.at, sample))])
             case RestartScheduled(delay):
                 self._do(self._life.restart_scheduled(delay))
+            case WorkerRestarted(worker):
+                self._do(self._life.worker_restarted(worker))
             case LimitReached():
                 self._do(self._life.limit_reached())
             case _:
@@ -231,6 +236,7 @@ class LifecycleWorker(Worker):
         # released when it ends, is adopted again by way of the record.
         self._end_engine()
         status, alive, problems = self._edges.records.found()
+        self._recovered = True
         effects: list[Effect] = [Emit(ProblemRaised(self._edges.wall(), problem)) for problem in problems]
         if status is not None:
             effects += self._life.recovered(status, alive=alive, wanted=self._initial)
@@ -275,7 +281,8 @@ class LifecycleWorker(Worker):
     def _show(self, events: list[Event]) -> None:
         """Publish first, then tell, then write down: a death must be known before the disk has turned."""
         status = self._life.status
-        changed = status != self._shown
+        # Before the record was read there is nothing to show, and above all nothing to write over it.
+        changed = self._recovered and status != self._shown
         if changed:
             self._shown = status
             self._edges.publish(status)
@@ -302,7 +309,7 @@ class LifecycleWorker(Worker):
 
     def _start_engine(self, effect: StartEngine) -> list[Effect]:
         try:
-            self._plan = self._edges.make_plan(effect.wanted, effect.prepared, effect.adopt, effect.leftover_marks)
+            self._plan = self._edges.make_plan(effect)
         except VllmServiceError as error:
             return self._life.give_up(error.problem)
         self._end_engine()
@@ -321,7 +328,9 @@ class LifecycleWorker(Worker):
             self.supervisor.terminate_child(ENGINE, CALL_SECONDS)
             self.supervisor.delete_child(ENGINE, CALL_SECONDS)
         except NotFound:
-            return
+            return  # there is none
+        except (NoProc, WorkerDown, WouldDeadlock):
+            return  # the whole tree is being stopped, and the engine with it
 
     def _stop_process(self, reason: str) -> list[Effect]:
         process = self._engine.whereis(PROCESS) if self._engine is not None else None

@@ -75,6 +75,7 @@ class LaunchPlan:
         options: The options that the plan was made from.
         adopt: A server that runs already and is to be taken over instead of spawning one.
         leftover_marks: Marks of earlier instances whose remains are ended before a spawn.
+        stop_only: End the remains, and spawn nothing.
     """
 
     argv: tuple[str, ...]
@@ -88,6 +89,7 @@ class LaunchPlan:
     options: VllmLifecycleOptions
     adopt: ServerProcess | None = None
     leftover_marks: tuple[str, ...] = ()
+    stop_only: bool = False
 
 
 @dataclass(frozen=True)

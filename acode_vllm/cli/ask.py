@@ -15,7 +15,7 @@ from acode_vllm.provider import VllmProvider, is_missing_chat_template
 
 def run_ask(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Run ``acode ask``; returns the exit code."""
-    session = open_session(arguments)
+    session = open_session(arguments, terminal)
     prompt = _prompt(arguments, terminal)
     if not prompt.strip():
         terminal.say("acode ask: error: the prompt is empty; give it as an argument or on standard input")

@@ -6,15 +6,17 @@ for SIGTERM. Only what a command needs is imported.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from types import FrameType
 
 from acode_vllm.cli.arguments import parse
 from acode_vllm.cli.terminal import Terminal
-from acode_vllm.errors import VllmServiceError
+from acode_vllm.errors import Problem, VllmServiceError
 
 EXIT_FAILURE = 1
 EXIT_INTERRUPTED = 130
@@ -44,6 +46,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output went away, which is its right; nothing more is written to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILURE
+    except Exception as error:
+        logging.getLogger("acode_vllm").debug("the command failed", exc_info=True)
+        terminal.show_problem(_internal(error))
+        return EXIT_FAILURE
+
+
+def _internal(error: Exception) -> Problem:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return Problem(
+        "ACODE-VLM-031",
+        f"Something went wrong that is no fault of yours: {type(error).__name__}: {error}",
+        "Please report it, with the output of the same command run with --verbose.",
+        (f"{os.path.basename(where.filename)}, line {where.lineno}, in {where.name}",),
+    )
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -29,7 +29,7 @@ Action = Callable[[Session, argparse.Namespace, Terminal], int]
 
 def run_action(name: str, arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Run one action of ``acode providers``; returns the exit code."""
-    return _ACTIONS[name](open_session(arguments), arguments, terminal)
+    return _ACTIONS[name](open_session(arguments, terminal), arguments, terminal)
 
 
 def _start(session: Session, arguments: argparse.Namespace, terminal: Terminal) -> int:

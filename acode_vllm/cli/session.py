@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acode_vllm.cli.arguments import DEFAULT_PROVIDER
+from acode_vllm.cli.terminal import Terminal
 from acode_vllm.config import Configuration, load
 from acode_vllm.errors import Problem, error_for
 from acode_vllm.orchestrator import VllmServiceOrchestrator
@@ -38,8 +39,8 @@ class Session:
         return VllmServiceOrchestrator(self.model, self.configuration.options, environ=os.environ)
 
 
-def open_session(arguments: argparse.Namespace) -> Session:
-    """Read the configuration for a command.
+def open_session(arguments: argparse.Namespace, terminal: Terminal) -> Session:
+    """Read the configuration for a command, and say what in it may surprise.
 
     Raises:
         UnknownProviderError: ACODE-VLM-030.
@@ -54,6 +55,8 @@ def open_session(arguments: argparse.Namespace) -> Session:
         "config": arguments.config,
     }
     configuration = load(named, environ=os.environ, cwd=Path.cwd(), home=Path.home())
+    for warning in configuration.warnings:
+        terminal.say(f"Warning: {warning}")
     folder = ServiceFolder.of(os.environ, configuration.options.port)
     model = configuration.model
     if configuration.origins[MODEL_KEY].source in (Source.FILE, Source.DEFAULT):

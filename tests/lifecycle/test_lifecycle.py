@@ -390,7 +390,7 @@ class TestStop:
     def test_it_ends_the_tree_and_answers_when_it_is_gone(self) -> None:
         bench = Bench()
         bench.run()
-        assert of(bench.do(bench.life.stop("s")), StopProcess)
+        assert of(bench.do(bench.life.stop("s", wanted())), StopProcess)
         assert bench.life.status.state is S.STOPPING
         (answer,) = of(bench.down(None, asked=True), Answer)
         assert (answer.to, answer.value.method) == ("s", "graceful")
@@ -399,7 +399,7 @@ class TestStop:
     def test_whoever_waits_for_a_start_is_told_at_once(self) -> None:
         bench = Bench()
         bench.ensure("a")
-        effects = bench.do(bench.life.stop("s"))
+        effects = bench.do(bench.life.stop("s", wanted()))
         assert of(effects, Refuse)[0].problem.code == "ACODE-VLM-022"
         assert of(effects, Answer)[0].to == "s"
         assert bench.life.status.state is S.STOPPED
@@ -408,7 +408,7 @@ class TestStop:
         bench = Bench()
         bench.ensure("a")
         bench.prepared()
-        bench.do(bench.life.stop("s"))
+        bench.do(bench.life.stop("s", wanted()))
         assert of(bench.up(), StopProcess)
 
     def test_a_stop_during_the_restart_delay_cancels_the_restart(self) -> None:
@@ -416,21 +416,32 @@ class TestStop:
         bench.run()
         bench.down()
         bench.do(bench.life.restart_scheduled(2.0))
-        assert of(bench.do(bench.life.stop("s")), StopProcess)
+        assert of(bench.do(bench.life.stop("s", wanted())), StopProcess)
         (answer,) = of(bench.do(bench.life.engine_ended()), Answer)
         assert answer.to == "s"
         assert bench.life.status.state is S.STOPPED
 
+    def test_what_a_killed_owner_left_is_ended_though_no_server_is_known(self) -> None:
+        bench = Bench()
+        found = replace(bench.life.status, mark="orphans")
+        bench.do(bench.life.recovered(found, alive=False, wanted=wanted()))
+        (start,) = of(bench.do(bench.life.stop("s", wanted())), StartEngine)
+        assert (start.leftover_marks, start.stop_only) == (("orphans",), True)
+        cleared = ServerDown(None, ProcessExit(), True, None, StopReport("graceful", 0.4))
+        (answer,) = of(bench.do(bench.life.server_down(cleared)), Answer)
+        assert answer.value.method == "graceful"
+        assert bench.life.status.state is S.STOPPED
+
     def test_nothing_running_is_said_so(self) -> None:
         bench = Bench()
-        (answer,) = of(bench.do(bench.life.stop("s")), Answer)
+        (answer,) = of(bench.do(bench.life.stop("s", wanted())), Answer)
         assert answer.value.method == "already gone"
         assert bench.life.status.state is S.STOPPED
 
     def test_what_sigkill_did_not_end_is_told(self) -> None:
         bench = Bench()
         bench.run()
-        bench.do(bench.life.stop("s"))
+        bench.do(bench.life.stop("s", wanted()))
         left = StopReport("forced", 15.0, ("PID 12 VLLM::Worker, state D",))
         bench.do(bench.life.server_down(ServerDown(server(), ProcessExit(signal=9), True, None, left)))
         assert bench.life.status.state is S.FAILED

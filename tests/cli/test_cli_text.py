@@ -1,0 +1,182 @@
+"""What the command says: status, history and progress as text."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+
+from acode_vllm.cli.history_text import history_lines
+from acode_vllm.cli.progress import StartProgress, bar, overall_fraction
+from acode_vllm.cli.status_text import duration, status_lines
+from acode_vllm.cli.terminal import Terminal
+from acode_vllm.errors import Problem
+from acode_vllm.events import LoadProgressed, RestartPlanned, ServerEnded, ServerStarted
+from acode_vllm.gpus import GpuDevice, GpuSample
+from acode_vllm.health import HealthReport, PartReport, Verdict
+from acode_vllm.history import HistoryEntry
+from acode_vllm.loading import LoadProgress, LoadStage
+from acode_vllm.options import VllmLifecycleOptions
+from acode_vllm.recorded import RecordedService
+from acode_vllm.states import LifecycleMode, ServiceState
+from acode_vllm.status import ServiceStatus
+from acode_vllm.workers.messages import ProcessIdentity, ServerProcess
+
+NOW = 100_000.0
+GIB = 1024**3
+
+
+def running() -> ServiceStatus:
+    server = ServerProcess(
+        ProcessIdentity(56789, 1, "b"), "m", ("vllm",), "a/b", "a/b", 8000, "/log", 0, NOW - (83 * 60)
+    )
+    device = GpuDevice(0, "u", "NVIDIA", "nvidia", 24 * GIB, int(23.4 * GIB), int(0.6 * GIB), utilization=97.0)
+    return ServiceStatus(
+        ServiceState.RUNNING,
+        NOW - 60,
+        "healthy",
+        NOW - 1,
+        LifecycleMode.MANAGED,
+        "http://127.0.0.1:8000",
+        "meta-llama/Llama-2-7b-hf",
+        server=server,
+        last_check=HealthReport(NOW - 12, 5.0, Verdict.HEALTHY, (), 0.01),
+        gpus=GpuSample(NOW - 1, (device,), "nvml"),
+    )
+
+
+def lines(status: ServiceStatus, owner: int | None = 7) -> list[str]:
+    return status_lines(RecordedService(status, owner), VllmLifecycleOptions(), "a/b", "/log", NOW)
+
+
+class TestStatus:
+    @pytest.mark.spec("AC-032", "AC-033", "AC-034", "AC-035")
+    def test_it_begins_with_the_lines_of_the_manual(self) -> None:
+        assert lines(running())[:5] == [
+            "Service: Running (PID 56789)",
+            "Uptime: 1 hour 23 minutes",
+            "Model: meta-llama/Llama-2-7b-hf",
+            "GPU 0: 23.4 GB / 24.0 GB (97% utilization)",
+            "Last health check: 12 seconds ago (healthy)",
+        ]
+
+    def test_a_failed_check_says_what_failed(self) -> None:
+        parts = (PartReport("models", Verdict.UNHEALTHY, 0.1, "a/b is not listed"),)
+        status = replace(running(), last_check=HealthReport(NOW, 5.0, Verdict.UNHEALTHY, parts, 0.1))
+        assert "  models: a/b is not listed" in lines(status)
+
+    def test_a_failed_service_shows_its_problem_with_remedy(self) -> None:
+        problem = Problem("ACODE-VLM-011", "failed again", "mend it", ("restart 1",))
+        text = "\n".join(lines(replace(running(), state=ServiceState.FAILED, problem=problem, limit_reached=True)))
+        assert "ACODE-VLM-011" in text
+        assert "What to do: mend it" in text
+
+    def test_it_says_when_nobody_watches(self) -> None:
+        assert any("nobody" in line for line in lines(running(), owner=None))
+
+    def test_a_service_that_never_was_is_stopped(self) -> None:
+        first = status_lines(None, VllmLifecycleOptions(), "a/b", "/log", NOW)[0]
+        assert first == "Service: Stopped (never started on port 8000)"
+
+    @pytest.mark.parametrize(
+        ("seconds", "text"),
+        [
+            (0, "0 seconds"),
+            (1, "1 second"),
+            (12.9, "12 seconds"),
+            (60, "1 minute"),
+            (3600, "1 hour"),
+            (4980, "1 hour 23 minutes"),
+            (90_000, "1 day 1 hour"),
+            (-5, "0 seconds"),
+        ],
+    )
+    def test_durations_are_said_as_people_say_them(self, seconds: float, text: str) -> None:
+        assert duration(seconds) == text
+
+
+class TestHistory:
+    @pytest.mark.spec("AC-021")
+    def test_crash_and_restart_are_told(self) -> None:
+        text = "\n".join(
+            history_lines(
+                [
+                    HistoryEntry(1.0, "started", {"pid": 7, "model": "a/b"}),
+                    HistoryEntry(2.0, "ended", {"pid": 7, "exit": "SIGKILL", "asked": False, "code": "ACODE-VLM-015"}),
+                    HistoryEntry(3.0, "restart", {"attempt": 1, "delay": 2.0, "reason": "vLLM ended"}),
+                    HistoryEntry(9.0, "restarted", {"attempt": 1, "seconds": 7.0}),
+                ]
+            )
+        )
+        assert "ended unexpectedly: SIGKILL [ACODE-VLM-015]" in text
+        assert "restart 1 planned in 2.0 s: vLLM ended" in text
+        assert "restart 1 succeeded, 7.0 s after the failure" in text
+
+    def test_entries_of_a_later_version_are_shown_as_they_are(self) -> None:
+        assert "novelty" in history_lines([HistoryEntry(1.0, "novelty", {"x": 1})])[0]
+
+    def test_an_empty_history_is_said_so(self) -> None:
+        assert history_lines([]) == ["Nothing has happened to this service yet."]
+
+
+class TestProgress:
+    def show(self, *events: object, interactive: bool = False, quiet: bool = False) -> str:
+        stream = _Tty() if interactive else io.StringIO()
+        progress = StartProgress(Terminal(io.StringIO(), stream, quiet=quiet))
+        for event in events:
+            progress(event)  # type: ignore[arg-type]
+        return stream.getvalue()
+
+    def load(self, stage: LoadStage, fraction: float | None = None) -> LoadProgressed:
+        return LoadProgressed(1.0, LoadProgress(stage, fraction))
+
+    def test_without_a_terminal_each_stage_is_one_plain_line(self) -> None:
+        text = self.show(
+            self.load(LoadStage.FIRST_SIGN),
+            self.load(LoadStage.LOADING_WEIGHTS, 0.1),
+            self.load(LoadStage.LOADING_WEIGHTS, 0.2),
+        )
+        assert text.count("\n") == 2
+        assert "\r" not in text
+        assert "loading weights" in text
+
+    def test_on_a_terminal_one_line_is_drawn_over(self) -> None:
+        text = self.show(self.load(LoadStage.FIRST_SIGN), self.load(LoadStage.SERVING), interactive=True)
+        assert text.count("\r\x1b[K") == 2
+        assert "\n" not in text
+        assert "█" in text
+
+    def test_it_never_goes_back(self) -> None:
+        text = self.show(self.load(LoadStage.ENGINE_READY), self.load(LoadStage.FIRST_SIGN))
+        assert text.count("92%") == 2
+
+    def test_a_crash_and_its_restart_are_said(self) -> None:
+        text = self.show(
+            ServerStarted(1.0, 7, "a/b", adopted=False),
+            ServerEnded(2.0, 7, "SIGKILL", asked=False),
+            RestartPlanned(2.0, 1, 2.0, "vLLM ended"),
+        )
+        assert text.splitlines() == [
+            "vLLM started with a/b (PID 7)",
+            "vLLM (PID 7) ended unexpectedly: SIGKILL",
+            "Restart 1 in 2 s: vLLM ended",
+        ]
+
+    def test_quiet_is_quiet(self) -> None:
+        assert self.show(self.load(LoadStage.SERVING), ServerStarted(1.0, 7, "a/b", adopted=False), quiet=True) == ""
+
+    def test_stages_follow_each_other_and_their_share_grows(self) -> None:
+        shares = [overall_fraction(LoadProgress(stage)) for stage in LoadStage]
+        assert shares == sorted(shares)
+        assert overall_fraction(LoadProgress(LoadStage.LOADING_WEIGHTS, 1.0)) == pytest.approx(
+            overall_fraction(LoadProgress(LoadStage.COMPILING))
+        )
+
+    def test_the_bar_is_as_wide_at_both_ends(self) -> None:
+        assert len(bar(0.0)) == len(bar(1.0)) == len(bar(2.0)) == 20
+
+
+class _Tty(io.StringIO):
+    def isatty(self) -> bool:
+        return True
