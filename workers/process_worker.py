@@ -122,7 +122,7 @@ class ProcessWorker(Worker):
         self._ending: _Ending | None = None
         self._timer: Timer | None = None
         self._callers: list[ReplyTo] = []
-        self._stop_wanted = False
+        self._stop_wanted = plan.stop_only
         self._watched: set[ProcessIdentity] = set()
         self._shared: set[SharedFile] = set()
         self._leash: Leash | None = None
