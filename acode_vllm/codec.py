@@ -53,6 +53,11 @@ def _decode(hint: Any, data: Any, where: str) -> Any:
             raise ValueError(f"{where}: a list was expected")
         item = typing.get_args(hint)[0]
         return tuple(_decode(item, entry, f"{where}[{i}]") for i, entry in enumerate(data))
+    if origin is Mapping:
+        if not isinstance(data, dict):
+            raise ValueError(f"{where}: an object was expected")
+        kind = typing.get_args(hint)[1]
+        return {key: _decode(kind, value, f"{where}.{key}") for key, value in data.items()}
     if isinstance(hint, type) and is_dataclass(hint):
         if not isinstance(data, dict):
             raise ValueError(f"{where}: an object was expected")
