@@ -110,8 +110,9 @@ class TestRealTrees:
             *script("""
             child = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c",
-                 "import os, signal, sys; os.setsid(); open(sys.argv[1], 'w').write(str(os.getpid())); signal.pause()",
-                 os.path.join(FOLDER, "bare.pid")],
+                 "import os, signal, sys; os.setsid(); f = open(sys.argv[1] + '.tmp', 'w');"
+                 "f.write(str(os.getpid())); f.close(); os.rename(f.name, sys.argv[1] + '.pid'); signal.pause()",
+                 os.path.join(FOLDER, "bare")],
                 env={},
             )
             here("root")
