@@ -1,4 +1,4 @@
-"""Finds what a test left behind: threads, processes, files in /dev/shm, open files, sockets and pipes.
+"""Finds what a test, or the demo, left behind: threads, processes, files in /dev/shm, open files, sockets and pipes.
 
 Take a ``Snapshot`` before the test, ask it for ``leaks()`` after it. What is ending is waited for, up to a deadline;
 what is left is named, and ended by PID, so that the test that leaked fails and the next one starts clean.
