@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 
-from acode_vllm.workers.messages import ServerProcess
+from acode_vllm.workers.listening import listening_inodes
+from acode_vllm.workers.messages import ProcessIdentity, ServerProcess
 from acode_vllm.workers.process_identity import current_stat, is_alive
 from acode_vllm.workers.process_tree import ProcessTree
-from acode_vllm.workers.sockets import holders_of, sockets_on
+from acode_vllm.workers.sockets import holders_of
 
 
 class ServerTree:
@@ -18,6 +19,7 @@ class ServerTree:
         """Follow ``server``'s API server and everything that carries its mark."""
         self._server = server
         self._tree = ProcessTree([server.mark], server.identity)
+        self._members: tuple[ProcessIdentity, ...] = (server.identity,)
         self._ticks_per_second = os.sysconf("SC_CLK_TCK")
 
     def alive(self) -> bool:
@@ -26,11 +28,12 @@ class ServerTree:
 
     def pids(self) -> frozenset[int]:
         """The PIDs of the tree."""
-        return frozenset(member.identity.pid for member in self._tree.alive())
+        self._members = tuple(member.identity for member in self._tree.alive())
+        return frozenset(member.pid for member in self._members)
 
     def cpu_seconds(self) -> float:
-        """CPU time of all that is alive of the tree."""
-        stats = (current_stat(member.identity) for member in self._tree.alive())
+        """CPU time of what `pids` last found and is still alive: looking for more would take as long as a check."""
+        stats = (current_stat(member) for member in self._members)
         return sum(stat.cpu_ticks for stat in stats if stat is not None) / self._ticks_per_second
 
     def listeners(self, port: int, address: str | None, tree: Collection[int]) -> tuple[frozenset[int], ...]:
@@ -38,7 +41,7 @@ class ServerTree:
 
         The files of the ``tree`` are looked at first: everybody's take far longer, and tell no more where all is well.
         """
-        inodes = [s.inode for s in sockets_on(port) if s.listens and (address is None or s.takes(address))]
+        inodes = listening_inodes(port, address)
         holders = holders_of(inodes, among=tree)
         if len(holders) < len(inodes):
             holders = {**holders_of(inodes), **holders}

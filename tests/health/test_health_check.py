@@ -69,7 +69,6 @@ def test_a_server_that_lists_another_model_is_unhealthy_and_both_are_named(
         assert check_of(any_model).run(deep=True).verdict is Verdict.HEALTHY
 
 
-@pytest.mark.spec("FR-018")
 def test_a_list_of_models_that_is_empty_or_none_is_unhealthy(check_of: Callable[..., HealthCheck]) -> None:
     with StandIn(statuses={"/v1/models": 404}) as server:
         assert check_of(watch_of(server)).run(deep=True).reason == "models: status 404"

@@ -222,6 +222,7 @@ def test_a_connection_is_kept_and_one_that_the_server_has_closed_is_replaced(
     assert server.connections == 1
     assert probe.get("/health", 5.0).status == 200
     assert server.connections == 2
+    probe.close()
 
 
 def test_the_api_key_is_sent_and_appears_in_no_error(interrupt: Interrupt) -> None:
