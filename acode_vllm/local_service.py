@@ -35,14 +35,9 @@ from acode_vllm.supervisor import (
     cast_latest,
 )
 from acode_vllm.supervisor import events as supervisor_events
+from acode_vllm.workers.lifecycle_edges import LifecycleEdges, PlanMaker, ProcessMaker
 from acode_vllm.workers.lifecycle_messages import Wanted, WorkerRestarted
-from acode_vllm.workers.lifecycle_worker import (
-    CALL_SECONDS,
-    LifecycleEdges,
-    LifecycleWorker,
-    PlanMaker,
-    ProcessMaker,
-)
+from acode_vllm.workers.lifecycle_worker import CALL_SECONDS, LifecycleWorker
 from acode_vllm.workers.messages import GpuReport, LoadStep, MarkChosen, Report, Reported
 
 LIFECYCLE = "lifecycle"

@@ -6,10 +6,7 @@ supervisor, and writes the records. It never waits for a model, a process or a n
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from acode_vllm.errors import Problem, VllmServiceError, error_for
 from acode_vllm.events import Event, GpusSampled, ProblemRaised
@@ -37,6 +34,7 @@ from acode_vllm.supervisor import (
 )
 from acode_vllm.supervisor import events as supervisor_events
 from acode_vllm.workers.lifecycle import Lifecycle
+from acode_vllm.workers.lifecycle_edges import LifecycleEdges
 from acode_vllm.workers.lifecycle_messages import (
     Abandon,
     Answer,
@@ -69,7 +67,6 @@ from acode_vllm.workers.messages import (
     MarkChosen,
     ModelPrepared,
     PrepareModel,
-    Report,
     ServerDied,
     ServerDown,
     ServerReady,
@@ -84,48 +81,6 @@ RELEASE_SECONDS = 5.0
 """How long a ProcessWorker may take to let go of a server that lives on."""
 CALL_SECONDS = 30.0
 """How long the root may take to answer; it never waits for a server."""
-
-
-class ServiceRecords(Protocol):
-    """Where the state is written down; `acode_vllm.journal.Journal` is the real one."""
-
-    def write(self, status: ServiceStatus) -> Problem | None:
-        """Record the status."""
-
-    def note(self, events: list[Event]) -> Problem | None:
-        """Append to the history."""
-
-    def found(self) -> tuple[ServiceStatus | None, bool, tuple[Problem, ...]]:
-        """What an earlier owner left: its last status, whether its server lives, what is wrong with the record."""
-
-
-PlanMaker = Callable[[StartEngine], LaunchPlan]
-"""Makes the plan of a spawn, an adoption or a clearing; raises `VllmServiceError` where none can be made."""
-ProcessMaker = Callable[[LaunchPlan, Report], Worker]
-"""Makes a ProcessWorker that is not started yet."""
-
-
-@dataclass(frozen=True)
-class LifecycleEdges:
-    """What the LifecycleWorker reaches the world through.
-
-    Attributes:
-        records: Where the state is written down.
-        publish: Is given each new status; must not block.
-        emit: Is given each event; must not block.
-        report: Casts to the living LifecycleWorker; handed on to the process workers.
-        make_plan: Makes launch plans.
-        make_process: Makes process workers.
-        wall: Wall-clock time.
-    """
-
-    records: ServiceRecords
-    publish: Callable[[ServiceStatus], None]
-    emit: Callable[[Event], None]
-    report: Report
-    make_plan: PlanMaker
-    make_process: ProcessMaker
-    wall: Callable[[], float] = time.time
 
 
 @dataclass(frozen=True)

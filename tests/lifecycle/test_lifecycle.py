@@ -15,7 +15,7 @@ from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.running_clock import RunningClock
 from acode_vllm.states import LifecycleMode, ServiceState
 from acode_vllm.status import ServiceStatus
-from acode_vllm.workers.lifecycle import Lifecycle, Phase
+from acode_vllm.workers.lifecycle import Lifecycle
 from acode_vllm.workers.lifecycle_messages import (
     Answer,
     Effect,
@@ -28,6 +28,7 @@ from acode_vllm.workers.lifecycle_messages import (
     Tell,
     Wanted,
 )
+from acode_vllm.workers.lifecycle_steps import Phase
 from acode_vllm.workers.messages import (
     CheckNow,
     FailServer,
