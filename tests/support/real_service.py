@@ -83,12 +83,12 @@ def settings(options: VllmLifecycleOptions) -> dict[str, object]:
     return {
         "model": "acode/tiny-hello",
         "port": options.port,
-        "start_timeout_seconds": options.start_timeout_seconds,
         "command": list(server.command or ()),
         "max_model_len": server.max_model_len,
         **({"dtype": server.dtype} if server.dtype else {}),
         "extra_args": list(server.extra_args),
         "env": dict(server.env),
+        "lifecycle": {"start_timeout_seconds": options.start_timeout_seconds},
         "gpu": {"memory_utilization": options.gpu.memory_utilization},
     }
 
