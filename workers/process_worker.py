@@ -53,9 +53,10 @@ from acode_vllm.workers.tree_stop import TreeStop
 logger = logging.getLogger(__name__)
 
 FIRST_LOOK_SECONDS = 4.0
-LAST_LOOK_SECONDS = 60.0
-"""When the tree is looked at for the shared memory it uses: after 4 s, then at intervals that double up to a minute,
-and whenever one of its processes has ended. Shared memory can be told to be its own only while it lives."""
+LAST_LOOK_SECONDS = 20.0
+"""When the tree is looked at for the shared memory it uses: after 4 s, then at intervals that double up to 20 s, and
+whenever one of its processes has ended. Shared memory can be told to be its own only while it lives; a look takes 15 ms.
+"""
 
 _MOST_GUARDS = 3
 """How many guards may be started one after the other, should they end before their time."""
