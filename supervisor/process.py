@@ -219,6 +219,8 @@ class Process:
     def _live(self) -> ExitReason:
         body = self._body
         assert body is not None
+        if self.abandoned:  # with its supervisor, before its thread came to run
+            raise GivenUp
         try:
             wanted = body.init()
         except GivenUp:

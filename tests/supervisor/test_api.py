@@ -326,9 +326,9 @@ def test_in_a_forked_process_calls_fail_at_once(tree: Any) -> None:
             try:
                 attempt()
                 failures += b"answered "
-            except NoProc:
+            except NoProc:  # noqa: PERF203
                 pass
-            except BaseException as error:  # noqa: BLE001, PERF203 - told to the parent
+            except BaseException as error:  # noqa: BLE001 - told to the parent
                 failures += repr(error).encode()
         cast(a, "dropped")
         a.send_info("dropped")

@@ -25,6 +25,7 @@ from acode_vllm.supervisor import (
     SupervisorStopped,
     WorkerDown,
     WouldDeadlock,
+    call,
 )
 
 
@@ -93,6 +94,21 @@ def test_brutal_kill_neither_asks_nor_waits(tree: Any) -> None:
     assert [ref.exit_reason for ref in refs] == [KILLED, KILLED]
     assert "end a Killed" not in tree.log.lines
     assert [event.child_id for event in tree.of(ChildAbandoned)] == ["a"]  # the idle one's thread just ends
+
+
+def test_calls_to_a_brutally_killed_worker_are_told_so(tree: Any) -> None:
+    gate = tree.gate()
+    root = tree.started(tree.spec("a", shutdown=BRUTAL_KILL))
+    a = root.whereis("a")
+    tree.do(a, lambda worker: (worker.log("busy"), gate.wait(20)))
+    tree.log.wait_for("busy")
+    waiting = tree.in_thread(lambda: call(a, "hello", None))
+    while not len(a.process.inbox._mailbox):
+        pass
+    root.terminate_child("a")
+    with pytest.raises(WorkerDown) as caught:
+        waiting()
+    assert caught.value.reason == KILLED
 
 
 def test_interrupt_unblocks_a_worker_that_is_asked_to_end(tree: Any) -> None:
