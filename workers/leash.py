@@ -6,10 +6,12 @@ The owner's side of `acode_vllm.workers.guard`. A leash is bound to the process 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 
 from acode_vllm.options import VllmLifecycleOptions
@@ -19,7 +21,12 @@ from acode_vllm.workers.process_identity import identify
 LONGEST_SECONDS = 4.0
 """From SIGTERM to SIGKILL, at most, when the owner has died: nobody is left who could see what takes so long."""
 
+MOST_GUARDS = 3
+"""How many guards are started one after the other, should they end before their time."""
+
 _END_SECONDS = 2.0
+
+logger = logging.getLogger(__name__)
 
 
 class Leash:
@@ -67,6 +74,44 @@ class Leash:
         # whoever watches it.
         with suppress(BrokenPipeError):
             os.write(self._orders.fileno(), f"{order}\n".encode("ascii"))
+
+
+class Tether:
+    """A leash for those options that want one, made anew a few times when its guard ends before its time."""
+
+    def __init__(self, options: VllmLifecycleOptions, make: Callable[[VllmLifecycleOptions], Leash] = Leash) -> None:
+        """Start nothing yet."""
+        self._options = options
+        self._make = make
+        self._leash: Leash | None = None
+        self._left = MOST_GUARDS if options.stop_on_exit else 0
+
+    @property
+    def guard(self) -> ProcessIdentity | None:
+        """The guard's process, to be watched; None where there is none."""
+        return None if self._leash is None else self._leash.identity
+
+    def tie(self, mark: str) -> ProcessIdentity | None:
+        """Hold what carries the mark by a new guard, and let the one before go; return the guard."""
+        if self._leash is not None:
+            logger.warning("the guard of vLLM, PID %d, has ended before its time", self._leash.identity.pid)
+        self.release()
+        if not self._left:
+            return None
+        self._left -= 1
+        try:
+            self._leash = self._make(self._options)
+        except OSError as error:
+            logger.warning("vLLM would outlive a sudden death of this program: no guard could be started: %s", error)
+            return None
+        self._leash.hold(mark)
+        return self._leash.identity
+
+    def release(self) -> None:
+        """Let go of whatever is held."""
+        if self._leash is not None:
+            self._leash.release()
+            self._leash = None
 
 
 def _start_guard() -> subprocess.Popen[bytes]:

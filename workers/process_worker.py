@@ -28,7 +28,7 @@ from acode_vllm.errors import Problem, VllmServiceError
 from acode_vllm.supervisor import NO_REPLY, Exit, ExitReason, Normal, ReplyTo, Shutdown, Timer, Worker
 from acode_vllm.workers.adoption import is_recorded_process
 from acode_vllm.workers.exit_watch import ExitNoticed, ExitWatch, exit_of, reap
-from acode_vllm.workers.leash import Leash
+from acode_vllm.workers.leash import Tether
 from acode_vllm.workers.messages import (
     FailServer,
     LaunchPlan,
@@ -55,11 +55,8 @@ logger = logging.getLogger(__name__)
 FIRST_LOOK_SECONDS = 4.0
 LAST_LOOK_SECONDS = 20.0
 """When the tree is looked at for the shared memory it uses: after 4 s, then at intervals that double up to 20 s, and
-whenever one of its processes has ended. Shared memory can be told to be its own only while it lives; a look takes 15 ms.
+whenever one of its processes has ended. Whose it is can be told only while it lives; a look takes 15 ms.
 """
-
-_MOST_GUARDS = 3
-"""How many guards may be started one after the other, should they end before their time."""
 
 
 @unique
@@ -126,8 +123,7 @@ class ProcessWorker(Worker):
         self._stop_wanted = plan.stop_only
         self._watched: set[ProcessIdentity] = set()
         self._shared: set[SharedFile] = set()
-        self._leash: Leash | None = None
-        self._guards_left = _MOST_GUARDS
+        self._tether = Tether(plan.options, self._edges.leash)
 
     def init(self) -> None:
         """Start watching; everything else follows as a message."""
@@ -168,8 +164,8 @@ class ProcessWorker(Worker):
         elif isinstance(message, ExitNoticed) and self._server is not None:
             if message.identity == self._server.identity:
                 self._died(self._server)
-            elif self._leash is not None and message.identity == self._leash.identity:
-                self._tie_again(self._leash, self._server.mark)
+            elif message.identity == self._tether.guard:
+                self._tie(self._server.mark)
             else:
                 self._note_tree()
         elif isinstance(message, _NoteTree) and self._ending is None:
@@ -182,8 +178,7 @@ class ProcessWorker(Worker):
             if isinstance(reason, (Normal, Shutdown)):
                 self._carry_through()
         finally:
-            if self._leash is not None:
-                self._leash.release()
+            self._tether.release()
             self._watch.close()
             self._watcher.join()
 
@@ -229,23 +224,9 @@ class ProcessWorker(Worker):
         self._up(server, adopted=False)
 
     def _tie(self, mark: str) -> None:
-        """Where vLLM must not outlive this process, whatever ends it: put it on a leash."""
-        if not self._plan.options.stop_on_exit or not self._guards_left:
-            return
-        self._guards_left -= 1
-        try:
-            self._leash = self._edges.leash(self._plan.options)
-        except OSError as error:
-            logger.warning("vLLM would outlive a sudden death of this program: no guard could be started: %s", error)
-            return
-        self._leash.hold(mark)
-        self._watch_once((self._leash.identity,))
-
-    def _tie_again(self, broken: Leash, mark: str) -> None:
-        logger.warning("the guard of vLLM, PID %d, has ended before its time", broken.identity.pid)
-        self._leash = None
-        broken.release()
-        self._tie(mark)
+        guard = self._tether.tie(mark)
+        if guard is not None:
+            self._watch_once((guard,))
 
     def _could_not_start(self, problem: Problem) -> NoReturn:
         self._report(ServerDown(None, ProcessExit(), asked=False, problem=problem))

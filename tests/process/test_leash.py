@@ -211,13 +211,13 @@ class TestWithTheWorker:
         seen = set()
         for _ in range(3):
             deadline = time.monotonic() + 10
-            while worker._leash is None or worker._leash.identity in seen:
+            while (guard := worker._tether.guard) is None or guard in seen:
                 assert time.monotonic() < deadline
                 os.sched_yield()
-            seen.add(worker._leash.identity)
-            os.kill(worker._leash.identity.pid, signal.SIGKILL)
+            seen.add(guard)
+            os.kill(guard.pid, signal.SIGKILL)
         deadline = time.monotonic() + 10
-        while worker._leash is not None:
+        while worker._tether.guard is not None:
             assert time.monotonic() < deadline
             os.sched_yield()
         assert harness.stop_server().method == "graceful"
@@ -225,7 +225,7 @@ class TestWithTheWorker:
     def test_without_stop_on_exit_there_is_no_guard(self, run, script):
         harness = run(script("here('root')\nstay()"))
         harness.up()
-        assert harness.made[0]._leash is None
+        assert harness.made[0]._tether.guard is None
 
 
 def _wait_for_pid(pid):
