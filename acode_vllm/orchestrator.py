@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -65,9 +66,10 @@ class Service(Protocol):
 class VllmServiceOrchestrator:
     """Keeps one vLLM server on this machine, or watches one that somebody else keeps (FR-001 to FR-006).
 
-    Creating it starts nothing: no thread, no process, no file. The first call that needs the server makes this
-    process the owner of the service (user, port): a server that an earlier owner left is adopted, else one is started.
-    When the orchestrator is closed, or the program ends, the server stays for the next one, unless ``stop_on_exit``.
+    Creating it starts nothing: no thread, no process, no file. The first call that needs the server finds the process
+    that owns the service (user, port) and becomes its client. Where there is none, this process becomes the owner: a
+    server that an earlier owner left is adopted, else one is started. When the orchestrator is closed, or the program
+    ends, the server stays for the next one, unless ``stop_on_exit``.
 
     Thread-safe. Every method that waits takes a ``timeout`` in seconds, None for as long as the configured limits
     allow, and returns promptly with ACODE-VLM-022 when another thread calls `stop`. Ctrl-C in a method that waits for
@@ -95,6 +97,7 @@ class VllmServiceOrchestrator:
         self._model = model
         self._check(model)
         self._folder = ServiceFolder.of(self._environ, self._options.port)
+        self._doubted_at = -math.inf
         self._guard = threading.Lock()
         self._service: Service | None = None
         self._wanted_cache: Wanted | None = None
@@ -153,8 +156,10 @@ class VllmServiceOrchestrator:
             self._check(model)
             self._model = model
         service = self._service
-        if service is not None and service.status.vouches(self._model, time.monotonic(), self._vouch_seconds):
-            return service.status
+        if service is not None:
+            status = service.status
+            if status.vouches(self._model, time.monotonic(), self._vouch_seconds, self._doubted_at):
+                return status
         if self.mode is LifecycleMode.EXTERNAL:
             return self._assumed()
         token = uuid.uuid4().hex
@@ -206,6 +211,7 @@ class VllmServiceOrchestrator:
 
     def report_failure(self, reason: str) -> None:
         """Say that a request failed in a way that makes one doubt the server: it is looked at, and mended."""
+        self._doubted_at = time.monotonic()  # at once, before the message has arrived
         if self._service is not None:
             self._service.tell(FailureSeen(reason))
 
@@ -252,12 +258,7 @@ class VllmServiceOrchestrator:
             service, self._service = self._service, None
             subscriptions, self._subscriptions = self._subscriptions, []
         if service is not None:
-            from acode_vllm.local_service import LocalService, leave_service
-
-            if isinstance(service, LocalService):
-                leave_service(service)
-            else:
-                service.close()
+            service.close()
         for subscription in subscriptions:
             subscription.close()
 
@@ -274,7 +275,7 @@ class VllmServiceOrchestrator:
     def _open(self) -> Service:
         with self._guard:
             if self._service is None:
-                from acode_vllm.local_service import share_service
+                from acode_vllm.shared_service import share_service
                 from acode_vllm.tree import vllm_makers
 
                 self._service = share_service(self._folder, self._wanted(self._model), vllm_makers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from acode_vllm.errors import Problem
@@ -82,13 +83,14 @@ class ServiceStatus:
         """PID of vLLM's API server, where there is one."""
         return self.server.identity.pid if self.server else None
 
-    def vouches(self, model: str, now: float, window: float) -> bool:
+    def vouches(self, model: str, now: float, window: float, doubted_at: float = -math.inf) -> bool:
         """Whether a recent check is proof enough that ``model`` is served.
 
         Args:
             model: The model that is wanted.
             now: Monotonic time.
             window: How old the check may be, in seconds.
+            doubted_at: Monotonic time at which somebody began to doubt the server; an older check proves nothing.
         """
         check = self.last_check
         return (
@@ -96,5 +98,6 @@ class ServiceStatus:
             and self.model == model
             and check is not None
             and check.ok
+            and check.monotonic > doubted_at
             and now - check.monotonic < window
         )

@@ -24,7 +24,7 @@ EXIT_TERMINATED = 143
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM, treated like Ctrl-C so that nothing half-started is left behind."""
+    """SIGTERM, or a terminal that was closed; treated like Ctrl-C so that nothing half-started is left behind."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse(sys.argv[1:] if argv is None else argv)
     terminal = Terminal.of_process(quiet=arguments.quiet, verbose=arguments.verbose, log_format=arguments.log_format)
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not under nohup
+        signal.signal(signal.SIGHUP, _terminate)
     try:
         code: int = arguments.run(arguments, terminal)
         sys.stdout.flush()
