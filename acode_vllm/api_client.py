@@ -1,0 +1,186 @@
+"""One try of one request to an OpenAI-compatible API: answered, refused, or failed by the server."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import requests
+
+from acode_vllm.answer_stream import StreamFailure, next_chunk
+from acode_vllm.answers import Chunk
+from acode_vllm.http_sessions import CONNECT_SECONDS, Bearer, SessionPool, reason_of
+from acode_vllm.request_errors import refused, server_message
+from acode_vllm.retry_policy import blames_server
+from acode_vllm.sse import SseParser
+
+
+@dataclass(frozen=True)
+class ApiAddress:
+    """Where an API is: its root with ``/v1``, and the bearer key."""
+
+    base_url: str
+    api_key: str | None = field(default=None, repr=False)
+
+
+class ServerFailure(Exception):  # noqa: N818 - decided upon, then turned into an error for the user
+    """The server failed the request, through no fault of the request's; the text says how."""
+
+    def __init__(self, reason: str, status: int | None = None) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class ApiClient:
+    """Sends requests; any thread, each with a session to itself."""
+
+    def __init__(self) -> None:
+        self._pool = SessionPool()
+
+    def exchange(
+        self, address: ApiAddress, path: str, payload: Mapping[str, Any] | None, timeout: float
+    ) -> dict[str, Any]:
+        """Send and receive whole: GET, or POST where there is a payload.
+
+        Args:
+            address: Where to.
+            path: Below the root.
+            payload: What to send as JSON.
+            timeout: How many seconds the server may be silent.
+
+        Raises:
+            ServerFailure: No answer, or one of a dying server.
+            RequestError: The server refused it.
+        """
+        with self._pool.borrowed(address.base_url) as session:
+            response = self._send(session, address, path, payload, timeout, stream=False)
+        if response.status_code != 200:
+            raise _unanswered(response.status_code, response.content, address)
+        try:
+            content = response.json()
+        except ValueError:
+            content = None
+        if not isinstance(content, dict):
+            raise refused(200, f"not a JSON object: {server_message(response.content)[:200]}")
+        return content
+
+    def stream(
+        self, address: ApiAddress, path: str, payload: Mapping[str, Any], timeout: float
+    ) -> tuple[HttpEvents, Chunk | None]:
+        """Send, and receive up to the first chunk of a streamed answer.
+
+        Returns:
+            The connection, and the first chunk; None where the answer is empty.
+
+        Raises:
+            ServerFailure: No answer, or one of a dying server, or a stream that broke before its first chunk.
+            RequestError: The server refused it.
+        """
+        session = self._pool.take(address.base_url)
+        try:
+            response = self._send(session, address, path, payload, timeout, stream=True)
+            if response.status_code != 200:
+                raise _unanswered(response.status_code, response.content, address)
+            events = HttpEvents(response, session, self._pool, timeout)
+            return events, next_chunk(events)
+        except StreamFailure as failure:
+            session.close()
+            if failure.status is not None and not blames_server(failure.status):
+                raise refused(failure.status, str(failure)) from None
+            raise ServerFailure(str(failure), failure.status) from None
+        except BaseException:
+            session.close()
+            raise
+
+    def close(self) -> None:
+        """Close the idle connections; those in use close when they are given back."""
+        self._pool.close()
+
+    def _send(
+        self,
+        session: requests.Session,
+        address: ApiAddress,
+        path: str,
+        payload: Mapping[str, Any] | None,
+        timeout: float,
+        *,
+        stream: bool,
+    ) -> requests.Response:
+        try:
+            return session.request(
+                "GET" if payload is None else "POST",
+                address.base_url + path,
+                json=payload,
+                auth=Bearer(address.api_key),
+                timeout=(CONNECT_SECONDS, timeout),
+                # A redirect is no answer of vLLM's, and would take the prompt elsewhere.
+                allow_redirects=False,
+                stream=stream,
+            )
+        except requests.exceptions.InvalidJSONError as error:
+            raise ValueError(f"the request is not JSON: {error}") from None
+        except requests.RequestException as error:
+            raise ServerFailure(reason_of(error, timeout)) from None
+
+
+class HttpEvents:
+    """The events of one response: the connection of an `AnswerStream`."""
+
+    def __init__(
+        self, response: requests.Response, session: requests.Session, pool: SessionPool, timeout: float
+    ) -> None:
+        self._response = response
+        self._session = session
+        self._pool = pool
+        self._timeout = timeout
+        self._pieces = response.iter_content(chunk_size=None)
+        self._parser = SseParser()
+        self._events: deque[str] = deque()
+
+    def next_event(self) -> str | None:
+        """The data of the next event; None at the end of the connection.
+
+        Raises:
+            StreamFailure: The connection broke or was silent for too long.
+        """
+        try:
+            while not self._events:
+                piece = next(self._pieces, None)
+                if piece is None:
+                    return None
+                self._events.extend(self._parser.feed(piece))
+        except requests.RequestException as error:
+            raise StreamFailure(reason_of(error, self._timeout)) from None
+        return self._events.popleft()
+
+    def cancel(self) -> None:
+        """Wake `next_event` in another thread. The connection may have ended meanwhile, which is as good."""
+        with contextlib.suppress(ValueError, RuntimeError, OSError):
+            self._response.raw.shutdown()
+
+    def finish(self, *, whole: bool) -> None:
+        """Let go of the connection: used again where the whole answer was read, closed otherwise."""
+        if whole:
+            try:
+                # What is left is the end of the body, without which the connection could not be used again.
+                for _ in self._pieces:
+                    pass
+            except requests.RequestException:
+                whole = False
+        self._response.close()
+        if whole:
+            self._pool.give_back(self._session)
+        else:
+            self._session.close()
+
+
+def _unanswered(status: int, body: bytes, address: ApiAddress) -> Exception:
+    message = server_message(body)
+    if address.api_key:
+        message = message.replace(address.api_key, "***")
+    if blames_server(status):
+        return ServerFailure(f"the server answered {status}: {message}", status)
+    return refused(status, message)

@@ -1,0 +1,108 @@
+"""Sessions of ``requests`` for many threads: each request has one to itself, and connections are reused.
+
+``requests`` does not promise that a session may be shared between threads, so an idle one is lent out.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+
+CONNECT_SECONDS = 5.0
+"""A server that takes longer to accept a connection is not there."""
+
+
+class Bearer(AuthBase):
+    """Sends the API key, if there is one, and keeps requests from looking for another in ``~/.netrc``."""
+
+    def __init__(self, key: str | None) -> None:
+        self._key = key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Put the key on the request."""
+        if self._key:
+            request.headers["Authorization"] = f"Bearer {self._key}"
+        return request
+
+
+class SessionPool:
+    """Idle sessions; any thread may borrow."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: list[requests.Session] = []
+        self._closed = False
+
+    def take(self, url: str) -> requests.Session:
+        """Borrow a session; the last one used, whose connection is the likeliest to be open still."""
+        with self._lock:
+            session = self._idle.pop() if self._idle else None
+        if session is None:
+            session = requests.Session()
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, HTTPAdapter(pool_connections=1, pool_maxsize=1, max_retries=0))
+        # A proxy of the environment is for what is elsewhere; on loopback it would be asked for its own machine.
+        session.trust_env = not is_loopback(url)
+        return session
+
+    def give_back(self, session: requests.Session) -> None:
+        """Lend it to the next."""
+        with self._lock:
+            if not self._closed:
+                self._idle.append(session)
+                return
+        session.close()
+
+    @contextmanager
+    def borrowed(self, url: str) -> Iterator[requests.Session]:
+        """One for the time of the block; closed instead of given back where the block fails."""
+        session = self.take(url)
+        try:
+            yield session
+        except BaseException:
+            session.close()
+            raise
+        self.give_back(session)
+
+    def close(self) -> None:
+        """Close what is idle now, and what is given back later."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for session in idle:
+            session.close()
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL is of this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def reason_of(error: Exception, timeout: float) -> str:
+    """Why an exchange failed, in a few words.
+
+    The text of a requests exception wraps that of urllib3, which wraps that of the system: the innermost says it.
+    """
+    if isinstance(error, requests.ConnectTimeout):
+        return f"no connection within {CONNECT_SECONDS:g} s"
+    if isinstance(error, requests.Timeout):
+        return f"no answer within {timeout:g} s"
+    innermost: BaseException = error
+    for _ in range(10):
+        below = innermost.__cause__ or innermost.__context__
+        if below is None:
+            break
+        innermost = below
+    words = getattr(innermost, "strerror", None) or str(innermost) or type(innermost).__name__
+    return f"connection failed: {words}"

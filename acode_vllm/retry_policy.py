@@ -1,0 +1,38 @@
+"""Which failed requests are sent again: the decision alone (FR-051, AC-043, AC-044).
+
+A request is sent again where the server failed it, never where the server refused it, never once part of its answer was
+delivered, and three times at the most. A leaf but for the vocabulary.
+"""
+
+from __future__ import annotations
+
+from acode_vllm.states import LifecycleMode
+
+MAX_RETRIES = 3
+_PAUSES = (0.1, 0.5, 2.0)
+_OF_A_DYING_SERVER = frozenset({500, 502, 503, 504})
+"""What vLLM answers while its engine dies (500, then 503), and what proxies before it say of a server that is gone.
+
+Every other one is about the request, or about what the server can do: the same request gets the same again."""
+
+
+def blames_server(status: int) -> bool:
+    """Whether an HTTP status says that the server failed, so that the same request may be answered next time."""
+    return status in _OF_A_DYING_SERVER
+
+
+def may_retry(failures: int, mode: LifecycleMode) -> bool:
+    """Whether a request that the server failed ``failures`` times is sent again.
+
+    In external mode nobody restarts the server, so the first failure is final.
+    """
+    return mode is not LifecycleMode.EXTERNAL and failures <= MAX_RETRIES
+
+
+def pause_before_retry(failures: int) -> float:
+    """Seconds to wait before sending again.
+
+    Where the server has died, waiting for its restart takes far longer; where it is found healthy all the same, three
+    tries within milliseconds would be one.
+    """
+    return _PAUSES[min(failures, len(_PAUSES)) - 1]
