@@ -100,6 +100,7 @@ RULES: tuple[CauseRule, ...] = (
             "Ray does not allocate any GPUs",
             "Current node has no GPU available",
             "Cannot provide a placement group",
+            "You don't have enough GPUs available",
             "Not enough resources to allocate",
         ),
         "Ray has fewer GPUs than were asked for: {line}",
@@ -113,7 +114,7 @@ RULES: tuple[CauseRule, ...] = (
         "(memory_utilization {share}).",
         "End what else uses the GPU (nvidia-smi shows it), or lower providers.vllm.gpu.memory_utilization.",
         re.compile(
-            r"memory on device (?P<device>.+?) \((?P<free>[\d.]+)/(?P<total>[\d.]+) GiB\).*"
+            r"memory on (?P<device>device.*?) \((?P<free>[\d.]+)/(?P<total>[\d.]+) GiB\).*"
             r"utilization \((?P<share>[\d.]+), (?P<wanted>[\d.]+) GiB\)"
         ),
     ),

@@ -160,6 +160,7 @@ RULES: tuple[CauseRule, ...] = (
         ("does not appear to have a file named", "does not appear to have files named"),
         "The model {model} lacks a file that vLLM needs: {line}",
         "Check its files at {link}: it may be an adapter, or in a format that vLLM does not load.",
+        re.compile(r"named (?!config\.json)"),
     ),
     CauseRule(
         "connection failed",

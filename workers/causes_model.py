@@ -21,7 +21,7 @@ RULES: tuple[CauseRule, ...] = (
     CauseRule(
         "architecture not supported",
         "ACODE-VLM-025",
-        ("are not supported for now", "architectures failed to be inspected"),
+        ("are not supported for now", "failed to be inspected"),
         "vLLM does not support the architecture of {model}: {what}.",
         UPGRADE,
         re.compile(r"Model architectures (?P<what>\[.*?\])"),

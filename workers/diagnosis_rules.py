@@ -25,7 +25,6 @@ GENERIC: tuple[str, ...] = (
     "Executor failed",
     "Traceback (most recent call last)",
     "Process EngineCore",
-    "LocalEntryNotFoundError: An error happened",
     "validation error for",
     "validation errors for",
     "resource_tracker",

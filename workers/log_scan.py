@@ -28,9 +28,10 @@ _TELLING = (b"rror", b"xception", b"annot ", b"No such", b"not found", b"unexpec
 _LINES_LOOKED_AT = 200
 """Lines of a chunk that are tried for their worth as telling ones, from each end."""
 
-_DEATH = (b" unexpectedly", b"Fatal Python error", b"Segfault encountered")
+_DEATH = (b" unexpectedly", b"Failed core proc(s): {'", b"Fatal Python error", b"Segfault encountered")
 _LIFE = (b"Application startup complete", b'"POST /v1/')
 _DIED = re.compile(r"(?P<who>\S+) (?:died|exited) unexpectedly(?: \(exit code: (?P<code>-?\d+)\))?")
+_FAILED = re.compile(r"Failed core proc\(s\): \{'(?P<who>[^']+)': (?P<code>-\d+)")
 _FATAL = re.compile(r"Fatal Python error: (?P<what>[\w ]+)|(?P<segfault>Segfault encountered)")
 _PID = re.compile(rb"^\([A-Za-z][\w:-]* pid=(\d+)\)", re.MULTILINE)
 _CODE = "    "
@@ -187,7 +188,7 @@ def _take(chunk: bytes, lines: list[tuple[int, int]], into: list[str]) -> None:
 
 
 def _note_death(body: str, found: LogScan) -> None:
-    if found.died is None and (died := _DIED.search(body)):
+    if found.died is None and (died := _DIED.search(body) or _FAILED.search(body)):
         who = "EngineCore" if died["who"] == "core" else died["who"]
         found.died = DeadPart(who, int(died["code"]) if died["code"] else None, body)
     if found.fatal is None and (fatal := _FATAL.search(body)):
@@ -255,5 +256,7 @@ def _read_end(descriptor: int, begin: int, size: int, found: LogScan) -> None:
     tail = os.pread(descriptor, min(CHUNK, size - begin), max(begin, size - CHUNK))
     found.pids = frozenset(int(pid) for pid in _PID.findall(head) + _PID.findall(tail))
     lines = [line for line in tail.split(b"\n") if line.strip() and not any(noise in line for noise in _NOISE)]
-    found.last = tuple(body_of(clean(line)) for line in lines[-3:])
+    bodies = [body_of(clean(line)) for line in lines[-20:]]
+    told = [body for body in bodies if not _FRAME.match(body) and not any(generic in body for generic in GENERIC)]
+    found.last = tuple(told[-3:])
     found.told = b"shutdown triggered" in tail and b"EngineDeadError" not in tail

@@ -17,7 +17,7 @@ def kernel_words(pids: Collection[int], kmsg: Path = Path("/dev/kmsg"), proc: Pa
     The kernel's log names the process. Where it may not be read (most users may not), the count of such kills in our
     control group is the next best: it says that there were some, not which.
     """
-    return _from_kernel_log(pids, kmsg) or _from_control_group(proc)
+    return _from_kernel_log(pids, kmsg) or from_control_group(proc)
 
 
 def _from_kernel_log(pids: Collection[int], kmsg: Path) -> str:
@@ -48,7 +48,8 @@ def _from_kernel_log(pids: Collection[int], kmsg: Path) -> str:
     return said
 
 
-def _from_control_group(proc: Path, root: Path = Path("/sys/fs/cgroup")) -> str:
+def from_control_group(proc: Path, root: Path = Path("/sys/fs/cgroup")) -> str:
+    """The count of such kills in our control group, version 2 or 1; empty where there were none."""
     try:
         entries = proc.read_text().splitlines()
     except OSError:

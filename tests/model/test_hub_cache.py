@@ -52,7 +52,9 @@ def test_a_stored_model_is_complete_and_its_weights_are_counted(root: Path, cach
 def test_what_the_real_client_downloads_is_complete(root: Path, tmp_path: Path) -> None:
     hub = FakeHub()
     hub.put_folder(MODEL, write_model(tmp_path / "model"))
-    code = f"from huggingface_hub import snapshot_download; print(snapshot_download({MODEL!r}, cache_dir={str(root)!r}))"
+    code = (
+        f"from huggingface_hub import snapshot_download; print(snapshot_download({MODEL!r}, cache_dir={str(root)!r}))"
+    )
     with hub.serve():
         folder = run_python(code, {"HF_ENDPOINT": hub.url, "HOME": str(tmp_path)})
     assert look_up(root, MODEL) == Complete(Path(folder.strip()), 2000)
@@ -132,7 +134,7 @@ def test_damaged_weights_are_named_with_the_reason(tmp_path: Path, content: byte
     assert isinstance(presence, Broken)
     (file,) = presence.files
     assert file.startswith(f"{SHARDS[1]}: ")
-    assert why in file or "bytes" in why and "bytes" in file
+    assert why in file or ("bytes" in why and "bytes" in file)
 
 
 @pytest.mark.parametrize("name", ["config.json", INDEX])

@@ -12,7 +12,15 @@ from fake_hub import FakeHub
 from model_folders import SHARDS, write_model
 
 from acode_vllm.errors import Problem
-from acode_vllm.workers.hub_client import HubModel, HubQuestion, HubSilent, ask_hub, bytes_to_fetch, find_token, question_for
+from acode_vllm.workers.hub_client import (
+    HubModel,
+    HubQuestion,
+    HubSilent,
+    ask_hub,
+    bytes_to_fetch,
+    find_token,
+    question_for,
+)
 
 GOOD, WEAK, JUNK = ("hf_" + word * 8 for word in ("good", "weak", "junk"))
 
@@ -140,7 +148,9 @@ def test_the_saved_token_is_found_where_the_environment_has_none(tmp_path: Path)
 
 
 def test_only_what_vllm_fetches_is_counted(tmp_path: Path) -> None:
-    model = HubModel("c", {"config.json": 10, "model.safetensors": 1000, "pytorch_model.bin": 1000, "original/x.pth": 5000})
+    model = HubModel(
+        "c", {"config.json": 10, "model.safetensors": 1000, "pytorch_model.bin": 1000, "original/x.pth": 5000}
+    )
     assert bytes_to_fetch(model, None) == 1010
     (tmp_path / "config.json").write_text("{}")
     assert bytes_to_fetch(model, tmp_path) == 1000

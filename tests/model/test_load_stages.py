@@ -34,7 +34,10 @@ def test_a_real_start_passes_all_stages_in_their_order() -> None:
         S.ENGINE_READY,
         S.SERVING,
     ]
-    assert [(s.fraction, s.detail) for s in steps if s.fraction is not None] == [(0.0, "0/4 shards"), (1.0, "4/4 shards")]
+    assert [(s.fraction, s.detail) for s in steps if s.fraction is not None] == [
+        (0.0, "0/4 shards"),
+        (1.0, "4/4 shards"),
+    ]
     assert LoadProgress(S.RESOLVED, detail="LlamaForCausalLM") in steps
     assert LoadProgress(S.MEMORY_PLANNED, detail="524,288 tokens") in steps
 
@@ -46,12 +49,21 @@ def test_any_output_is_a_sign_of_life_and_only_the_first_is_told() -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("Loading safetensors checkpoint shards:  50% Completed | 1/2 [00:01<00:01]", (S.LOADING_WEIGHTS, 0.5, "1/2 shards")),
+        (
+            "Loading safetensors checkpoint shards:  50% Completed | 1/2 [00:01<00:01]",
+            (S.LOADING_WEIGHTS, 0.5, "1/2 shards"),
+        ),
         ("Loading pt checkpoint shards:  25% Completed | 1/4 [00:01<00:01]", (S.LOADING_WEIGHTS, 0.25, "1/4 shards")),
         ("Multi-thread loading shards:  75% Completed | 3/4 [00:0", (S.LOADING_WEIGHTS, 0.75, "3/4 shards")),
-        ("Loading safetensors using Runai Model Streamer:  50% Completed | 50/100 [", (S.LOADING_WEIGHTS, 0.5, "50/100 shards")),
+        (
+            "Loading safetensors using Runai Model Streamer:  50% Completed | 50/100 [",
+            (S.LOADING_WEIGHTS, 0.5, "50/100 shards"),
+        ),
         ("Model loading took 12.55 GiB memory and 5.3 seconds", (S.LOADING_WEIGHTS, None, "all weights loaded")),
-        ("Capturing CUDA graphs (mixed prefill-decode, PIECEWISE):  50%|█████     | 34/68 [00:05", (S.COMPILING, 0.5, "CUDA graphs 34/68")),
+        (
+            "Capturing CUDA graphs (mixed prefill-decode, PIECEWISE):  50%|█████     | 34/68 [00:05",
+            (S.COMPILING, 0.5, "CUDA graphs 34/68"),
+        ),
         ("Capturing CUDA graph shapes: 100%|██████████| 35/35 [00:20", (S.COMPILING, 1.0, "CUDA graphs 35/35")),
         ("Dynamo bytecode transform time: 4.5 s", (S.COMPILING, None, "torch.compile")),
         ("Available KV cache memory: 61.62 GiB", (S.MEMORY_PLANNED, None, "61.62 GiB")),
@@ -80,7 +92,11 @@ def test_workers_that_print_at_once_never_move_it_back() -> None:
 
 
 def test_graphs_are_captured_after_the_cache_was_planned() -> None:
-    steps = steps_of("GPU KV cache size: 10 tokens", "Capturing CUDA graphs:  50%|█████     | 1/2 [", "init engine (profile, create kv cache, warmup model) took 9 s")
+    steps = steps_of(
+        "GPU KV cache size: 10 tokens",
+        "Capturing CUDA graphs:  50%|█████     | 1/2 [",
+        "init engine (profile, create kv cache, warmup model) took 9 s",
+    )
     assert [s.stage for s in steps] == [S.MEMORY_PLANNED, S.COMPILING, S.ENGINE_READY]
 
 

@@ -25,8 +25,8 @@ AIRGAPPED = VllmLifecycleOptions(operating_mode=OperatingMode.AIRGAPPED)
 class Hub:
     """Answers as it is told to, and remembers what it was asked."""
 
-    def __init__(self, answer: HubAnswer = HubSilent("nobody asked for it")) -> None:
-        self.answer = answer
+    def __init__(self, answer: HubAnswer | None = None) -> None:
+        self.answer = answer or HubSilent("nobody was to be asked")
         self.asked: list[HubQuestion] = []
 
     def __call__(self, question: HubQuestion) -> HubAnswer:
@@ -44,7 +44,9 @@ def cached(tmp_path: Path, env: dict[str, str]) -> Path:
     return cache_tool.store(tmp_path / "hf" / "hub", MODEL, write_model(tmp_path / "model"))
 
 
-def look(model: str, env: dict[str, str], hub: Hub, options: VllmLifecycleOptions = LOCAL, free: int = 10**12) -> PreparedModel | Problem:
+def look(
+    model: str, env: dict[str, str], hub: Hub, options: VllmLifecycleOptions = LOCAL, free: int = 10**12
+) -> PreparedModel | Problem:
     return prepare_model(model, options, env, hub, lambda folder: free)
 
 
@@ -147,7 +149,9 @@ def test_the_hub_is_asked_with_the_users_token_and_revision(env: dict[str, str])
 @pytest.mark.usefixtures("cached")
 def test_a_cached_model_that_needs_another_repository_keeps_the_hub(env: dict[str, str]) -> None:
     assert look(MODEL, env, Hub(), with_args("--tokenizer", "other/repo")) == PreparedModel(MODEL, False, {})
-    assert look(MODEL, env, Hub(), with_args("--tokenizer=/a/folder")) == PreparedModel(MODEL, True, {"HF_HUB_OFFLINE": "1"})
+    assert look(MODEL, env, Hub(), with_args("--tokenizer=/a/folder")) == PreparedModel(
+        MODEL, True, {"HF_HUB_OFFLINE": "1"}
+    )
 
 
 def test_a_damaged_file_of_the_cache_is_told_before_the_start(env: dict[str, str], cached: Path) -> None:

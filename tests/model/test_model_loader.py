@@ -15,6 +15,7 @@ from acode_vllm.errors import Problem
 from acode_vllm.loading import LoadStage
 from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.supervisor import ChildSpec, Supervisor, WorkerDown, WorkerRef, call, cast
+from acode_vllm.supervisor.events import ChildStarted
 from acode_vllm.supervisor.testing import ManualClock
 from acode_vllm.workers.hub_client import HubAnswer, HubModel, HubQuestion, HubSilent
 from acode_vllm.workers.messages import (
@@ -33,6 +34,7 @@ from acode_vllm.workers.model_loader import LOOK_SECONDS, ModelLoader
 
 MODEL = "acode/tiny"
 DEADLINE = 10.0
+DEFAULTS = VllmLifecycleOptions()
 
 
 class Bench:
@@ -41,13 +43,17 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.log = folder / "vllm.log"
         self.cache = folder / "hub" / "models--acode--tiny"
-        self.server = ServerProcess(ProcessIdentity(1, 2, "b"), "m", ("vllm",), MODEL, MODEL, 8000, str(self.log), 0, 0.0)
+        self.server = ServerProcess(
+            ProcessIdentity(1, 2, "b"), "m", ("vllm",), MODEL, MODEL, 8000, str(self.log), 0, 0.0
+        )
         self.clock = ManualClock(1000.0)
         self.reports: Queue[Reported] = Queue()
+        self.events: Queue[object] = Queue()
         self.answer: Callable[[HubQuestion], HubAnswer] = lambda question: HubSilent("?")
         self.tree = Supervisor(
             [ChildSpec("loader", lambda: ModelLoader(self.reports.put, lambda question: self.answer(question)))],
             clock=self.clock,
+            on_event=self.events.put,
         )
 
     @property
@@ -56,11 +62,11 @@ class Bench:
         assert ref is not None
         return ref
 
-    def follow(self, download_bytes: int | None = None, **options: float) -> None:
+    def follow(self, download_bytes: int | None = None, options: VllmLifecycleOptions = DEFAULTS) -> None:
         prepared = PreparedModel(
             MODEL, not download_bytes, {}, download_bytes, download_folder=self.cache if download_bytes else None
         )
-        cast(self.loader, FollowLoad(self.server, VllmLifecycleOptions(**options), prepared))  # type: ignore[arg-type] - floats only
+        cast(self.loader, FollowLoad(self.server, options, prepared))
         self.clock.wait_for_deadline(self.clock.monotonic() + LOOK_SECONDS)
 
     def pass_time(self, seconds: float) -> None:
@@ -110,14 +116,14 @@ def test_a_load_that_stands_still_is_told_again_every_10_to_20_seconds(bench: Be
         while not bench.reports.empty():
             bench.reports.get()
             told.append(bench.clock.monotonic())
-    gaps = [after - before for before, after in zip(told, told[1:], strict=False)]
+    gaps = [after - before for before, after in zip(told, told[1:], strict=False)]  # noqa: RUF007 - Python 3.10
     assert len(gaps) >= 3
     assert all(10.0 <= gap <= 20.0 for gap in gaps)
 
 
 @pytest.mark.spec("FR-023", "FR-047", "AC-040", "ACODE-VLM-004")
 def test_a_load_that_takes_too_long_says_how_long_how_far_and_what_to_raise(bench: Bench) -> None:
-    bench.follow(model_load_timeout_seconds=300.0)
+    bench.follow(options=VllmLifecycleOptions(model_load_timeout_seconds=300.0))
     bench.write("hello\nLoading safetensors checkpoint shards:  50% Completed | 1/2 [00:01\n")
     bench.pass_time(LOOK_SECONDS)
     bench.clock.advance(300.0)
@@ -134,7 +140,7 @@ def test_a_load_that_takes_too_long_says_how_long_how_far_and_what_to_raise(benc
 
 
 def test_a_server_that_prints_nothing_is_given_up_after_the_start_timeout(bench: Bench) -> None:
-    bench.follow(start_timeout_seconds=30.0)
+    bench.follow(options=VllmLifecycleOptions(start_timeout_seconds=30.0))
     bench.pass_time(29.0)
     assert bench.reports.qsize() <= 1
     bench.clock.advance(1.0)
@@ -147,7 +153,7 @@ def test_a_server_that_prints_nothing_is_given_up_after_the_start_timeout(bench:
 
 @pytest.mark.spec("FR-023", "FR-047")
 def test_a_moving_download_holds_the_clock_and_one_that_stopped_is_told(bench: Bench) -> None:
-    bench.follow(download_bytes=10_000, model_load_timeout_seconds=60.0)
+    bench.follow(10_000, VllmLifecycleOptions(model_load_timeout_seconds=60.0))
     bench.write("hello\n")
     bench.pass_time(LOOK_SECONDS)
     assert bench.step().progress.stage is LoadStage.FIRST_SIGN
@@ -183,7 +189,9 @@ def test_idle_it_never_wakes(bench: Bench) -> None:
 @pytest.mark.spec("FR-021")
 def test_a_call_is_answered_with_what_is_known_of_the_model(bench: Bench, tmp_path: Path) -> None:
     folder = str(write_model(tmp_path / "model"))
-    assert call(bench.loader, PrepareModel(folder, VllmLifecycleOptions(), {}), DEADLINE) == PreparedModel(folder, True, {})
+    assert call(bench.loader, PrepareModel(folder, VllmLifecycleOptions(), {}), DEADLINE) == PreparedModel(
+        folder, True, {}
+    )
 
 
 def test_a_cast_is_reported_with_its_number(bench: Bench, tmp_path: Path) -> None:
@@ -236,20 +244,10 @@ def test_a_defect_while_looking_is_told_and_the_worker_is_renewed(bench: Bench) 
     assert report.result.code == "ACODE-VLM-031"
     bench.answer = lambda question: HubModel("c", {})
     env = {"HF_HOME": str(bench.log.parent)}
-    after = eventually(lambda: bench.tree.whereis("loader"), lambda ref: ref is not None and ref != before)
-    assert isinstance(call(after, PrepareModel(MODEL, VllmLifecycleOptions(), env), DEADLINE), PreparedModel)
-
-
-def eventually(look: Callable[[], WorkerRef | None], good: Callable[[WorkerRef | None], bool]) -> WorkerRef:
-    """What ``look`` sees once it is good; the supervisor tells nobody when a child was renewed."""
-    limit = threading.Event()
-    for _ in range(1000):
-        seen = look()
-        if good(seen):
-            assert seen is not None
-            return seen
-        limit.wait(0.01)
-    raise AssertionError("not renewed")
+    while not isinstance(event := bench.events.get(timeout=DEADLINE), ChildStarted) or not event.restarted:
+        pass
+    assert bench.loader != before
+    assert isinstance(call(bench.loader, PrepareModel(MODEL, VllmLifecycleOptions(), env), DEADLINE), PreparedModel)
 
 
 def test_the_real_client_and_a_hub_agree_through_the_worker(bench: Bench, tmp_path: Path) -> None:
