@@ -199,6 +199,7 @@ def main() -> int:
     parser.add_argument("ids", nargs="*", metavar="ID", help=f"which to make; default: {', '.join(known)}")
     arguments = parser.parse_args()
     transformers_logging.disable_progress_bar()
+    torch.set_num_threads(1)  # for matrices this small, threads cost more than they save
     for model_id in arguments.ids or known:
         if model_id not in known:
             parser.error(f"unknown model {model_id}; there are {', '.join(known)}")
