@@ -1,22 +1,24 @@
 """The service as its owner has it: the ownership lock and the tree of workers.
 
-At most one `LocalService` of a folder is open in a process; orchestrators of the same service share it.
+At most one `LocalService` of a folder is open in a process; see `acode_vllm.shared_service`.
 """
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from acode_vllm.control_desk import KeeperHooks
+from acode_vllm.control_feed import ControlFeed
+from acode_vllm.control_worker import ControlWorker
 from acode_vllm.errors import Problem, ServiceBusyError, error_for
 from acode_vllm.event_hub import EventHub
 from acode_vllm.event_log import log_service_event
 from acode_vllm.events import Event, ProblemRaised
 from acode_vllm.journal import Journal, unknown_status
+from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.ownership import OwnershipLock
 from acode_vllm.service_folder import ServiceFolder
 from acode_vllm.states import LifecycleMode
@@ -27,14 +29,17 @@ from acode_vllm.supervisor import (
     MailboxFull,
     NoProc,
     Overloaded,
+    ReplyTo,
     Supervisor,
     Worker,
     WorkerDown,
     call,
     cast,
     cast_latest,
+    send_request,
 )
 from acode_vllm.supervisor import events as supervisor_events
+from acode_vllm.waiting_problems import busy_problem, timeout_problem
 from acode_vllm.workers.lifecycle_edges import LifecycleEdges, PlanMaker, ProcessMaker
 from acode_vllm.workers.lifecycle_messages import Wanted, WorkerRestarted
 from acode_vllm.workers.lifecycle_worker import CALL_SECONDS, LifecycleWorker
@@ -88,24 +93,48 @@ class LocalService:
     Attributes:
         folder: Where its records are.
         hub: Where its events are heard.
+        keeper: Where the owner is a keeper.
+        feed: What is passed on to other programs.
     """
 
-    def __init__(self, folder: ServiceFolder, wanted: Wanted, makers: Callable[[ServiceFolder], Makers]) -> None:
+    def __init__(
+        self,
+        folder: ServiceFolder,
+        wanted: Wanted,
+        makers: Callable[[ServiceFolder], Makers],
+        *,
+        hub: EventHub | None = None,
+        keeper: KeeperHooks | None = None,
+    ) -> None:
+        """Touch nothing yet.
+
+        Args:
+            folder: Where its records are to be.
+            wanted: The settings of whoever opens it.
+            makers: How its workers are made.
+            hub: Where its events are to be heard; its own where None.
+            keeper: How a keeper hears of what concerns itself; None for a program with work of its own.
+        """
         self.folder = folder
-        self.hub = EventHub()
+        self.hub = hub or EventHub()
+        self.keeper = keeper
+        self.feed = ControlFeed()
         self._wanted = wanted
         self._makers = makers(folder)
         self._lock = OwnershipLock(folder.lock)
         self._journal: Journal | None = None
         self._root: Supervisor | None = None
         self._status = unknown_status(None)
-        self._shared = threading.Lock()
-        self._users = 0
 
     @property
     def status(self) -> ServiceStatus:
         """The service as its lifecycle worker last published it; costs one attribute."""
         return self._status
+
+    @property
+    def options(self) -> VllmLifecycleOptions:
+        """The settings with which it was opened."""
+        return self._wanted.options
 
     @property
     def alive(self) -> bool:
@@ -123,7 +152,7 @@ class LocalService:
         self.folder.ensure()
         owner = self._lock.acquire()
         if not owner and self._wanted.options.mode is LifecycleMode.MANAGED:
-            raise ServiceBusyError(self._busy_problem())
+            raise ServiceBusyError(busy_problem(self.options.port, self._lock.holder(), str(self.folder.lock)))
         try:
             if owner:
                 self._journal = Journal(self.folder)
@@ -163,7 +192,7 @@ class LocalService:
                 try:
                     return call(ref, message, remaining)
                 except CallTimeout as error:
-                    raise error_for(self._timeout_problem(timeout or 0.0)) from error
+                    raise error_for(timeout_problem(self._status, timeout or 0.0)) from error
                 except Overloaded as error:
                     raise error_for(Problem("ACODE-VLM-031", "Too many requests wait for the service.")) from error
                 except (NoProc, WorkerDown):
@@ -175,6 +204,21 @@ class LocalService:
     def tell(self, message: object) -> None:
         """Cast to the lifecycle worker; dropped where it is not there."""
         self._report(message)  # type: ignore[arg-type]  # a wider set than workers report
+
+    def send_request(self, worker: str, message: object, when_answered: Callable[[ReplyTo], None]) -> ReplyTo:
+        """Put a request to a worker of the tree, and go on. Any thread of the tree.
+
+        Raises:
+            CallError: It is not there, ends, or has too much to do; ``when_answered`` is not called then.
+        """
+        ref = self._root.whereis(worker) if self._root is not None else None
+        if ref is None:
+            raise NoProc(f"{worker} does not run")
+        return send_request(ref, message, when_answered)
+
+    def raise_problem(self, problem: Problem) -> None:
+        """Tell everyone who listens. Any thread."""
+        self._emit(ProblemRaised(time.time(), problem))
 
     # The tree
 
@@ -195,6 +239,8 @@ class LocalService:
         ]
         if wanted.options.mode is LifecycleMode.MANAGED:
             children.append(ChildSpec("loader", lambda: self._makers.loader(wanted, self._report)))
+        if self._journal is not None:  # last, so that it hangs up first: nobody is told of a tree that is ending
+            children.append(ChildSpec("control", lambda: ControlWorker(self.folder.control, self)))
         return children
 
     def _tree_event(self, event: supervisor_events.Event) -> None:
@@ -205,10 +251,12 @@ class LocalService:
 
     def _publish(self, status: ServiceStatus) -> None:
         self._status = status
+        self.feed.put(status)
 
     def _emit(self, event: Event) -> None:
         log_service_event(event)
         self.hub.emit(event)
+        self.feed.put(event)
 
     def _report(self, message: Reported) -> None:
         """How workers report: never blocks on a worker, never raises. Any thread."""
@@ -233,74 +281,4 @@ class LocalService:
         problem = Problem(
             "ACODE-VLM-029", f"The mark of the next vLLM could not be written to {self.folder.mark}: {error.strerror}."
         )
-        self._emit(ProblemRaised(self._status.at, problem))
-
-    # Sharing within the process
-
-    def enter(self) -> None:
-        """Another orchestrator uses it."""
-        with self._shared:
-            self._users += 1
-
-    def leave(self) -> bool:
-        """An orchestrator uses it no longer; True when it was the last."""
-        with self._shared:
-            self._users -= 1
-            return self._users == 0
-
-    # Problems
-
-    def _busy_problem(self) -> Problem:
-        holder = self._lock.holder()
-        who = f"The program with PID {holder}" if holder else "Another program"
-        return Problem(
-            "ACODE-VLM-028",
-            f"{who} owns the vLLM service on port {self._wanted.options.port}.",
-            "Use that program, or end it: the server lives on and is taken over by the next one.",
-            (f"lock: {self.folder.lock}",),
-        )
-
-    def _timeout_problem(self, timeout: float) -> Problem:
-        status = self._status
-        doing = f"{status.state.value}: {status.reason}"
-        if status.progress is not None:
-            doing += f" ({status.progress.stage.value})"
-        return Problem(
-            "ACODE-VLM-027",
-            f"The service was not ready within the {timeout:g} s that this call was given. It is {doing}.",
-            "The server goes on; call again with a longer timeout, or look with: acode providers status vllm.",
-        )
-
-
-_open: dict[tuple[int, str], LocalService] = {}
-"""(PID, folder) → the service that this process owns. The lock is per process, so this table has to be, too."""
-_opening = threading.Lock()
-
-
-def share_service(folder: ServiceFolder, wanted: Wanted, makers: Callable[[ServiceFolder], Makers]) -> LocalService:
-    """The open service of this folder in this process, opened where it was not; `leave_service` gives it back.
-
-    Raises:
-        ServiceBusyError: Another process owns it.
-        StateFolderError: Its folder cannot be used.
-    """
-    key = (os.getpid(), str(folder.path))
-    with _opening:
-        service = _open.get(key)
-        if service is None or not service.alive:
-            if service is not None:
-                service.close()  # its tree gave up; what it leaves is taken over by the new one
-            service = LocalService(folder, wanted, makers)
-            service.open()
-            _open[key] = service
-        service.enter()
-        return service
-
-
-def leave_service(service: LocalService) -> None:
-    """Give a shared service back; the last one closes it."""
-    key = (os.getpid(), str(service.folder.path))
-    with _opening:
-        if service.leave() and _open.get(key) is service:
-            del _open[key]
-            service.close()
+        self.raise_problem(problem)

@@ -60,6 +60,11 @@ class ServiceFolder:
         return self.path / "mark.json"
 
     @property
+    def control(self) -> Path:
+        """The owner's socket."""
+        return self.path / "control.sock"
+
+    @property
     def log(self) -> Path:
         """VLLM's own output."""
         return self.path / "vllm.log"

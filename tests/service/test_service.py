@@ -23,7 +23,7 @@ from acode_vllm.errors import (
     WaitTimeoutError,
 )
 from acode_vllm.events import Event, ServerStarted, StateChanged
-from acode_vllm.local_service import LocalService
+from acode_vllm.shared_service import SharedService
 from acode_vllm.states import LifecycleMode, ServiceState
 from acode_vllm.supervisor import Crash, Supervisor, WorkerRef, call, cast
 from acode_vllm.supervisor.requests import WhichChildren
@@ -280,8 +280,9 @@ class TestBugsOfOurs:
 
     @staticmethod
     def root(vllm: VllmServiceOrchestrator) -> Supervisor:
-        service = vllm._service
-        assert isinstance(service, LocalService)
+        assert isinstance(vllm._service, SharedService)
+        service = vllm._service.owned
+        assert service is not None
         assert service._root is not None
         return service._root
 

@@ -1,0 +1,351 @@
+"""What is asked over the control socket, and how it is answered.
+
+Reads are answered from the published status. What changes the service goes to its lifecycle worker as any other
+request, and is answered when that is: nobody waits for it here. A client that is gone waits no longer, and what was
+begun for it goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from acode_vllm._version import __version__
+from acode_vllm.control_connection import ControlConnection
+from acode_vllm.control_feed import ControlFeed
+from acode_vllm.control_protocol import (
+    PROTOCOL,
+    Asked,
+    HandOver,
+    Hello,
+    Ping,
+    Pong,
+    ProtocolError,
+    ReadStatus,
+    Subscribe,
+    answer_line,
+    event_line,
+    hello_line,
+    read_request,
+    status_line,
+)
+from acode_vllm.control_server import ControlServer
+from acode_vllm.errors import Problem, VllmServiceError
+from acode_vllm.options import VllmLifecycleOptions
+from acode_vllm.states import LifecycleMode
+from acode_vllm.status import ServiceStatus
+from acode_vllm.supervisor import CallError, CallTimeout, NoProc, Overloaded, ReplyTo, WorkerDown
+from acode_vllm.workers.lifecycle_messages import (
+    Abandon,
+    EnsureHealthy,
+    FailureSeen,
+    Interrupt,
+    Restart,
+    Start,
+    Stop,
+    Wanted,
+)
+from acode_vllm.workers.messages import CheckNow, SampleGpus, StopReport
+
+LIFECYCLE = "lifecycle"
+MAX_WAITING = 64
+"""Requests of one client that may wait for their answers."""
+RETRY_SECONDS = 0.1
+RETRIES = 50
+"""How often a request is put again to a worker that crashed, which its supervisor starts again."""
+LOOK_SECONDS = 5.0
+"""A check or a sample that is not older is given to the next one who asks for one."""
+
+
+@dataclass(frozen=True)
+class KeeperHooks:
+    """How a keeper hears of what concerns itself. Called on the control server's thread; must not block.
+
+    Attributes:
+        handover: Another keeper wants to take over.
+        stopped: The server was stopped on request, and the answer was sent.
+        clients: How many clients there are now.
+    """
+
+    handover: Callable[[], None]
+    stopped: Callable[[], None]
+    clients: Callable[[int], None]
+
+
+class Owned(Protocol):
+    """What the desk needs of the service that this process owns. Never blocks."""
+
+    @property
+    def status(self) -> ServiceStatus:
+        """As it was last published."""
+
+    @property
+    def options(self) -> VllmLifecycleOptions:
+        """The settings with which it was opened."""
+
+    @property
+    def feed(self) -> ControlFeed:
+        """Its news."""
+
+    @property
+    def keeper(self) -> KeeperHooks | None:
+        """Where the owner is a keeper."""
+
+    def send_request(self, worker: str, message: object, when_answered: Callable[[ReplyTo], None]) -> ReplyTo:
+        """Put a request to a worker; raises `CallError` where it is not there."""
+
+    def tell(self, message: object) -> None:
+        """Cast to the lifecycle worker."""
+
+
+@dataclass
+class _Waiting:
+    """A request whose answer is still to come."""
+
+    client: ControlConnection
+    id: int | None
+    worker: str
+    message: object
+    token: str | None = None
+    request: ReplyTo | None = None
+    retries: int = 0
+    retry_at: float | None = None
+
+
+@dataclass
+class _Client:
+    """What is known of a client."""
+
+    subscribed: bool = False
+    waiting: list[_Waiting] = field(default_factory=list)
+
+
+class ControlDesk:
+    """The handler of a `ControlServer`. Everything runs on the server's thread."""
+
+    def __init__(self, owned: Owned, server: ControlServer, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._owned = owned
+        self._server = server
+        self._monotonic = monotonic
+        self._clients: dict[ControlConnection, _Client] = {}
+        self._answered: deque[tuple[_Waiting, ReplyTo]] = deque()
+        self._retrying: list[_Waiting] = []
+        self._looks: dict[type, tuple[float, object]] = {}
+
+    # What the server calls
+
+    def connected(self, client: ControlConnection) -> None:
+        """Greet."""
+        self._clients[client] = _Client()
+        keeper = self._owned.keeper is not None
+        mode = self._owned.options.mode
+        self._server.send(client, hello_line(Hello(PROTOCOL, __version__, os.getpid(), mode, keeper)))
+        self._count()
+
+    def lost(self, client: ControlConnection) -> None:
+        """Nobody waits there any more."""
+        known = self._clients.pop(client, None)
+        for waiting in known.waiting if known is not None else ():
+            self._give_up(waiting)
+            if waiting.token is not None:
+                self._owned.tell(Abandon(waiting.token))
+        self._count()
+
+    def received(self, client: ControlConnection, line: bytes) -> None:
+        """Answer a line, or see to it that it will be answered."""
+        try:
+            asked = read_request(line)
+        except ProtocolError as error:
+            problem = Problem("ACODE-VLM-031", f"The request cannot be read: {error}.")
+            self._answer(client, error.request_id, problem)
+            return
+        if len(self._clients[client].waiting) >= MAX_WAITING:
+            problem = Problem("ACODE-VLM-031", f"{MAX_WAITING} requests of this client wait already.")
+            self._answer(client, asked.id, problem)
+            return
+        self._handle(client, asked)
+
+    def woken(self) -> None:
+        """Pass on what there is to tell, then the answers: who is answered has heard the new state before."""
+        answers = [self._answered.popleft() for _ in range(len(self._answered))]
+        self._push()
+        for waiting, request in answers:
+            self._settle(waiting, request)
+        now = self._monotonic()
+        due = [w for w in self._retrying if w.retry_at is not None and now >= w.retry_at]
+        for waiting in due:
+            self._retrying.remove(waiting)
+            self._put(waiting)
+
+    def due_at(self) -> float | None:
+        """When the next request is to be put again."""
+        return min((w.retry_at for w in self._retrying if w.retry_at is not None), default=None)
+
+    # Requests
+
+    def _handle(self, client: ControlConnection, asked: Asked) -> None:
+        message = asked.message
+        match message:
+            case ReadStatus():
+                self._answer_status(client, asked.id)
+            case Subscribe():
+                self._clients[client].subscribed = True
+                self._answer_status(client, asked.id)
+            case Ping():
+                self._answer(client, asked.id, Pong())
+            case HandOver():
+                self._hand_over(client, asked.id)
+            case FailureSeen():
+                self._owned.tell(message)
+                self._answer(client, asked.id, Pong())
+            case Abandon(token):
+                self._forget(client, token)
+                self._owned.tell(message)
+                self._answer(client, asked.id, Pong())
+            case CheckNow():
+                self._look(client, asked, "health")
+            case SampleGpus():
+                self._look(client, asked, "gpu")
+            case Interrupt(token):
+                self._forget(client, token)
+                self._wait_for(_Waiting(client, asked.id, LIFECYCLE, message))
+            case EnsureHealthy(wanted, token) | Start(wanted, token) | Restart(wanted, token):
+                problem = self._refusal(wanted)
+                if problem is not None:
+                    self._answer(client, asked.id, problem)
+                else:
+                    self._wait_for(_Waiting(client, asked.id, LIFECYCLE, message, token))
+            case _:
+                self._wait_for(_Waiting(client, asked.id, LIFECYCLE, message))
+
+    def _refusal(self, wanted: Wanted) -> Problem | None:
+        """Why what a client wants cannot be had here."""
+        mine = self._owned.options
+        if mine.mode is not LifecycleMode.MANAGED or wanted.options.mode is not mine.mode:
+            return Problem(
+                "ACODE-VLM-028",
+                f"The program with PID {os.getpid()} has this service in {mine.mode.value} mode, and"
+                f" {wanted.options.mode.value} mode was asked for.",
+                "End that program, or use its mode.",
+            )
+        if wanted.options.port != mine.port:
+            return Problem("ACODE-VLM-010", f"This service is on port {mine.port}, not {wanted.options.port}.")
+        from acode_vllm.validation import options_problems
+
+        return options_problems(wanted.model, wanted.options)
+
+    def _hand_over(self, client: ControlConnection, request_id: int | None) -> None:
+        keeper = self._owned.keeper
+        if keeper is None:
+            problem = Problem(
+                "ACODE-VLM-028",
+                f"The program with PID {os.getpid()} owns the service for its own work, and is no keeper that could"
+                " hand it over.",
+                "It gives the service up when it ends; the server lives on.",
+            )
+            self._answer(client, request_id, problem)
+        else:
+            self._answer(client, request_id, Pong())
+            keeper.handover()
+
+    def _look(self, client: ControlConnection, asked: Asked, worker: str) -> None:
+        """A new check or sample, where the last one is not fresh enough."""
+        at, last = self._looks.get(type(asked.message), (float("-inf"), None))
+        if self._monotonic() - at < LOOK_SECONDS:
+            self._answer(client, asked.id, last)
+        else:
+            self._wait_for(_Waiting(client, asked.id, worker, asked.message))
+
+    # Waiting
+
+    def _wait_for(self, waiting: _Waiting) -> None:
+        self._clients[waiting.client].waiting.append(waiting)
+        self._put(waiting)
+
+    def _put(self, waiting: _Waiting) -> None:
+        def answered(request: ReplyTo) -> None:  # on the thread that answers
+            self._answered.append((waiting, request))
+            self._server.wake()
+
+        try:
+            waiting.request = self._owned.send_request(waiting.worker, waiting.message, answered)
+        except Overloaded:
+            self._finish(waiting, Problem("ACODE-VLM-031", "Too many requests wait for the service."))
+        except CallError:
+            self._retry(waiting)
+
+    def _settle(self, waiting: _Waiting, request: ReplyTo) -> None:
+        """The answer is there. Any but the newest of this request is of an earlier try."""
+        if waiting.request is not request:
+            return
+        try:
+            value = request.result()
+        except VllmServiceError as error:
+            self._finish(waiting, error.problem)
+        except (WorkerDown, NoProc):
+            self._retry(waiting)
+        except Exception as error:  # noqa: BLE001 - whatever a worker answered with is the client's to know
+            self._finish(waiting, Problem("ACODE-VLM-031", f"{type(error).__name__} in the owner of the service."))
+        else:
+            if isinstance(waiting.message, (CheckNow, SampleGpus)):
+                self._looks[type(waiting.message)] = (self._monotonic(), value)
+            self._finish(waiting, value)
+
+    def _retry(self, waiting: _Waiting) -> None:
+        """The worker crashed, which is a bug of ours that its supervisor mends: the request is put again."""
+        waiting.request = None
+        waiting.retries += 1
+        if waiting.retries > RETRIES:
+            self._finish(waiting, Problem("ACODE-VLM-031", f"The {waiting.worker} worker of the owner is gone."))
+            return
+        waiting.retry_at = self._monotonic() + RETRY_SECONDS
+        self._retrying.append(waiting)
+
+    def _finish(self, waiting: _Waiting, value: object) -> None:
+        client = self._clients.get(waiting.client)
+        if client is not None and waiting in client.waiting:
+            client.waiting.remove(waiting)
+            self._answer(waiting.client, waiting.id, value)
+        if isinstance(value, StopReport) and self._owned.keeper is not None:
+            self._owned.keeper.stopped()
+
+    def _forget(self, client: ControlConnection, token: str) -> None:
+        """A client waits for a request of its own no longer."""
+        for waiting in [w for w in self._clients[client].waiting if w.token == token]:
+            self._clients[client].waiting.remove(waiting)
+            self._give_up(waiting)
+
+    def _give_up(self, waiting: _Waiting) -> None:
+        if isinstance(waiting.message, Stop):
+            return  # it is carried out all the same, and a keeper hears of its end
+        request, waiting.request = waiting.request, None
+        if waiting in self._retrying:
+            self._retrying.remove(waiting)
+        if request is not None:
+            request.fail(CallTimeout("the client waits no longer"))
+
+    def _count(self) -> None:
+        if self._owned.keeper is not None:
+            self._owned.keeper.clients(len(self._clients))
+
+    # Sending
+
+    def _answer(self, client: ControlConnection, request_id: int | None, value: object) -> None:
+        if request_id is not None or isinstance(value, Problem):
+            self._server.send(client, answer_line(request_id, value))
+
+    def _answer_status(self, client: ControlConnection, request_id: int | None) -> None:
+        """Straight from what was published: thousands a second cost next to nothing."""
+        self._answer(client, request_id, self._owned.status)
+
+    def _push(self) -> None:
+        lines = b""
+        for item in self._owned.feed.take():
+            lines += status_line(item) if isinstance(item, ServiceStatus) else event_line(item)
+        if lines:
+            for client in [c for c, known in self._clients.items() if known.subscribed]:
+                self._server.send(client, lines)
