@@ -276,7 +276,7 @@ class Process:
         # The supervisor first: who learns of the end and then asks the supervisor, finds
         # that it has dealt with it.
         if self._parent is not None:
-            if self._up and not self.abandoned:
+            if self._up:
                 self._parent.inbox.post(ExitSignal(self, reason))
             else:
                 self._parent.inbox.poke()

@@ -134,6 +134,7 @@ def test_its_timers_monitors_and_terminate_are_gone(tree: Any) -> None:
     b = root.whereis("b")
     tree.tell(root.whereis("a"), lambda worker: [worker.send_after(5.0, "tick"), worker.monitor(b)])
     zombie(tree, root, "a", lambda worker: worker.monitor(b))
+    assert b.process.monitors._watchers == {}
     tree.clock.advance(10.0)
     root.terminate_child("b")
     assert not [line for line in tree.log.lines if line.startswith(("info a", "end a"))]
@@ -169,7 +170,10 @@ def test_an_initialisation_that_succeeds_late_causes_nothing(tree: Any) -> None:
     late = threading.Event()
     root = tree.started()
 
+    refs: list[Any] = []
+
     def init(worker: Any) -> None:
+        refs.append(worker.ref)
         gate.wait(20)
         late.set()
 
@@ -180,6 +184,11 @@ def test_an_initialisation_that_succeeds_late_causes_nothing(tree: Any) -> None:
         answer()
     gate.set()
     assert late.wait(20)
+    for thread in threading.enumerate():
+        if thread.name == "acode-root/a":
+            thread.join(20)
+    assert refs[0].exit_reason == KILLED
+    assert not refs[0].is_alive
     assert root.which_children() == ()
     assert tree.of(ChildStarted) == []
     assert "end a" not in " ".join(tree.log.lines)
