@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from acode_vllm._version import __version__
 from acode_vllm.control_connection import ControlConnection
-from acode_vllm.control_feed import ControlFeed
 from acode_vllm.control_protocol import (
     PROTOCOL,
     Asked,
@@ -34,11 +31,11 @@ from acode_vllm.control_protocol import (
     status_line,
 )
 from acode_vllm.control_server import ControlServer
-from acode_vllm.errors import Problem, VllmServiceError
-from acode_vllm.options import VllmLifecycleOptions
+from acode_vllm.control_waiting import Waiting, WaitingRequests
+from acode_vllm.errors import Problem
+from acode_vllm.owned_service import OwnedService
 from acode_vllm.states import LifecycleMode
 from acode_vllm.status import ServiceStatus
-from acode_vllm.supervisor import CallError, CallTimeout, NoProc, Overloaded, ReplyTo, WorkerDown
 from acode_vllm.workers.lifecycle_messages import (
     Abandon,
     EnsureHealthy,
@@ -46,7 +43,6 @@ from acode_vllm.workers.lifecycle_messages import (
     Interrupt,
     Restart,
     Start,
-    Stop,
     Wanted,
 )
 from acode_vllm.workers.messages import CheckNow, SampleGpus, StopReport
@@ -54,66 +50,8 @@ from acode_vllm.workers.messages import CheckNow, SampleGpus, StopReport
 LIFECYCLE = "lifecycle"
 MAX_WAITING = 64
 """Requests of one client that may wait for their answers."""
-RETRY_SECONDS = 0.1
-RETRIES = 50
-"""How often a request is put again to a worker that crashed, which its supervisor starts again."""
 LOOK_SECONDS = 5.0
 """A check or a sample that is not older is given to the next one who asks for one."""
-
-
-@dataclass(frozen=True)
-class KeeperHooks:
-    """How a keeper hears of what concerns itself. Called on the control server's thread; must not block.
-
-    Attributes:
-        handover: Another keeper wants to take over.
-        stopped: The server was stopped on request, and the answer was sent.
-        clients: How many clients there are now.
-    """
-
-    handover: Callable[[], None]
-    stopped: Callable[[], None]
-    clients: Callable[[int], None]
-
-
-class Owned(Protocol):
-    """What the desk needs of the service that this process owns. Never blocks."""
-
-    @property
-    def status(self) -> ServiceStatus:
-        """As it was last published."""
-
-    @property
-    def options(self) -> VllmLifecycleOptions:
-        """The settings with which it was opened."""
-
-    @property
-    def feed(self) -> ControlFeed:
-        """Its news."""
-
-    @property
-    def keeper(self) -> KeeperHooks | None:
-        """Where the owner is a keeper."""
-
-    def send_request(self, worker: str, message: object, when_answered: Callable[[ReplyTo], None]) -> ReplyTo:
-        """Put a request to a worker; raises `CallError` where it is not there."""
-
-    def tell(self, message: object) -> None:
-        """Cast to the lifecycle worker."""
-
-
-@dataclass
-class _Waiting:
-    """A request whose answer is still to come."""
-
-    client: ControlConnection
-    id: int | None
-    worker: str
-    message: object
-    token: str | None = None
-    request: ReplyTo | None = None
-    retries: int = 0
-    retry_at: float | None = None
 
 
 @dataclass
@@ -121,19 +59,20 @@ class _Client:
     """What is known of a client."""
 
     subscribed: bool = False
-    waiting: list[_Waiting] = field(default_factory=list)
+    waiting: list[Waiting] = field(default_factory=list)
 
 
 class ControlDesk:
     """The handler of a `ControlServer`. Everything runs on the server's thread."""
 
-    def __init__(self, owned: Owned, server: ControlServer, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, owned: OwnedService, server: ControlServer, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._owned = owned
         self._server = server
         self._monotonic = monotonic
         self._clients: dict[ControlConnection, _Client] = {}
-        self._answered: deque[tuple[_Waiting, ReplyTo]] = deque()
-        self._retrying: list[_Waiting] = []
+        self._waiting = WaitingRequests(owned, server.wake, self._finish, monotonic)
         self._looks: dict[type, tuple[float, object]] = {}
 
     # What the server calls
@@ -150,7 +89,7 @@ class ControlDesk:
         """Nobody waits there any more."""
         known = self._clients.pop(client, None)
         for waiting in known.waiting if known is not None else ():
-            self._give_up(waiting)
+            self._waiting.give_up(waiting)
             if waiting.token is not None:
                 self._owned.tell(Abandon(waiting.token))
         self._count()
@@ -171,19 +110,14 @@ class ControlDesk:
 
     def woken(self) -> None:
         """Pass on what there is to tell, then the answers: who is answered has heard the new state before."""
-        answers = [self._answered.popleft() for _ in range(len(self._answered))]
+        answers = self._waiting.take_answers()
         self._push()
-        for waiting, request in answers:
-            self._settle(waiting, request)
-        now = self._monotonic()
-        due = [w for w in self._retrying if w.retry_at is not None and now >= w.retry_at]
-        for waiting in due:
-            self._retrying.remove(waiting)
-            self._put(waiting)
+        self._waiting.settle(answers)
+        self._waiting.retry()
 
     def due_at(self) -> float | None:
         """When the next request is to be put again."""
-        return min((w.retry_at for w in self._retrying if w.retry_at is not None), default=None)
+        return self._waiting.due_at()
 
     # Requests
 
@@ -212,15 +146,15 @@ class ControlDesk:
                 self._look(client, asked, "gpu")
             case Interrupt(token):
                 self._forget(client, token)
-                self._wait_for(_Waiting(client, asked.id, LIFECYCLE, message))
+                self._wait_for(Waiting(client, asked.id, LIFECYCLE, message))
             case EnsureHealthy(wanted, token) | Start(wanted, token) | Restart(wanted, token):
                 problem = self._refusal(wanted)
                 if problem is not None:
                     self._answer(client, asked.id, problem)
                 else:
-                    self._wait_for(_Waiting(client, asked.id, LIFECYCLE, message, token))
+                    self._wait_for(Waiting(client, asked.id, LIFECYCLE, message, token))
             case _:
-                self._wait_for(_Waiting(client, asked.id, LIFECYCLE, message))
+                self._wait_for(Waiting(client, asked.id, LIFECYCLE, message))
 
     def _refusal(self, wanted: Wanted) -> Problem | None:
         """Why what a client wants cannot be had here."""
@@ -258,54 +192,18 @@ class ControlDesk:
         if self._monotonic() - at < LOOK_SECONDS:
             self._answer(client, asked.id, last)
         else:
-            self._wait_for(_Waiting(client, asked.id, worker, asked.message))
+            self._wait_for(Waiting(client, asked.id, worker, asked.message))
 
     # Waiting
 
-    def _wait_for(self, waiting: _Waiting) -> None:
+    def _wait_for(self, waiting: Waiting) -> None:
         self._clients[waiting.client].waiting.append(waiting)
-        self._put(waiting)
+        self._waiting.put(waiting)
 
-    def _put(self, waiting: _Waiting) -> None:
-        def answered(request: ReplyTo) -> None:  # on the thread that answers
-            self._answered.append((waiting, request))
-            self._server.wake()
-
-        try:
-            waiting.request = self._owned.send_request(waiting.worker, waiting.message, answered)
-        except Overloaded:
-            self._finish(waiting, Problem("ACODE-VLM-031", "Too many requests wait for the service."))
-        except CallError:
-            self._retry(waiting)
-
-    def _settle(self, waiting: _Waiting, request: ReplyTo) -> None:
-        """The answer is there. Any but the newest of this request is of an earlier try."""
-        if waiting.request is not request:
-            return
-        try:
-            value = request.result()
-        except VllmServiceError as error:
-            self._finish(waiting, error.problem)
-        except (WorkerDown, NoProc):
-            self._retry(waiting)
-        except Exception as error:  # noqa: BLE001 - whatever a worker answered with is the client's to know
-            self._finish(waiting, Problem("ACODE-VLM-031", f"{type(error).__name__} in the owner of the service."))
-        else:
-            if isinstance(waiting.message, (CheckNow, SampleGpus)):
-                self._looks[type(waiting.message)] = (self._monotonic(), value)
-            self._finish(waiting, value)
-
-    def _retry(self, waiting: _Waiting) -> None:
-        """The worker crashed, which is a bug of ours that its supervisor mends: the request is put again."""
-        waiting.request = None
-        waiting.retries += 1
-        if waiting.retries > RETRIES:
-            self._finish(waiting, Problem("ACODE-VLM-031", f"The {waiting.worker} worker of the owner is gone."))
-            return
-        waiting.retry_at = self._monotonic() + RETRY_SECONDS
-        self._retrying.append(waiting)
-
-    def _finish(self, waiting: _Waiting, value: object) -> None:
+    def _finish(self, waiting: Waiting, value: object) -> None:
+        """An answer is there."""
+        if isinstance(waiting.message, (CheckNow, SampleGpus)) and not isinstance(value, Problem):
+            self._looks[type(waiting.message)] = (self._monotonic(), value)
         client = self._clients.get(waiting.client)
         if client is not None and waiting in client.waiting:
             client.waiting.remove(waiting)
@@ -317,16 +215,7 @@ class ControlDesk:
         """A client waits for a request of its own no longer."""
         for waiting in [w for w in self._clients[client].waiting if w.token == token]:
             self._clients[client].waiting.remove(waiting)
-            self._give_up(waiting)
-
-    def _give_up(self, waiting: _Waiting) -> None:
-        if isinstance(waiting.message, Stop):
-            return  # it is carried out all the same, and a keeper hears of its end
-        request, waiting.request = waiting.request, None
-        if waiting in self._retrying:
-            self._retrying.remove(waiting)
-        if request is not None:
-            request.fail(CallTimeout("the client waits no longer"))
+            self._waiting.give_up(waiting)
 
     def _count(self) -> None:
         if self._owned.keeper is not None:
@@ -345,7 +234,8 @@ class ControlDesk:
     def _push(self) -> None:
         lines = b""
         for item in self._owned.feed.take():
-            lines += status_line(item) if isinstance(item, ServiceStatus) else event_line(item)
+            # Never an older status than one that was read meanwhile: it is the newest that is sent.
+            lines += status_line(self._owned.status) if isinstance(item, ServiceStatus) else event_line(item)
         if lines:
             for client in [c for c, known in self._clients.items() if known.subscribed]:
                 self._server.send(client, lines)

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Protocol
 
-from acode_vllm.control_desk import ControlDesk, Owned
+from acode_vllm.control_desk import ControlDesk
 from acode_vllm.control_server import FAREWELL_SECONDS, ControlServer
 from acode_vllm.control_socket import listen
 from acode_vllm.errors import Problem
+from acode_vllm.owned_service import OwnedService
 from acode_vllm.supervisor import ExitReason, Worker
 
 RETRY_SECONDS = 30.0
 """Between two tries to make the socket where the folder does not take one."""
-
-
-class Reachable(Owned, Protocol):
-    """A service that can be made reachable."""
-
-    def raise_problem(self, problem: Problem) -> None:
-        """Tell everyone who listens."""
 
 
 class _ServerFailed:
@@ -44,7 +37,7 @@ class ControlWorker(Worker):
         owned: The service.
     """
 
-    def __init__(self, path: Path, owned: Reachable) -> None:
+    def __init__(self, path: Path, owned: OwnedService) -> None:
         self._path = path
         self._owned = owned
         self._server: ControlServer | None = None

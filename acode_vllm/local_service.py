@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from acode_vllm.control_desk import KeeperHooks
 from acode_vllm.control_feed import ControlFeed
 from acode_vllm.control_worker import ControlWorker
 from acode_vllm.errors import Problem, ServiceBusyError, error_for
@@ -19,6 +18,7 @@ from acode_vllm.event_log import log_service_event
 from acode_vllm.events import Event, ProblemRaised
 from acode_vllm.journal import Journal, unknown_status
 from acode_vllm.options import VllmLifecycleOptions
+from acode_vllm.owned_service import KeeperHooks
 from acode_vllm.ownership import OwnershipLock
 from acode_vllm.service_folder import ServiceFolder
 from acode_vllm.states import LifecycleMode
