@@ -105,7 +105,9 @@ def repository_folder(root: Path, model: str) -> Path:
     return root / f"models--{model.replace('/', '--')}"
 
 
-def look_up(root: Path, model: str, revision: str = "main", *, tokenizer: bool = True) -> Presence:
+def look_up(
+    root: Path, model: str, revision: str = "main", *, tokenizer: bool = True, weights: bool = True
+) -> Presence:
     """Whether the cache holds a model of the hub.
 
     Args:
@@ -113,6 +115,7 @@ def look_up(root: Path, model: str, revision: str = "main", *, tokenizer: bool =
         model: ``org/name``.
         revision: Branch, tag or commit.
         tokenizer: Whether a tokenizer belongs to it.
+        weights: Whether weights of the usual kinds belong to it.
 
     Raises:
         OSError: The cache cannot be read.
@@ -122,7 +125,7 @@ def look_up(root: Path, model: str, revision: str = "main", *, tokenizer: bool =
     snapshot = _snapshot(repository, revision)
     if snapshot is None:
         return Partial(repository, ("all its files",), arrived) if arrived else Absent(repository)
-    report = inspect_folder(snapshot, tokenizer=tokenizer)
+    report = inspect_folder(snapshot, tokenizer=tokenizer, weights=weights)
     if report.missing:
         return Partial(snapshot, report.missing, arrived)
     if report.damaged:
@@ -130,7 +133,7 @@ def look_up(root: Path, model: str, revision: str = "main", *, tokenizer: bool =
     return Complete(snapshot, report.weight_bytes)
 
 
-def look_into(folder: Path, *, tokenizer: bool = True) -> Presence:
+def look_into(folder: Path, *, tokenizer: bool = True, weights: bool = True) -> Presence:
     """Whether a local folder holds a model.
 
     Raises:
@@ -138,7 +141,7 @@ def look_into(folder: Path, *, tokenizer: bool = True) -> Presence:
     """
     if not folder.is_dir():
         return Absent(folder)
-    report = inspect_folder(folder, tokenizer=tokenizer)
+    report = inspect_folder(folder, tokenizer=tokenizer, weights=weights)
     if report.missing:
         return Partial(folder, report.missing, report.weight_bytes)
     if report.damaged:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -153,16 +153,27 @@ def bytes_to_fetch(answer: HubModel, have: Path | None) -> int:
         answer: What the hub has.
         have: The cache's folder of this very commit, where there is one.
     """
-    weights = next(
-        (kind for kind in _WEIGHTS if any(fnmatch.fnmatch(name, kind) for name in _fetchable(answer))), _WEIGHTS[0]
+    kind = _kind_of_weights(answer)
+    return sum(
+        size
+        for name, size in _fetchable(answer).items()
+        if (not _fits(name, _WEIGHTS) or _fits(name, (kind,))) and not (have is not None and (have / name).exists())
     )
-    total = 0
-    for name in _fetchable(answer):
-        other = any(fnmatch.fnmatch(name, kind) for kind in _WEIGHTS) and not fnmatch.fnmatch(name, weights)
-        if not other and not (have is not None and (have / name).exists()):
-            total += answer.files[name]
-    return total
 
 
-def _fetchable(answer: HubModel) -> list[str]:
-    return [name for name in answer.files if not any(fnmatch.fnmatch(name, kind) for kind in _NEVER_FETCHED)]
+def weight_bytes(answer: HubModel) -> int:
+    """The size of the weights in the format that vLLM prefers."""
+    kind = _kind_of_weights(answer)
+    return sum(size for name, size in _fetchable(answer).items() if _fits(name, (kind,)))
+
+
+def _kind_of_weights(answer: HubModel) -> str:
+    return next((kind for kind in _WEIGHTS if any(_fits(name, (kind,)) for name in _fetchable(answer))), _WEIGHTS[0])
+
+
+def _fetchable(answer: HubModel) -> dict[str, int]:
+    return {name: size for name, size in answer.files.items() if not _fits(name, _NEVER_FETCHED)}
+
+
+def _fits(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)

@@ -289,6 +289,8 @@ class PreparedModel:
         download_bytes: What is still to be fetched, where known.
         warnings: What the user should know all the same.
         download_folder: Where what is fetched arrives, by whose growth a download is seen; None where nothing is.
+        weight_bytes: The size of the weights, where known.
+        folder: Where the model's files are, where it is cached.
     """
 
     model: str
@@ -297,6 +299,8 @@ class PreparedModel:
     download_bytes: int | None = None
     warnings: tuple[str, ...] = ()
     download_folder: Path | None = None
+    weight_bytes: int | None = None
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)

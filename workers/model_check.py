@@ -25,7 +25,7 @@ from acode_vllm.workers.hub_cache import (
     look_up,
     repository_folder,
 )
-from acode_vllm.workers.hub_client import HubAnswer, HubQuestion, HubSilent, bytes_to_fetch, question_for
+from acode_vllm.workers.hub_client import HubAnswer, HubQuestion, HubSilent, bytes_to_fetch, question_for, weight_bytes
 from acode_vllm.workers.messages import PreparedModel
 
 SPARE_BYTES = 5 * 10**9
@@ -100,7 +100,8 @@ def prepare_model(
     off = airgapped or env.get("HF_HUB_OFFLINE", "").strip().lower() in _TRUE
     if isinstance(presence, Complete):
         whole = not _needs_more(options)
-        return PreparedModel(model, whole, AIRGAPPED if airgapped else HUB_OFF if whole else {})
+        extra = AIRGAPPED if airgapped else HUB_OFF if whole else {}
+        return PreparedModel(model, whole, extra, weight_bytes=presence.weight_bytes, folder=presence.folder)
     if off:
         return _not_here(model, presence, airgapped)
     return _from_hub(model, options, env, ask, free)
@@ -109,6 +110,11 @@ def prepare_model(
 def _wants_tokenizer(options: VllmLifecycleOptions) -> bool:
     args = options.server.extra_args
     return argument(args, "tokenizer") is None and argument(args, "skip-tokenizer-init") is None
+
+
+def _wants_weights(options: VllmLifecycleOptions) -> bool:
+    """Whether the weights are files of the usual kinds, beside the configuration."""
+    return argument(options.server.extra_args, "load-format") in (None, "", "auto", "safetensors", "hf", "pt")
 
 
 def _needs_more(options: VllmLifecycleOptions) -> bool:
@@ -128,11 +134,15 @@ def _weights_root(options: VllmLifecycleOptions, env: Mapping[str, str]) -> Path
 
 def _cached(model: str, options: VllmLifecycleOptions, env: Mapping[str, str]) -> Presence:
     root = _weights_root(options, env)
-    return look_up(root, model, _revision(options), tokenizer=_wants_tokenizer(options))
+    return look_up(
+        root, model, _revision(options), tokenizer=_wants_tokenizer(options), weights=_wants_weights(options)
+    )
 
 
 def _local_folder(model: str, options: VllmLifecycleOptions, env: Mapping[str, str]) -> PreparedModel | Problem:
-    presence = look_into(Path(model), tokenizer=_wants_tokenizer(options))
+    if model.endswith(".gguf") and Path(model).is_file():
+        return PreparedModel(model, True, env, weight_bytes=Path(model).stat().st_size)
+    presence = look_into(Path(model), tokenizer=_wants_tokenizer(options), weights=_wants_weights(options))
     match presence:
         case Absent():
             return Problem("ACODE-VLM-025", f"There is no model folder {model}.", "Check the path.")
@@ -142,7 +152,7 @@ def _local_folder(model: str, options: VllmLifecycleOptions, env: Mapping[str, s
         case Broken():
             return _broken(model, presence, "Copy that file anew.")
         case Complete():
-            return PreparedModel(model, True, env)
+            return PreparedModel(model, True, env, weight_bytes=presence.weight_bytes, folder=presence.folder)
 
 
 def _broken(model: str, presence: Broken, remedy: str) -> Problem:
@@ -195,4 +205,4 @@ def _from_hub(
             "Free space, or move HF_HOME to a larger disk.",
             (f"{in_units(room)} free on the disk of {root}",),
         )
-    return PreparedModel(model, False, {}, wanted, download_folder=folder)
+    return PreparedModel(model, False, {}, wanted, download_folder=folder, weight_bytes=weight_bytes(answer))

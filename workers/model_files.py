@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 CONFIGS = ("config.json", "params.json")
-TOKENIZERS = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "tekken.json",
-    "spiece.model",
-    "vocab.json",
-    "vocab.txt",
-    "tokenizer.model.v3",
-)
-INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+INDEXES = {".safetensors": "model.safetensors.index.json", ".bin": "pytorch_model.bin.index.json"}
+"""Kind of weights → the file that lists their shards."""
+
+_TOKENIZER_BEGINS = ("tokenizer", "tokenization", "vocab", "tekken", "merges")
+_TOKENIZER_ENDS = (".model", ".tiktoken", ".spm", ".vocab")
 _HEADER_LIMIT = 100_000_000
 """The safetensors format allows no longer header."""
 
@@ -38,50 +31,50 @@ class FolderReport:
     weight_bytes: int = 0
 
 
-def inspect_folder(folder: Path, *, tokenizer: bool = True) -> FolderReport:
+def inspect_folder(folder: Path, *, tokenizer: bool = True, weights: bool = True) -> FolderReport:
     """Look into a folder of model files.
 
     Args:
         folder: The folder; links are followed.
         tokenizer: Whether it must hold a tokenizer.
+        weights: Whether it must hold weights, of the usual kinds.
 
     Raises:
         OSError: It cannot be read.
     """
     names = {entry.name for entry in folder.iterdir() if entry.exists()}
     missing = [] if names & set(CONFIGS) else [CONFIGS[0]]
-    if tokenizer and not names & set(TOKENIZERS) and not any(name.endswith(".tiktoken") for name in names):
-        missing.append(TOKENIZERS[0])
-    damaged = [
-        f"{name}: no valid JSON" for name in (*CONFIGS, *INDEXES) if name in names and _json(folder / name) is None
-    ]
-    listed = _listed_weights(folder, names)
-    weights = sorted(name for name in names if name.endswith(".safetensors"))
-    if not weights:
-        weights = sorted(name for name in names if name.endswith((".bin", ".pt", ".gguf")) and "training" not in name)
-    if listed is not None:
-        missing += sorted(listed - names)
-        weights = sorted(listed & names)
-    elif not weights:
-        missing.append("*.safetensors")
+    if tokenizer and not any(n.startswith(_TOKENIZER_BEGINS) or n.endswith(_TOKENIZER_ENDS) for n in names):
+        missing.append("tokenizer.json")
+    damaged = [f"{name}: no valid JSON" for name in CONFIGS if name in names and _json(folder / name) is None]
     total = 0
-    for name in weights:
-        size, flaw = _inspect_weights(folder / name)
-        total += size
-        if flaw:
-            damaged.append(f"{name}: {flaw}")
+    if weights:
+        present, lacking, flaw = _weights(folder, names)
+        missing += lacking
+        damaged += flaw
+        for name in present:
+            size, reason = _inspect_weights(folder / name)
+            total += size
+            damaged += [f"{name}: {reason}"] if reason else []
     return FolderReport(tuple(missing), tuple(damaged), total)
 
 
-def _listed_weights(folder: Path, names: Iterable[str]) -> set[str] | None:
-    """The files that the index names; None where there is no index."""
-    for name in INDEXES:
-        if name in names:
-            index = _json(folder / name)
-            files = index.get("weight_map") if isinstance(index, dict) else None
-            if isinstance(files, dict):
-                return {str(file) for file in files.values()}
-    return None
+def _weights(folder: Path, names: set[str]) -> tuple[list[str], list[str], list[str]]:
+    """The files of weights that are there, those that are listed and are not, and what is wrong with the list."""
+    kinds = [kind for kind in (".safetensors", ".bin") if any(name.endswith(kind) for name in names)]
+    # vLLM prefers safetensors; the list of another kind then says nothing about what it needs.
+    kind = kinds[0] if kinds else next((kind for kind, index in INDEXES.items() if index in names), "")
+    index = INDEXES.get(kind, "")
+    if index in names:
+        content = _json(folder / index)
+        files = content.get("weight_map") if isinstance(content, dict) else None
+        if not isinstance(files, dict):
+            return [], [], [f"{index}: no valid JSON"]
+        listed = {str(file) for file in files.values()}
+        return sorted(listed & names), sorted(listed - names), []
+    ends = (kind,) if kind else (".pt", ".gguf")
+    present = sorted(name for name in names if name.endswith(ends) and "training" not in name)
+    return present, [] if present else ["*.safetensors"], []
 
 
 def _json(file: Path) -> object:

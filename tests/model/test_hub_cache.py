@@ -154,6 +154,26 @@ def test_a_folder_without_weights_and_one_that_is_not_there_are_told_apart(tmp_p
     assert look_into(tmp_path / "nowhere") == Absent(tmp_path / "nowhere")
 
 
+def test_the_index_of_another_kind_says_nothing_about_the_weights_that_are_there(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model")
+    for name in (*SHARDS, INDEX):
+        (folder / name).unlink()
+    (folder / "pytorch_model.bin.index.json").write_text('{"weight_map": {"a": "pytorch_model-1.bin"}}')
+    assert look_into(folder) == Partial(folder, ("pytorch_model-1.bin",), 0)
+    (folder / "model.safetensors").write_bytes(safetensors(77))
+    assert look_into(folder) == Complete(folder, 77)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model", "vocab.txt", "qwen.tiktoken", "tekken.json", "ice_text.model"])
+def test_a_tokenizer_may_have_many_forms(tmp_path: Path, name: str) -> None:
+    folder = write_model(tmp_path / "model")
+    for old in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / old).unlink()
+    assert isinstance(look_into(folder), Partial)
+    (folder / name).write_text("x")
+    assert isinstance(look_into(folder), Complete)
+
+
 def test_one_file_of_weights_needs_no_index(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model")
     for name in (*SHARDS, INDEX):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import hub_cache as cache_tool
 import pytest
-from model_folders import SHARDS, write_model
+from model_folders import INDEX, SHARDS, write_model
 
 from acode_vllm.errors import Problem
 from acode_vllm.options import ServerOptions, VllmLifecycleOptions
@@ -54,11 +54,12 @@ def with_args(*args: str, options: VllmLifecycleOptions = LOCAL) -> VllmLifecycl
     return replace(options, server=ServerOptions(extra_args=args))
 
 
-@pytest.mark.usefixtures("cached")
 @pytest.mark.spec("FR-021")
-def test_a_cached_model_starts_without_asking_the_hub(env: dict[str, str]) -> None:
+def test_a_cached_model_starts_without_asking_the_hub(env: dict[str, str], cached: Path) -> None:
     hub = Hub()
-    assert look(MODEL, env, hub) == PreparedModel(MODEL, True, {"HF_HUB_OFFLINE": "1"})
+    assert look(MODEL, env, hub) == PreparedModel(
+        MODEL, True, {"HF_HUB_OFFLINE": "1"}, weight_bytes=2000, folder=cached
+    )
     assert hub.asked == []
 
 
@@ -67,7 +68,9 @@ def test_a_cached_model_starts_without_asking_the_hub(env: dict[str, str]) -> No
 def test_in_airgapped_mode_a_cached_model_runs_with_the_hub_switched_off(env: dict[str, str]) -> None:
     hub = Hub()
     prepared = look(MODEL, env, hub, AIRGAPPED)
-    assert prepared == PreparedModel(MODEL, True, {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"})
+    assert isinstance(prepared, PreparedModel)
+    assert prepared.cached
+    assert prepared.env == {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     assert hub.asked == []
 
 
@@ -106,7 +109,7 @@ def test_with_the_hub_switched_off_by_the_user_it_is_not_asked(env: dict[str, st
 def test_a_model_that_must_be_fetched_says_how_much(env: dict[str, str], tmp_path: Path) -> None:
     prepared = look(MODEL, env, Hub(HubModel("c" * 40, {"config.json": 10, "model.safetensors": 990})))
     folder = repository_folder(tmp_path / "hf" / "hub", MODEL)
-    assert prepared == PreparedModel(MODEL, False, {}, 1000, download_folder=folder)
+    assert prepared == PreparedModel(MODEL, False, {}, 1000, download_folder=folder, weight_bytes=990)
 
 
 def test_what_is_there_of_it_need_not_be_fetched(env: dict[str, str], cached: Path) -> None:
@@ -148,10 +151,12 @@ def test_the_hub_is_asked_with_the_users_token_and_revision(env: dict[str, str])
 
 @pytest.mark.usefixtures("cached")
 def test_a_cached_model_that_needs_another_repository_keeps_the_hub(env: dict[str, str]) -> None:
-    assert look(MODEL, env, Hub(), with_args("--tokenizer", "other/repo")) == PreparedModel(MODEL, False, {})
-    assert look(MODEL, env, Hub(), with_args("--tokenizer=/a/folder")) == PreparedModel(
-        MODEL, True, {"HF_HUB_OFFLINE": "1"}
-    )
+    elsewhere = look(MODEL, env, Hub(), with_args("--tokenizer", "other/repo"))
+    here = look(MODEL, env, Hub(), with_args("--tokenizer=/a/folder"))
+    assert isinstance(elsewhere, PreparedModel)
+    assert isinstance(here, PreparedModel)
+    assert (elsewhere.cached, elsewhere.env) == (False, {})
+    assert (here.cached, here.env) == (True, {"HF_HUB_OFFLINE": "1"})
 
 
 def test_a_damaged_file_of_the_cache_is_told_before_the_start(env: dict[str, str], cached: Path) -> None:
@@ -165,10 +170,20 @@ def test_a_damaged_file_of_the_cache_is_told_before_the_start(env: dict[str, str
 
 def test_a_local_folder_is_accepted_as_it_is(tmp_path: Path, env: dict[str, str]) -> None:
     folder = str(write_model(tmp_path / "model"))
-    assert look(folder, env, Hub()) == PreparedModel(folder, True, {})
+    assert look(folder, env, Hub()) == PreparedModel(folder, True, {}, weight_bytes=2000, folder=Path(folder))
     airgapped = look(folder, env, Hub(), AIRGAPPED)
     assert isinstance(airgapped, PreparedModel)
     assert airgapped.env["HF_HUB_OFFLINE"] == "1"
+
+
+def test_weights_of_an_unusual_kind_are_not_looked_for(tmp_path: Path, env: dict[str, str]) -> None:
+    folder = write_model(tmp_path / "model")
+    for name in (*SHARDS, INDEX):
+        (folder / name).unlink()
+    assert isinstance(look(str(folder), env, Hub()), Problem)
+    assert isinstance(look(str(folder), env, Hub(), with_args("--load-format", "dummy")), PreparedModel)
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    assert isinstance(look(str(tmp_path / "m.gguf"), env, Hub()), PreparedModel)
 
 
 @pytest.mark.parametrize("name", ["config.json", SHARDS[0]])

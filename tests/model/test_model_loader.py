@@ -189,9 +189,9 @@ def test_idle_it_never_wakes(bench: Bench) -> None:
 @pytest.mark.spec("FR-021")
 def test_a_call_is_answered_with_what_is_known_of_the_model(bench: Bench, tmp_path: Path) -> None:
     folder = str(write_model(tmp_path / "model"))
-    assert call(bench.loader, PrepareModel(folder, VllmLifecycleOptions(), {}), DEADLINE) == PreparedModel(
-        folder, True, {}
-    )
+    prepared = call(bench.loader, PrepareModel(folder, VllmLifecycleOptions(), {}), DEADLINE)
+    assert isinstance(prepared, PreparedModel)
+    assert (prepared.model, prepared.cached) == (folder, True)
 
 
 def test_a_cast_is_reported_with_its_number(bench: Bench, tmp_path: Path) -> None:
