@@ -111,6 +111,14 @@ class StandIn:
             content = answer.read()
         return json.loads(content) if content else None
 
+    def ask_health(self) -> bool:
+        """Whether ``/health`` says 200."""
+        try:
+            self.ask("/health")
+        except OSError:
+            return False
+        return True
+
     def log_text(self) -> str:
         """What it has written."""
         size = os.fstat(self.log.fileno()).st_size
@@ -120,6 +128,10 @@ class StandIn:
         """SIGTERM; wait for its end, and return its exit code."""
         self.process.terminate()
         return self.process.wait(DEADLINE)
+
+    def kill(self) -> None:
+        """SIGKILL its whole group."""
+        os.killpg(self.pid, signal.SIGKILL)
 
     def kill_engine(self) -> None:
         """SIGKILL the engine."""
@@ -147,7 +159,7 @@ class StandIn:
         os.close(self._ready_fd)
         self.log.close()
 
-    def __enter__(self) -> StandIn:  # noqa: PYI034 - Self needs Python 3.11
+    def __enter__(self) -> StandIn:
         return self
 
     def __exit__(

@@ -156,6 +156,7 @@ class _Engine:
             message: dict[str, Any] = json.loads(line)
             if "abort" in message:
                 self.jobs.pop(message["abort"], None)
+                self._send([])
             else:
                 self.jobs[message["id"]] = _Job(message["prompt_tokens"], message["tokens"], 0, message["compute"])
 
