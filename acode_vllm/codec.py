@@ -12,6 +12,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,6 +45,12 @@ def decode(kind: type[T], data: Any) -> T:
     return typing.cast(T, _decode(kind, data, kind.__name__))
 
 
+@cache
+def _hints_of(kind: type) -> dict[str, Any]:
+    # Evaluating them takes longer than everything else here, and an owner's clients decode a status at each change.
+    return typing.get_type_hints(kind)
+
+
 def _decode(hint: Any, data: Any, where: str) -> Any:
     origin = typing.get_origin(hint)
     if origin in (types.UnionType, typing.Union):
@@ -61,7 +68,7 @@ def _decode(hint: Any, data: Any, where: str) -> Any:
     if isinstance(hint, type) and is_dataclass(hint):
         if not isinstance(data, dict):
             raise ValueError(f"{where}: an object was expected")
-        hints = typing.get_type_hints(hint)
+        hints = _hints_of(hint)
         known = {
             f.name: _decode(hints[f.name], data[f.name], f"{where}.{f.name}") for f in fields(hint) if f.name in data
         }

@@ -28,6 +28,8 @@ from acode_vllm.control_protocol import (
     event_line,
     hello_line,
     read_request,
+    status_answer_line,
+    status_json,
     status_line,
 )
 from acode_vllm.control_server import ControlServer
@@ -73,6 +75,7 @@ class ControlDesk:
         self._monotonic = monotonic
         self._clients: dict[ControlConnection, _Client] = {}
         self._waiting = WaitingRequests(owned, server.wake, self._finish, monotonic)
+        self._encoded: tuple[ServiceStatus, bytes] | None = None
         self._looks: dict[type, tuple[float, object]] = {}
 
     # What the server calls
@@ -125,10 +128,10 @@ class ControlDesk:
         message = asked.message
         match message:
             case ReadStatus():
-                self._answer_status(client, asked.id)
+                self._answer(client, asked.id, self._owned.status)
             case Subscribe():
                 self._clients[client].subscribed = True
-                self._answer_status(client, asked.id)
+                self._answer(client, asked.id, self._owned.status)
             case Ping():
                 self._answer(client, asked.id, Pong())
             case HandOver():
@@ -224,18 +227,24 @@ class ControlDesk:
     # Sending
 
     def _answer(self, client: ControlConnection, request_id: int | None, value: object) -> None:
-        if request_id is not None or isinstance(value, Problem):
+        if isinstance(value, ServiceStatus) and request_id is not None:
+            self._server.send(client, status_answer_line(request_id, self._json(value)))
+        elif request_id is not None or isinstance(value, Problem):
             self._server.send(client, answer_line(request_id, value))
 
-    def _answer_status(self, client: ControlConnection, request_id: int | None) -> None:
-        """Straight from what was published: thousands a second cost next to nothing."""
-        self._answer(client, request_id, self._owned.status)
+    def _json(self, status: ServiceStatus) -> bytes:
+        """The status, encoded once for all who ask or subscribed."""
+        if self._encoded is None or self._encoded[0] is not status:
+            self._encoded = (status, status_json(status))
+        return self._encoded[1]
 
     def _push(self) -> None:
         lines = b""
         for item in self._owned.feed.take():
-            # Never an older status than one that was read meanwhile: it is the newest that is sent.
-            lines += status_line(self._owned.status) if isinstance(item, ServiceStatus) else event_line(item)
+            if isinstance(item, ServiceStatus):  # the newest is sent, never an older one than was read meanwhile
+                lines += status_line(self._json(self._owned.status))
+            else:
+                lines += event_line(item)
         if lines:
             for client in [c for c, known in self._clients.items() if known.subscribed]:
                 self._server.send(client, lines)

@@ -210,9 +210,19 @@ def answer_line(request_id: int | None, value: object) -> bytes:
     return _line({"id": request_id, "result": {"kind": type(value).__name__, "value": encode(value)}})
 
 
-def status_line(status: ServiceStatus) -> bytes:
+def status_json(status: ServiceStatus) -> bytes:
+    """A status for `status_line` and `status_answer_line`, to be encoded once and sent to many."""
+    return json.dumps(encode(status), separators=(",", ":")).encode("ascii")
+
+
+def status_line(status: bytes) -> bytes:
     """A new status, pushed."""
-    return _line({"status": encode(status)})
+    return b'{"status":%b}\n' % status
+
+
+def status_answer_line(request_id: int, status: bytes) -> bytes:
+    """The answer to a request, where it is a status."""
+    return b'{"id":%d,"result":{"kind":"ServiceStatus","value":%b}}\n' % (request_id, status)
 
 
 def event_line(event: Event) -> bytes:
