@@ -27,6 +27,7 @@ from acode_vllm.supervisor import (
     WouldDeadlock,
     call,
 )
+from acode_vllm.supervisor.process import Process
 
 
 def test_stop_is_in_reverse_start_order_also_after_restarts(tree: Any) -> None:
@@ -290,8 +291,6 @@ def test_with_starts_and_stops(tree: Any) -> None:
 
 
 def test_an_interrupted_start_does_not_come_up_later(tree: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from acode_vllm.supervisor.process import Process
-
     def interrupted(*_: object) -> bool:
         raise KeyboardInterrupt
 
@@ -322,3 +321,28 @@ def test_supervisors_nest_deeply(tree: Any) -> None:
     assert tree.log.lines == ["init leaf"]
     root.stop()
     assert tree.log.lines == ["init leaf", "end leaf Shutdown"]
+
+
+def test_the_thread_is_over_when_the_stop_is_answered(tree: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    over: list[str] = []
+    run = Process._run
+
+    def slow(process: Process) -> None:
+        run(process)
+        threading.Event().wait(0.05)  # as if the interpreter took its time to see the thread off
+        over.append(process.name)
+
+    monkeypatch.setattr(Process, "_run", slow)
+    root = tree.started(tree.spec("a"))
+    root.terminate_child("a")
+    assert over == ["root/a"]
+    root.stop()
+    assert over == ["root/a", "root"]
+
+
+def test_an_idle_tree_waits_for_nothing_but_messages(tree: Any) -> None:
+    root = tree.started(*(tree.spec(name) for name in "abc"))
+    processes = [root.ref.process, *(root.whereis(name).process for name in "abc")]
+    while not all(process.inbox.idle for process in processes):
+        pass
+    assert tree.clock.deadlines == ()
