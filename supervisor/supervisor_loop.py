@@ -271,7 +271,7 @@ class SupervisorLoop:
         return self._started(child, process, restarted=False)
 
     def _get_childspec(self, child: str | WorkerRef) -> ChildSpec:
-        if isinstance(child, str):
+        if not isinstance(child, WorkerRef):
             return self._find(child).spec
         found = self._children.of_process(child.process)
         if found is None:
@@ -279,7 +279,8 @@ class SupervisorLoop:
         return found.spec
 
     def _find(self, child_id: str) -> Child:
-        child = self._children.get(child_id)
+        # A caller's mistake (no string at all) is answered, too: it must not end the supervisor.
+        child = self._children.get(child_id) if isinstance(child_id, str) else None
         if child is None:
             raise NotFound(child_id)
         return child

@@ -21,6 +21,7 @@ from acode_vllm.supervisor import (
     ChildStarted,
     ChildType,
     Exit,
+    InvalidSpec,
     NoProc,
     NotFound,
     Restart,
@@ -89,6 +90,17 @@ def test_get_childspec_by_id_and_by_ref(tree: Any) -> None:
     root.terminate_child("a")
     with pytest.raises(NotFound):
         root.get_childspec(old)
+
+
+@pytest.mark.parametrize("nonsense", [7, None, [], {}])
+def test_a_callers_mistake_does_not_end_the_supervisor(tree: Any, nonsense: Any) -> None:
+    root = tree.started(tree.spec("a"))
+    for method in (root.terminate_child, root.restart_child, root.delete_child, root.get_childspec):
+        with pytest.raises(NotFound):
+            method(nonsense)
+    with pytest.raises(InvalidSpec):
+        root.start_child(nonsense)
+    assert root.count_children().active == 1
 
 
 def test_whereis_never_blocks(tree: Any) -> None:
