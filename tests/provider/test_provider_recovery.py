@@ -61,7 +61,7 @@ def test_after_three_retries_the_error_shows_why_each_try_failed(provider_over: 
 def test_a_server_that_cannot_be_had_is_the_orchestrators_error_with_what_the_request_met(
     provider_over: Make,
 ) -> None:
-    provider, _ = provider_over({"crash_at_request": 1, "exit_delay": 0.0}, limit=2)
+    provider, _ = provider_over({"crash_at_request": 1, "exit_delay": 0.3}, limit=2)
     with pytest.raises(RestartLimitError) as caught:
         provider.complete("a")
     evidence = caught.value.problem.evidence

@@ -72,7 +72,7 @@ class ApiServer:
         self.children.append(pipes.pid)
         if faults.shm:
             self._take_shared_memory()
-        self._load(pipes.pid)
+        self._load(pipes)
         if faults.fail_code is not None:
             return self._fail(faults, pipes.pid)
         client = EngineClient(pipes, self._on_engine_death)
@@ -131,8 +131,9 @@ class ApiServer:
                 return
             threading.Event().wait(left)
 
-    def _load(self, engine: int) -> None:
-        lines = standin_log.engine_lines(self.model, engine)
+    def _load(self, pipes: standin_engine.Pipes) -> None:
+        worker = pipes.workers[0] if pipes.workers else pipes.pid
+        lines = standin_log.engine_lines(self.model, pipes.pid, worker)
         for line in lines:
             self._pass(self.faults.load_seconds / len(lines))
             standin_log.engine_line(line)

@@ -22,11 +22,12 @@ LIFETIME = int(os.environ.get("STANDIN_LIFETIME", "300"))
 
 @dataclass
 class Pipes:
-    """The API server's end."""
+    """The API server's end, and the PIDs of the engine and of its workers."""
 
     pid: int
     requests: int
     results: int
+    workers: list[int]
 
 
 def start_engine(faults: Faults, keep_out: list[int]) -> Pipes:
@@ -42,15 +43,22 @@ def start_engine(faults: Faults, keep_out: list[int]) -> Pipes:
     if pid:
         os.close(request_read)
         os.close(result_write)
-        return Pipes(pid, request_write, result_read)
+        line = b""
+        while not line.endswith(b"\n"):
+            line += os.read(result_read, 1)
+        return Pipes(pid, request_write, result_read, [int(word) for word in line.split()])
     os.close(request_write)
     os.close(result_read)
     _close_all(keep_out)
     become("VLLM::EngineCore", faults.ignore_sigterm)
     links: list[tuple[int, int]] = []
+    workers: list[str] = []
     for _ in range(faults.workers):
         others = [fd for link in links for fd in link]
-        links.append(_start_worker([request_read, result_write, *others], faults.ignore_sigterm))
+        worker, link = _start_worker([request_read, result_write, *others], faults.ignore_sigterm)
+        links.append(link)
+        workers.append(str(worker))
+    os.write(result_write, " ".join(workers).encode() + b"\n")
     try:
         _Engine(request_read, result_write, links, faults.token_seconds, faults.crash_after_tokens).run()
     finally:
@@ -93,13 +101,14 @@ def _set_title(title: str) -> None:
             memory.write(bytes(environment_end - environment))
 
 
-def _start_worker(keep_out: list[int], ignore_sigterm: bool) -> tuple[int, int]:
+def _start_worker(keep_out: list[int], ignore_sigterm: bool) -> tuple[int, tuple[int, int]]:
     down_read, down_write = os.pipe()
     up_read, up_write = os.pipe()
-    if os.fork():
+    pid = os.fork()
+    if pid:
         os.close(down_read)
         os.close(up_write)
-        return down_write, up_read
+        return pid, (down_write, up_read)
     _close_all([down_write, up_read, *keep_out])
     become("VLLM::Worker", ignore_sigterm)
     while os.read(down_read, 1):

@@ -31,9 +31,8 @@ def banner(model: str, port: int) -> None:
     _line("APIServer", api, "model.py:733", "Resolved architecture: LlamaForCausalLM")
 
 
-def engine_lines(model: str, engine: int) -> list[tuple[str, int, str, str]]:
+def engine_lines(model: str, engine: int, worker: int) -> list[tuple[str, int, str, str]]:
     """What the engine and its worker say while they load: process, PID, place and text of each line."""
-    worker = engine + 1
     return [
         (
             "EngineCore",
