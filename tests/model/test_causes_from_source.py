@@ -150,20 +150,21 @@ def log(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("name", "says", "line"), FROM_SOURCE, ids=[f"{n}-{i}" for i, (n, _, _) in enumerate(FROM_SOURCE)]
 )
-@pytest.mark.parametrize(
-    "prefix", ["", "(EngineCore_DP0 pid=8) ERROR 05-01 10:00:00 [core.py:387] "], ids=["plain", "logged"]
-)
-def test_the_cause_is_found_among_noise(log: Path, name: str, says: str, line: str, prefix: str) -> None:
-    if prefix and (("error: " in line and "Error" not in line) or line.startswith(("ERROR", "/"))):
-        prefix = ""  # such a line is printed before there is a log
-    log.write_text(BEFORE + prefix + line + "\n" + AFTER)
-    found = scan(log, 0)
-    assert found.cause is not None
-    assert found.cause.rule.name == name
-    problem = diagnose(log, 0, ProcessExit(code=1), model="acode/m", port=8000)
-    assert problem.code == found.cause.rule.code
-    assert says in problem.message
-    assert problem.evidence[0].startswith(line[:50].strip())
+def test_the_cause_is_found_among_noise_with_and_without_the_loggers_header(
+    log: Path, name: str, says: str, line: str
+) -> None:
+    printed_before_there_is_a_log = "Error" not in line or line.startswith(("ERROR", "/"))
+    for header in (
+        ("",) if printed_before_there_is_a_log else ("", "(EngineCore_DP0 pid=8) ERROR 05-01 10:00:00 [core.py:387] ")
+    ):
+        log.write_text(BEFORE + header + line + "\n" + AFTER)
+        found = scan(log, 0)
+        assert found.cause is not None
+        assert found.cause.rule.name == name
+        problem = diagnose(log, 0, ProcessExit(code=1), model="acode/m", port=8000)
+        assert problem.code == found.cause.rule.code
+        assert says in problem.message
+        assert problem.evidence[0].startswith(line[:50].strip())
 
 
 @pytest.mark.spec("FR-046", "AC-038", "ACODE-VLM-001")

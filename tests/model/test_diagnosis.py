@@ -153,11 +153,11 @@ def test_a_start_that_was_stopped_is_not_said_to_have_crashed() -> None:
     assert "told to end" in diagnosed("stopped_while_loading").message
 
 
-@pytest.mark.parametrize("name", [*CAUSES, *SPECIFIED])
-def test_generic_lines_are_never_the_answer(name: str) -> None:
-    problem = diagnosed(name)
-    assert "unknown" not in problem.message
-    assert not [generic for generic in GENERIC if generic in problem.message]
+def test_generic_lines_are_never_the_answer() -> None:
+    for name in (*CAUSES, *SPECIFIED):
+        problem = diagnosed(name)
+        assert "unknown" not in problem.message
+        assert not [generic for generic in GENERIC if generic in problem.message]
 
 
 def test_an_earlier_server_in_the_same_log_is_passed_over(tmp_path: Path) -> None:
