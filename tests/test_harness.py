@@ -81,14 +81,14 @@ def test_a_process_of_another_program_is_no_leak_of_this_test(snapshot: Snapshot
     other.wait(5)
 
 
-def test_shared_memory_that_nobody_maps_is_a_leak_and_is_removed(snapshot: Snapshot) -> None:
+def test_shared_memory_that_nobody_maps_is_a_leak_that_is_named(snapshot: Snapshot) -> None:
     before = Snapshot.take(snapshot.mark, shared_memory=True)
     path = Path(f"/dev/shm/leaked-{os.getpid()}")
     path.write_bytes(b"x" * 4096)
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 0):
         assert before.leaks() == [], "while a living process maps it, it is that one's"
     assert before.leaks() == [f"shared memory {path.name}"]
-    assert not path.exists()
+    path.unlink()
 
 
 def test_an_open_socket_is_a_leak(snapshot: Snapshot) -> None:
