@@ -19,6 +19,7 @@ from acode_vllm.events import (
     ServerEnded,
     ServerStarted,
     StateChanged,
+    WarningRaised,
 )
 
 LOGGER = logging.getLogger("acode_vllm.service")
@@ -48,10 +49,14 @@ def _describe(event: Event) -> tuple[int, str, dict[str, object]]:
             took = f" in {seconds:.1f} s" if seconds is not None else ""
             how = "stopped" if asked else "ended unasked"
             fields: dict[str, object] = {"pid": pid, "exit": exit_text, "asked": asked, "seconds": seconds}
-            return level, f"vLLM, PID {pid}, {how}{took}: {exit_text}", {
-                **fields,
-                "code": problem.code if problem else None,
-            }
+            return (
+                level,
+                f"vLLM, PID {pid}, {how}{took}: {exit_text}",
+                {
+                    **fields,
+                    "code": problem.code if problem else None,
+                },
+            )
         case RestartPlanned(_, attempt, delay, reason):
             text = f"restart {attempt} in {delay:.0f} s: {reason}"
             return logging.WARNING, text, {"attempt": attempt, "delay": delay, "reason": reason}
@@ -73,3 +78,5 @@ def _describe(event: Event) -> tuple[int, str, dict[str, object]]:
             return logging.DEBUG, f"{len(sample.devices)} GPUs read", {"devices": len(sample.devices)}
         case ProblemRaised(_, problem):
             return logging.ERROR, str(problem), {"code": problem.code, "message": problem.message}
+        case WarningRaised(_, warning):
+            return logging.WARNING, warning, {"warning": warning}

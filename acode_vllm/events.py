@@ -98,6 +98,14 @@ class ProblemRaised:
     problem: Problem
 
 
+@dataclass(frozen=True)
+class WarningRaised:
+    """Something that does not stop anything, and that a user should know all the same."""
+
+    at: float
+    text: str
+
+
 Event = (
     StateChanged
     | ServerStarted
@@ -108,4 +116,5 @@ Event = (
     | HealthChecked
     | GpusSampled
     | ProblemRaised
+    | WarningRaised
 )

@@ -27,7 +27,8 @@ class HistoryEntry:
 
     Attributes:
         at: Wall-clock time, seconds since the epoch.
-        event: Its name: ``state``, ``started``, ``adopted``, ``ended``, ``restart``, ``restarted``, ``problem``.
+        event: Its name: ``state``, ``started``, ``adopted``, ``ended``, ``restart``, ``restarted``, ``problem``,
+            ``warning``.
         fields: The rest, JSON values.
     """
 

@@ -21,6 +21,7 @@ from acode_vllm.events import (
     ServerEnded,
     ServerStarted,
     StateChanged,
+    WarningRaised,
 )
 from acode_vllm.history import History, HistoryEntry
 from acode_vllm.record import DamagedRecordError, ServiceRecord, load_record, save_record
@@ -158,5 +159,7 @@ def history_entry(event: Event) -> HistoryEntry | None:
             return HistoryEntry(at, "restarted", {"attempt": attempt, "seconds": round(seconds, 3)})
         case ProblemRaised(at, problem):
             return HistoryEntry(at, "problem", {"code": problem.code, "message": problem.message})
+        case WarningRaised(at, text):
+            return HistoryEntry(at, "warning", {"message": text})
         case _:
             return None

@@ -34,5 +34,7 @@ def describe(entry: HistoryEntry) -> str:
             return f"restart {get('attempt')} succeeded, {get('seconds')} s after the failure"
         case "problem":
             return f"{get('code')}: {get('message')}"
+        case "warning":
+            return f"warning: {get('message')}"
         case _:
             return f"{entry.event} {entry.fields}"

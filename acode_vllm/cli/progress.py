@@ -5,11 +5,22 @@ from __future__ import annotations
 import time
 
 from acode_vllm.cli.terminal import Terminal
-from acode_vllm.events import Event, LoadProgressed, RestartPlanned, ServerEnded, ServerStarted, StateChanged
+from acode_vllm.events import (
+    Event,
+    LoadProgressed,
+    RestartPlanned,
+    ServerEnded,
+    ServerStarted,
+    StateChanged,
+    WarningRaised,
+)
 from acode_vllm.loading import LoadProgress, LoadStage
+from acode_vllm.redaction import redact
+from acode_vllm.safe_text import printable
 from acode_vllm.states import ServiceState
 
 BAR_WIDTH = 18
+LONGEST_WARNING = 600
 PLAIN_SECONDS = 10.0
 """Between two lines of one stage where there is no terminal (NFR-016)."""
 
@@ -65,6 +76,8 @@ class StartProgress:
                 self._line(f"vLLM (PID {pid}) ended unexpectedly: {exit_text}")
             case RestartPlanned(_, attempt, delay, reason):
                 self._line(f"Restart {attempt} in {delay:.0f} s: {reason}")
+            case WarningRaised(_, text):
+                self._line(f"Warning: {printable(redact(text), LONGEST_WARNING)}")
             case StateChanged(_, _, ServiceState.STOPPING, reason):
                 self._line(f"Stopping vLLM: {reason}")
             case StateChanged(_, _, ServiceState.RUNNING | ServiceState.FAILED, _):
