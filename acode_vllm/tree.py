@@ -16,6 +16,7 @@ from acode_vllm.workers.messages import LaunchPlan, Report
 from acode_vllm.workers.model_loader import ModelLoader
 from acode_vllm.workers.process_worker import ProcessWorker
 from acode_vllm.workers.server_tree import ServerTree
+from acode_vllm.workers.start_check import check_start
 
 
 def vllm_makers(folder: ServiceFolder) -> Makers:
@@ -28,7 +29,7 @@ def vllm_makers(folder: ServiceFolder) -> Makers:
         return GpuWorker(report, wanted.options.gpu.sample_interval_seconds)
 
     def loader(wanted: Wanted, report: Report) -> Worker:
-        return ModelLoader(report)
+        return ModelLoader(report, check=check_start)
 
     def process(plan: LaunchPlan, report: Report) -> Worker:
         return ProcessWorker(plan, report)

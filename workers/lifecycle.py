@@ -16,6 +16,7 @@ from acode_vllm.events import (
     ProblemRaised,
     ServerEnded,
     ServerStarted,
+    WarningRaised,
 )
 from acode_vllm.gpus import GpuSample
 from acode_vllm.loading import LoadProgress, LoadStage
@@ -197,6 +198,7 @@ class Lifecycle(LifecycleSteps):
         if isinstance(message.result, Problem):
             return self.give_up(message.result)
         self._prepared = message.result
+        self._effects += [Emit(WarningRaised(self._wall(), text)) for text in message.result.warnings]
         self._phase = Phase.UP
         self._effects.append(StartEngine(self._wanted, message.result, None, self._marks()))
         return self._take()

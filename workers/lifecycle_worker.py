@@ -219,7 +219,9 @@ class LifecycleWorker(Worker):
                         env = {**self._plan.env, **env}
                         self._plan = replace(self._plan, adopt=adopt, leftover_marks=marks, env=env)
                 case Prepare(attempt, wanted):
-                    message = PrepareModel(wanted.model, wanted.options, wanted.environ, attempt)
+                    mark = self._life.status.mark
+                    marks = (mark,) if mark else ()
+                    message = PrepareModel(wanted.model, wanted.options, wanted.environ, attempt, marks)
                     self._tell(self.supervisor.whereis("loader"), message)
                 case Tell(worker, told):
                     handle = self._engine if worker == PROCESS else self.supervisor

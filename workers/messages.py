@@ -270,12 +270,15 @@ class PrepareModel:
         options: The settings.
         env: The environment that vLLM will inherit.
         attempt: A number that the report repeats.
+        leftover_marks: Marks of earlier instances: what is left of them is ended before the start, so the memory that
+            it holds counts as free.
     """
 
     model: str
     options: VllmLifecycleOptions
     env: Mapping[str, str] = field(repr=False)
     attempt: int = 0
+    leftover_marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from acode_vllm.errors import Problem
-from acode_vllm.supervisor import NO_REPLY, ReplyTo, Worker
+from acode_vllm.supervisor import NO_REPLY, ReplyTo, Worker, WorkerRef
 from acode_vllm.workers.hub_client import ask_hub
 from acode_vllm.workers.load_watch import LoadWatch
 from acode_vllm.workers.messages import (
@@ -21,6 +22,14 @@ from acode_vllm.workers.messages import (
 from acode_vllm.workers.model_check import Ask, prepare_model
 
 LOOK_SECONDS = 0.25
+
+Check = Callable[[PrepareModel, Ask, Callable[[str], WorkerRef | None]], PreparedModel | Problem]
+"""Looks at what a start needs, on a helper thread; given the hub, and what finds the workers of the tree."""
+
+
+def check_model(message: PrepareModel, ask: Ask, whereis: Callable[[str], WorkerRef | None]) -> PreparedModel | Problem:
+    """Look at the model and at nothing else."""
+    return prepare_model(message.model, message.options, message.env, ask)
 
 
 @dataclass(frozen=True)
@@ -50,11 +59,15 @@ class ModelLoader(Worker):
         report: Where `ModelPrepared`, `LoadStep` and `LoadTimedOut` go.
         ask: Asks the hub; blocks for a few seconds at most.
         look_seconds: Time between two looks at a load.
+        check: What is looked at before a start.
     """
 
-    def __init__(self, report: Report, ask: Ask = ask_hub, look_seconds: float = LOOK_SECONDS) -> None:
+    def __init__(
+        self, report: Report, ask: Ask = ask_hub, look_seconds: float = LOOK_SECONDS, check: Check = check_model
+    ) -> None:
         self._report = report
         self._ask = ask
+        self._check = check
         self._look_seconds = look_seconds
         self._following: FollowLoad | None = None
         self._watch: LoadWatch | None = None
@@ -88,12 +101,12 @@ class ModelLoader(Worker):
                 self._prepared(message)
 
     def _prepare(self, message: PrepareModel, reply_to: ReplyTo | None) -> None:
-        ref, ask = self.ref, self._ask
+        ref, ask, check, whereis = self.ref, self._ask, self._check, self.supervisor.whereis
 
         def look() -> None:
             result: PreparedModel | Problem | Exception
             try:
-                result = prepare_model(message.model, message.options, message.env, ask)
+                result = check(message, ask, whereis)
             except Exception as defect:  # noqa: BLE001 - it is raised again on the worker's thread
                 result = defect
             ref.send_info(_Prepared(message, reply_to, result), reserved=True)

@@ -1,0 +1,79 @@
+"""The preflight of a start, as the ModelLoader runs it: the devices are read by the GpuWorker beside it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from acode_vllm.errors import Problem
+from acode_vllm.gpus import GpuSample
+from acode_vllm.supervisor import CallError, WorkerRef, call
+from acode_vllm.workers.gpu_source import CANNOT_LOOK, NO_ANSWER
+from acode_vllm.workers.gpu_worker import ANSWER_SECONDS
+from acode_vllm.workers.messages import PreparedModel, PrepareModel, SampleGpus
+from acode_vllm.workers.model_check import Ask
+from acode_vllm.workers.preflight import Looks, preflight, prepare_with
+from acode_vllm.workers.process_tree import ProcessTree
+
+GPU_WORKER = "gpu"
+RETURN_LOOKS = 10
+RETURN_SECONDS = 1.0
+"""How often, and how far apart, the devices are looked at while the memory of an earlier instance may still return."""
+
+WhereIs = Callable[[str], WorkerRef | None]
+
+
+def check_start(message: PrepareModel, ask: Ask, whereis: WhereIs) -> PreparedModel | Problem:
+    """Look at everything that the start needs.
+
+    Blocks: for milliseconds where the model is cached and vLLM is a CPU build; else for as long as the hub and the
+    driver may take, and up to 10 s for memory that an earlier instance of this service has not given back yet.
+
+    Args:
+        message: What is to be started.
+        ask: Asks the hub.
+        whereis: Finds the tree's workers.
+    """
+    looks = Looks(
+        sample=lambda: sample_by_worker(whereis(GPU_WORKER)),
+        prepare=prepare_with(ask),
+        server_pids=lambda: pids_of(message.leftover_marks),
+        look_again=_Again(whereis, RETURN_LOOKS if message.leftover_marks else 0),
+    )
+    return preflight(message.model, message.options, message.env, looks).result
+
+
+def pids_of(marks: tuple[str, ...]) -> frozenset[int]:
+    """The processes that carry one of these marks."""
+    return frozenset(member.identity.pid for member in ProcessTree(marks).alive()) if marks else frozenset()
+
+
+def sample_by_worker(worker: WorkerRef | None) -> GpuSample:
+    """The devices as a GpuWorker reads them, in bounded time. Where it is not there, the sample says so."""
+    try:
+        if worker is not None:
+            sample = call(worker, SampleGpus(), 2 * ANSWER_SECONDS)
+            assert isinstance(sample, GpuSample)
+            return sample
+        why = "what reads it does not run"
+    except CallError as error:
+        why = f"{NO_ANSWER}, nor did what reads it ({type(error).__name__})"
+    return GpuSample(time.time(), (), "none", f"{CANNOT_LOOK}: {why}")
+
+
+@dataclass
+class _Again:
+    """Waits for the next look, for as long as the tree lives and the memory may reasonably take."""
+
+    whereis: WhereIs
+    left: int
+    never: threading.Event = field(default_factory=threading.Event)
+
+    def __call__(self) -> bool:
+        if self.left == 0 or self.whereis(GPU_WORKER) is None:
+            return False
+        self.left -= 1
+        self.never.wait(RETURN_SECONDS)
+        return True
