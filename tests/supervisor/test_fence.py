@@ -178,6 +178,7 @@ def test_an_initialisation_that_succeeds_late_causes_nothing(tree: Any) -> None:
         late.set()
 
     answer = tree.in_thread(lambda: root.start_child(tree.spec("a", start_timeout=1.0, puppet={"on_init": init})))
+    tree.log.wait_for("init a")
     tree.clock.wait_for_deadline(1.0)
     tree.clock.advance(1.0)
     with pytest.raises(StartFailed):

@@ -322,7 +322,7 @@ def test_random_steps_without_a_difference() -> None:
 
     run = Run.TestCase
     run.settings = settings(
-        max_examples=STEPS // 40,
+        max_examples=STEPS // 25,
         stateful_step_count=100,
         deadline=None,
         database=None,

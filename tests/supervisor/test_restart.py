@@ -291,10 +291,12 @@ def test_start_timeout_bounds_an_initialisation_that_hangs_at_a_restart(tree: An
     def init(worker: Any) -> None:
         starts.append(1)
         if len(starts) == 2:
+            tree.log("hangs")
             gate.wait(20)
 
     root = tree.started(tree.spec("a", start_timeout=3.0, puppet={"on_init": init}), intensity=2, period=60.0)
     tree.do(root.whereis("a"), lambda worker: 1 / 0)
+    tree.log.wait_for("hangs")
     tree.clock.wait_for_deadline(3.0)
     tree.clock.advance(3.0)
     root.which_children()

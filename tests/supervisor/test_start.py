@@ -166,6 +166,7 @@ def test_a_hanging_initialisation_is_bounded_by_start_timeout(tree: Any) -> None
         tree.spec("a"), tree.spec("b", start_timeout=3.0, puppet={"on_init": lambda _: gate.wait(20)})
     )
     started = tree.in_thread(root.start)
+    tree.log.wait_for("init b")
     tree.clock.wait_for_deadline(3.0)
     tree.clock.advance(3.0)
     with pytest.raises(StartFailed) as caught:
@@ -181,6 +182,7 @@ def test_a_hanging_initialisation_is_interrupted_when_given_up(tree: Any) -> Non
     puppet = {"on_init": lambda _: gate.wait(20), "on_interrupt": lambda _: gate.set()}
     root = tree.started()
     answer = tree.in_thread(lambda: root.start_child(tree.spec("b", start_timeout=3.0, puppet=puppet)))
+    tree.log.wait_for("init b")
     tree.clock.wait_for_deadline(3.0)
     tree.clock.advance(3.0)
     with pytest.raises(StartFailed):
