@@ -96,7 +96,7 @@ def _load(place: Place, arguments: argparse.Namespace) -> Configuration:
 def _show(place: Place, arguments: argparse.Namespace, terminal: Terminal) -> int:
     configuration = _load(place, arguments)
     if arguments.json:
-        terminal.print(json.dumps(_as_data(configuration), indent=2))
+        terminal.print(json.dumps(configuration_data(configuration), indent=2))
         return 0
     from acode_vllm.safe_text import printable, show
     from acode_vllm.settings_docs import plain_value
@@ -114,7 +114,8 @@ def _show(place: Place, arguments: argparse.Namespace, terminal: Terminal) -> in
     return 0
 
 
-def _as_data(configuration: Configuration) -> dict[str, object]:
+def configuration_data(configuration: Configuration) -> dict[str, object]:
+    """Every setting with its origin as JSON data, without secrets."""
     from acode_vllm.settings_docs import plain_value
 
     settings = {
