@@ -24,6 +24,12 @@ examples:
   acode providers set-model vllm meta-llama/Llama-2-13b-hf
   acode providers stop vllm
 """
+_DOCTOR_EXAMPLES = """\
+examples:
+  acode doctor
+  acode doctor --model org/other-model --json
+  acode doctor --bundle report.tar.gz
+"""
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -44,7 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="acode",
         description="Ask a large language model on this machine; its server is started and kept running for you.",
-        epilog=_ASK_EXAMPLES + "\nSee: acode ask --help, acode providers --help, acode config --help",
+        epilog=_ASK_EXAMPLES
+        + "\nSee: acode ask --help, acode providers --help, acode config --help, acode doctor --help",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[shared],
     )
@@ -55,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     from acode_vllm.cli import config_command
 
     config_command.add_parser(commands, shared)
+    _add_doctor(commands, shared)
     return parser
 
 
@@ -124,10 +132,35 @@ def _add_providers(
     add("reset-restarts", _action("reset_restarts"), "forget the restarts so far, and a limit that was reached")
 
 
+def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser], shared: argparse.ArgumentParser) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="check everything that a start needs; pack a bug report",
+        description="Check everything that a start needs, and start nothing. Exits with 1 where something is wrong.",
+        epilog=_DOCTOR_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[shared],
+    )
+    doctor.add_argument("--json", action="store_true", help="as JSON")
+    doctor.add_argument("--model", metavar="ID", help="model to check (VLLM_MODEL)")
+    doctor.add_argument(
+        "--bundle",
+        metavar="FILE",
+        help="pack report, status, configuration and logs, without secrets, for a bug report",
+    )
+    doctor.set_defaults(run=_doctor)
+
+
 def _ask(arguments: argparse.Namespace, terminal: Terminal) -> int:
     from acode_vllm.cli.ask import run_ask
 
     return run_ask(arguments, terminal)
+
+
+def _doctor(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    from acode_vllm.cli.doctor_command import run
+
+    return run(arguments, terminal)
 
 
 def _action(name: str) -> Command:
