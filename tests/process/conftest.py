@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import queue
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -22,7 +22,7 @@ from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.supervisor import CallError, ChildSpec, Restart, Supervisor, WorkerRef, call
 from acode_vllm.workers.messages import LaunchPlan, ProcessExit, ProcessIdentity, ServerDown, ServerUp, StopServer
 from acode_vllm.workers.process_edges import ProcessEdges, shutdown_seconds
-from acode_vllm.workers.process_identity import identify
+from acode_vllm.workers.process_identity import identify, send_signal
 from acode_vllm.workers.process_worker import ProcessWorker
 
 DEADLINE = 15.0
@@ -59,43 +59,52 @@ def helpers() -> type[Helpers]:
     return Helpers
 
 
+class Roll:
+    """Hears each process say that it is up, on a socket without a path: "name PID"."""
+
+    def __init__(self) -> None:
+        self.address = f"acode-test-{secrets.token_hex(8)}"
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind("\0" + self.address)
+        self._socket.settimeout(DEADLINE)
+        self.heard: dict[str, ProcessIdentity] = {}
+
+    def wait(self, name: str) -> ProcessIdentity:
+        while name not in self.heard:
+            who, pid = self._socket.recv(100).decode().split()
+            identity = identify(int(pid))
+            assert identity is not None, f"{who} has ended already"
+            self.heard[who] = identity
+        return self.heard[name]
+
+    def close(self) -> None:
+        self._socket.close()
+        for identity in self.heard.values():
+            send_signal(identity, signal.SIGKILL)
+
+
 @pytest.fixture
-def grown(tmp_path: Path) -> Iterator[Callable[[str], ProcessIdentity]]:
-    """Wait for a process to write its PID: ``grown("worker")`` reads the file ``worker`` that ``here()`` wrote."""
-    seen: list[ProcessIdentity] = []
-
-    def wait(name: str) -> ProcessIdentity:
-        path = tmp_path / f"{name}.pid"
-        deadline = time.monotonic() + DEADLINE
-        while not path.exists():
-            assert time.monotonic() < deadline, f"{name} did not come up: {_log(tmp_path)}"
-            os.sched_yield()
-        identity = identify(int(path.read_text()))
-        assert identity is not None
-        seen.append(identity)
-        return identity
-
-    yield wait
-    for identity in seen:
-        if identify(identity.pid) == identity:
-            os.kill(identity.pid, signal.SIGKILL)
+def roll() -> Iterator[Roll]:
+    roll = Roll()
+    yield roll
+    roll.close()
 
 
-def _log(folder: Path) -> str:
-    log = folder / "vllm.log"
-    return log.read_text() if log.exists() else "no log"
+@pytest.fixture
+def grown(roll: Roll) -> Callable[[str], ProcessIdentity]:
+    """Wait for a process to say ``here("worker")``: ``grown("worker")`` is its identity. It is killed at the end."""
+    return roll.wait
 
 
 PRELUDE = """
-import os, signal, subprocess, sys, time
+import os, signal, socket, subprocess, sys, time
 
-FOLDER = {folder!r}
+FOLDER, ROLL = {folder!r}, {roll!r}
 
 def here(name):
-    "Say that this process is up: a file with its PID appears."
-    with open(os.path.join(FOLDER, name + ".tmp"), "w") as file:
-        file.write(str(os.getpid()))
-    os.rename(os.path.join(FOLDER, name + ".tmp"), os.path.join(FOLDER, name + ".pid"))
+    "Say that this process is up."
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
+        out.sendto(f"{{name}} {{os.getpid()}}".encode(), "\\0" + ROLL)
 
 def fork(name, body=lambda: None):
     "A child that runs body, says that it is up, and stays."
@@ -114,13 +123,13 @@ def ignore_term():
 
 
 @pytest.fixture
-def script(tmp_path: Path) -> Callable[[str], tuple[str, ...]]:
+def script(tmp_path: Path, roll: Roll) -> Callable[[str], tuple[str, ...]]:
     """The command that runs a script which knows ``here``, ``fork``, ``stay`` and ``ignore_term``."""
     made: list[Path] = []
 
     def make(body: str) -> tuple[str, ...]:
         path = tmp_path / f"script{len(made)}.py"
-        path.write_text(PRELUDE.format(folder=str(tmp_path)) + textwrap.dedent(body))
+        path.write_text(PRELUDE.format(folder=str(tmp_path), roll=roll.address) + textwrap.dedent(body))
         made.append(path)
         return (sys.executable, "-I", "-S", str(path))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import replace
 
 import pytest
@@ -10,13 +11,16 @@ from acode_vllm.workers.adoption import adoption_refusal, is_recorded_process
 from acode_vllm.workers.messages import ServerProcess
 from acode_vllm.workers.process_identity import command_line, identify
 
+MARK = secrets.token_hex(8)
+"""Of this run alone: another run on this machine must not find our processes."""
+
 
 @pytest.fixture
 def server(child, script, grown, helpers):
-    child(*script("here('root')\nstay()"), env={"ACODE_VLLM_MARK": "the-mark"})
+    child(*script("here('root')\nstay()"), env={"ACODE_VLLM_MARK": MARK})
     identity = grown("root")
     command = command_line(identity.pid)
-    return ServerProcess(identity, "the-mark", command, "m", "m", helpers.free_port(), "/log", 0, 0.0)
+    return ServerProcess(identity, MARK, command, "m", "m", helpers.free_port(), "/log", 0, 0.0)
 
 
 def test_pid_start_time_boot_and_mark_make_it_the_one(server):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import secrets
 import signal
 import sys
 import time
@@ -19,16 +20,19 @@ from acode_vllm.workers.process_identity import command_line, is_alive
 
 OPTIONS = VllmLifecycleOptions(stop_timeout_seconds=1.0)
 
+MARK = secrets.token_hex(8)
+"""Of this run alone: another run on this machine must not find our processes."""
+
 OWNER = """
 import os, signal, subprocess, sys, threading
 from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.workers.leash import Leash
 
 leash = Leash(VllmLifecycleOptions(stop_timeout_seconds=1.0))
-leash.hold("leashed")
+leash.hold(sys.argv[2])
 
 def spawn():
-    subprocess.Popen(sys.argv[2:], env={"ACODE_VLLM_MARK": "leashed"}, start_new_session=True).returncode = 0
+    subprocess.Popen(sys.argv[3:], env={"ACODE_VLLM_MARK": sys.argv[2]}, start_new_session=True).returncode = 0
 
 threading.Thread(target=spawn).start()
 how = sys.argv[1]
@@ -73,7 +77,7 @@ def owner(child, script, grown, helpers):
         environment = {"PYTHONPATH": os.pathsep.join(filter(os.path.isabs, sys.path)), "PYTHONSAFEPATH": "1"}
         given = {"stdin": -1, "stdout": -1, "stderr": -3, **options}
         process = child(
-            sys.executable, "-c", OWNER, how, *script(TREE), env=environment, start_new_session=True, **given
+            sys.executable, "-c", OWNER, how, MARK, *script(TREE), env=environment, start_new_session=True, **given
         )
         guard = int(process.stdout.readline())
         members = [grown(name) for name in ("root", "engine", "worker")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 from dataclasses import replace
 
@@ -10,6 +11,9 @@ import pytest
 
 from acode_vllm.workers.process_identity import ProcessStat, identify
 from acode_vllm.workers.process_tree import Member, ProcessTree, carries_mark, find_members
+
+MARK = secrets.token_hex(8)
+"""Of this run alone: another run on this machine must not find our processes."""
 
 ROOT = 100
 
@@ -95,14 +99,14 @@ class TestRealTrees:
             here("root")
             stay()
             """),
-            env={"ACODE_VLLM_MARK": "here"},
+            env={"ACODE_VLLM_MARK": MARK},
             start_new_session=True,
         )
         names = ("root", "plain", "own_group", "daemon")
         identities = [grown(name) for name in names]
-        found = ProcessTree(["here"], identities[0]).alive()
+        found = ProcessTree([MARK], identities[0]).alive()
         assert {member.identity for member in found} >= set(identities)
-        by_mark_alone = ProcessTree(["here"]).alive()
+        by_mark_alone = ProcessTree([MARK]).alive()
         assert {member.identity for member in by_mark_alone} >= set(identities)
 
     def test_a_child_without_the_mark_is_found_by_descent_and_remembered_when_it_leaves(self, script, child, grown):
@@ -110,32 +114,31 @@ class TestRealTrees:
             *script("""
             child = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c",
-                 "import os, signal, sys; os.setsid(); f = open(sys.argv[1] + '.tmp', 'w');"
-                 "f.write(str(os.getpid())); f.close(); os.rename(f.name, sys.argv[1] + '.pid'); signal.pause()",
-                 os.path.join(FOLDER, "bare")],
+                 "import os, signal, socket, sys; os.setsid(); out = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM);"
+                 "out.sendto(b'bare %d' % os.getpid(), chr(0) + sys.argv[1]); signal.pause()", ROLL],
                 env={},
             )
             here("root")
             stay()
             """),
-            env={"ACODE_VLLM_MARK": "here"},
+            env={"ACODE_VLLM_MARK": MARK},
             start_new_session=True,
         )
         root = grown("root")
-        tree = ProcessTree(["here"], root)
+        tree = ProcessTree([MARK], root)
         while len(found := tree.alive()) < 2:
             os.sched_yield()
         bare = grown("bare")
         assert {member.identity for member in found} == {root, bare}
         process.kill()
         process.wait()
-        assert not carries_mark(bare.pid, "here")
+        assert not carries_mark(bare.pid, MARK)
         assert [member.identity for member in tree.alive()] == [bare]
 
     def test_a_mark_is_matched_whole(self, script, child, grown):
-        child(*script("here('root')\nstay()"), env={"ACODE_VLLM_MARK": "here-too", "X": "ACODE_VLLM_MARK=here"})
+        child(*script("here('root')\nstay()"), env={"ACODE_VLLM_MARK": MARK + "-too", "X": f"ACODE_VLLM_MARK={MARK}"})
         grown("root")
-        assert ProcessTree(["here"]).alive() == ()
+        assert ProcessTree([MARK]).alive() == ()
 
     def test_a_tree_without_mark_and_root_is_empty(self):
         assert ProcessTree([]).alive() == ()
@@ -147,14 +150,15 @@ class TestRealTrees:
             *script("""
             from_here = subprocess.run(
                 [sys.argv[1], "-c", "from acode_vllm.workers.process_tree import ProcessTree;"
-                 "print(len(ProcessTree(['here']).alive()))"], capture_output=True, text=True)
+                 "import os; print(len(ProcessTree([os.environ['ACODE_VLLM_MARK']]).alive()))"],
+                capture_output=True, text=True)
             with open(os.path.join(FOLDER, "count"), "w") as file:
                 file.write(from_here.stdout + from_here.stderr)
             here("root")
             stay()
             """),
             _python(),
-            env={"ACODE_VLLM_MARK": "here", "PYTHONPATH": os.pathsep.join(_path()), "PYTHONSAFEPATH": "1"},
+            env={"ACODE_VLLM_MARK": MARK, "PYTHONPATH": os.pathsep.join(_path()), "PYTHONSAFEPATH": "1"},
         )
         grown("root")
         assert (tmp_path / "count").read_text().strip() == "0"
@@ -168,17 +172,17 @@ class TestRealTrees:
             here("root")
             stay()
             """),
-            env={"ACODE_VLLM_MARK": "here"},
+            env={"ACODE_VLLM_MARK": MARK},
             start_new_session=True,
         )
         root = grown("root")
-        while len(ProcessTree(["here"], root).alive()) > 1:
+        while len(ProcessTree([MARK], root).alive()) > 1:
             os.sched_yield()
-        assert [member.identity for member in ProcessTree(["here"], root).alive()] == [root]
+        assert [member.identity for member in ProcessTree([MARK], root).alive()] == [root]
 
     def test_titles_written_over_the_command_line_are_shown(self, child, grown, script):
-        child("/bin/bash", "-c", "exec -a VLLM::EngineCore sleep 60", env={"ACODE_VLLM_MARK": "here"})
-        while not (found := ProcessTree(["here"]).alive()) or found[0].name == "bash":
+        child("/bin/bash", "-c", "exec -a VLLM::EngineCore sleep 60", env={"ACODE_VLLM_MARK": MARK})
+        while not (found := ProcessTree([MARK]).alive()) or found[0].name == "bash":
             os.sched_yield()
         assert found[0].name in ("VLLM::EngineCore", "sleep")
         os.kill(found[0].identity.pid, signal.SIGKILL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import time
 
 import pytest
@@ -11,6 +12,9 @@ from acode_vllm.supervisor import SYSTEM_CLOCK
 from acode_vllm.workers.process_tree import ProcessTree
 from acode_vllm.workers.stop_tree import stop_tree
 from acode_vllm.workers.tree_stop import TreeStop
+
+MARK = secrets.token_hex(8)
+"""Of this run alone: another run on this machine must not find our processes."""
 
 
 @pytest.fixture(params=[True, False], ids=["pidfd", "recheck"])
@@ -25,18 +29,18 @@ def stop(request, monkeypatch):
 
 
 def test_a_tree_of_polite_processes_goes_at_once(stop, child, script, grown):
-    process = child(*script("fork('engine')\nhere('root')\nstay()"), env={"ACODE_VLLM_MARK": "x"})
+    process = child(*script("fork('engine')\nhere('root')\nstay()"), env={"ACODE_VLLM_MARK": MARK})
     root = grown("root")
     grown("engine")
-    report = stop(ProcessTree(["x"], root))
+    report = stop(ProcessTree([MARK], root))
     assert report.method == "graceful"
     assert report.seconds < 1.0
     process.wait()
 
 
 def test_a_stubborn_one_is_killed_after_the_time(stop, child, script, grown):
-    process = child(*script("ignore_term()\nhere('root')\nstay()"), env={"ACODE_VLLM_MARK": "x"})
-    report = stop(ProcessTree(["x"], grown("root")), 0.3)
+    process = child(*script("ignore_term()\nhere('root')\nstay()"), env={"ACODE_VLLM_MARK": MARK})
+    report = stop(ProcessTree([MARK], grown("root")), 0.3)
     assert report.method == "forced"
     assert 0.3 <= report.seconds < 1.5
     process.wait()
@@ -53,9 +57,9 @@ def test_a_tree_that_has_children_while_it_is_ended_is_ended_whole(stop, child, 
         here("root")
         stay()
         """),
-        env={"ACODE_VLLM_MARK": "x"},
+        env={"ACODE_VLLM_MARK": MARK},
     )
-    tree = ProcessTree(["x"], grown("root"))
+    tree = ProcessTree([MARK], grown("root"))
     before = time.monotonic()
     report = stop(tree, 1.0)
     assert report.method == "forced"
