@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
@@ -103,6 +104,23 @@ class VllmServiceOrchestrator:
         self._wanted_cache: Wanted | None = None
         self._pending: list[Callable[[Event], None]] = []
         self._subscriptions: list[Subscription] = []
+
+    @classmethod
+    def from_configuration(cls, flags: Mapping[str, object] | None = None) -> VllmServiceOrchestrator:
+        """An orchestrator with the settings that hold for a program started here: flags, environment, files, defaults.
+
+        Args:
+            flags: As a command line would give them: ``model``, ``port``, ``lifecycle_mode``, ``mode``, ``config``.
+
+        Raises:
+            ConfigurationError: ACODE-VLM-010 with every mistake, or 024 for a file that needs trust.
+        """
+        from acode_vllm.config import load
+        from acode_vllm.remembered_model import model_to_serve
+
+        configuration = load(flags, environ=os.environ, cwd=Path.cwd(), home=Path.home())
+        folder = ServiceFolder.of(os.environ, configuration.options.port)
+        return cls(model_to_serve(configuration, folder), configuration.options, environ=os.environ)
 
     # What it is
 

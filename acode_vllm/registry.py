@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from acode_vllm.errors import Problem, error_for
@@ -56,13 +58,22 @@ ProviderFactory = Callable[[], Provider]
 class ProviderRegistry:
     """Makes each provider once, when it is first asked for. Any thread may call.
 
-    Example:
-        ``ProviderRegistry.for_vllm(orchestrator).get_provider("vllm")``
+        with ProviderRegistry() as registry:
+            provider = registry.get_provider("vllm")
+
+    A context manager: at its end the providers are closed, and what this registry made for them.
     """
 
     def __init__(self, factories: Mapping[str, ProviderFactory] | None = None) -> None:
-        """Know the providers of ``factories``, by lower-case name."""
+        """Know the providers of ``factories``, by lower-case name.
+
+        Args:
+            factories: None for what there is: ``vllm``, by the configuration that holds for this program.
+        """
         self._lock = threading.Lock()
+        self._owned = ExitStack()
+        if factories is None:
+            factories = {"vllm": self._vllm_by_configuration}
         self._factories: dict[str, ProviderFactory] = {}
         self._made: dict[str, Provider] = {}
         for name, factory in (factories or {}).items():
@@ -119,11 +130,26 @@ class ProviderRegistry:
         return provider
 
     def close(self) -> None:
-        """Close the providers that were made. Their servers are their orchestrators' affair."""
+        """Close the providers that were made; a server is its orchestrator's affair."""
         with self._lock:
             made, self._made = list(self._made.values()), {}
         for provider in made:
             provider.close()
+        self._owned.close()
+
+    def __enter__(self) -> ProviderRegistry:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _vllm_by_configuration(self) -> VllmProvider:
+        from acode_vllm.orchestrator import VllmServiceOrchestrator
+        from acode_vllm.provider import VllmProvider
+
+        return VllmProvider(self._owned.enter_context(VllmServiceOrchestrator.from_configuration()))
 
     def _unknown(self, name: str) -> Problem:
         there = ", ".join(sorted(self._factories)) or "none"

@@ -9,7 +9,18 @@ from __future__ import annotations
 import json
 
 from acode_vllm.atomic_file import replace_file
+from acode_vllm.config import Configuration
+from acode_vllm.origins import Source
 from acode_vllm.service_folder import ServiceFolder
+from acode_vllm.settings import MODEL_KEY
+
+
+def model_to_serve(configuration: Configuration, folder: ServiceFolder) -> str:
+    """The model of a flag or the environment, else what was remembered, else the file's or the default."""
+    configured = configuration.model
+    if configuration.origins[MODEL_KEY].source not in (Source.FILE, Source.DEFAULT):
+        return configured
+    return remembered_model(folder, configured) or configured
 
 
 def remember_model(folder: ServiceFolder, model: str, configured: str) -> None:

@@ -12,10 +12,8 @@ from acode_vllm.cli.terminal import Terminal
 from acode_vllm.config import Configuration, load
 from acode_vllm.errors import Problem, error_for
 from acode_vllm.orchestrator import VllmServiceOrchestrator
-from acode_vllm.origins import Source
-from acode_vllm.remembered_model import remembered_model
+from acode_vllm.remembered_model import model_to_serve
 from acode_vllm.service_folder import ServiceFolder
-from acode_vllm.settings import MODEL_KEY
 
 PROVIDERS = ("vllm",)
 
@@ -58,10 +56,7 @@ def open_session(arguments: argparse.Namespace, terminal: Terminal) -> Session:
     for warning in configuration.warnings:
         terminal.say(f"Warning: {warning}")
     folder = ServiceFolder.of(os.environ, configuration.options.port)
-    model = configuration.model
-    if configuration.origins[MODEL_KEY].source in (Source.FILE, Source.DEFAULT):
-        model = remembered_model(folder, model) or model
-    return Session(configuration, folder, model)
+    return Session(configuration, folder, model_to_serve(configuration, folder))
 
 
 def require_provider(name: str) -> None:

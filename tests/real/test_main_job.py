@@ -153,7 +153,7 @@ def test_the_model_is_switched_and_remembered(real_service: RealService) -> None
 @pytest.mark.spec("FR-032", "FR-034", "AC-043", "AC-044", "FR-049", "AC-041")
 def test_a_killed_server_comes_back_by_itself_and_requests_are_answered(real_service: RealService) -> None:
     listener = Listener()
-    with owned(real_service, listen=listener) as vllm, ProviderRegistry({"vllm": lambda: vllm}) as registry:
+    with owned(real_service, listen=listener) as vllm, ProviderRegistry.for_vllm(vllm) as registry:
         provider = registry.get_provider("vllm")
         question = [{"role": "user", "content": PROMPT}]
         assert provider.chat(question, temperature=0).text == ANSWER
