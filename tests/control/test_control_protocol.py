@@ -35,6 +35,7 @@ from acode_vllm.gpus import GpuDevice, GpuProcess, GpuSample
 from acode_vllm.health import HealthReport, PartReport, Verdict
 from acode_vllm.loading import LoadProgress, LoadStage
 from acode_vllm.options import GpuOptions, ServerOptions, VllmLifecycleOptions
+from acode_vllm.server_process import ProcessIdentity, ServerProcess
 from acode_vllm.states import LifecycleMode, ServiceState
 from acode_vllm.status import RestartEntry, ServiceStatus
 from acode_vllm.workers.lifecycle_messages import (
@@ -48,7 +49,7 @@ from acode_vllm.workers.lifecycle_messages import (
     Stop,
     Wanted,
 )
-from acode_vllm.workers.messages import CheckNow, ProcessIdentity, SampleGpus, ServerProcess, StopReport
+from acode_vllm.workers.messages import CheckNow, SampleGpus, StopReport
 
 OPTIONS = VllmLifecycleOptions(
     mode=LifecycleMode.MANAGED,

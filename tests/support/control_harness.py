@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,6 +27,14 @@ def wanted(
 ) -> Wanted:
     """What a client may ask for."""
     return Wanted(model, VllmLifecycleOptions(port=port, **options), dict(environ or {}))
+
+
+def eventually(holds: Callable[[], bool], seconds: float = DEADLINE) -> None:
+    """Wait for what happens in another program, where nothing but looking tells."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not happen"
+        threading.Event().wait(0.01)
 
 
 def open_owner(keeper: KeeperHooks | None = None, **options: Any) -> LocalService:
