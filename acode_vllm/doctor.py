@@ -15,6 +15,7 @@ from pathlib import Path
 from acode_vllm.errors import Problem, VllmServiceError
 from acode_vllm.gpus import GpuSample
 from acode_vllm.recorded import RecordedService, recorded_service
+from acode_vllm.server_process import ServerProcess
 from acode_vllm.service_folder import ServiceFolder
 from acode_vllm.states import LifecycleMode, ServiceState
 from acode_vllm.workers.adoption import is_recorded_process
@@ -22,7 +23,7 @@ from acode_vllm.workers.download_progress import in_units
 from acode_vllm.workers.hub_cache import cache_root
 from acode_vllm.workers.hub_client import ask_hub, find_token
 from acode_vllm.workers.lifecycle_messages import Wanted
-from acode_vllm.workers.messages import Reported, ServerProcess, Watch
+from acode_vllm.workers.messages import Reported, Watch
 from acode_vllm.workers.model_check import Ask, free_bytes
 from acode_vllm.workers.port import port_holders, port_problem
 from acode_vllm.workers.preflight import VLLM, Looks, preflight, prepare_with

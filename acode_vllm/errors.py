@@ -72,7 +72,9 @@ CODES: dict[str, Code] = {
     "ACODE-VLM-017": Code("Server not running", "Start it with its own manager, or use managed mode"),
     "ACODE-VLM-018": Code("Server not healthy", "See the failed check and vLLM's log", retryable=True),
     "ACODE-VLM-019": Code("Request failed", "See what the server answered"),
-    "ACODE-VLM-020": Code("Stream interrupted", "The text so far is kept; send the request again if it may be repeated"),
+    "ACODE-VLM-020": Code(
+        "Stream interrupted", "The text so far is kept; send the request again if it may be repeated"
+    ),
     "ACODE-VLM-021": Code("Process did not end", "It is named with its state; a reboot may be needed"),
     "ACODE-VLM-022": Code("Interrupted by a stop", "Start again when the server is wanted"),
     "ACODE-VLM-023": Code("Memory of the machine exhausted", "Use a smaller model or free memory", retryable=True),

@@ -15,8 +15,8 @@ from pathlib import Path
 from acode_vllm.atomic_file import replace_file
 from acode_vllm.codec import decode, encode
 from acode_vllm.errors import Problem, StateFolderError
+from acode_vllm.server_process import ProcessIdentity
 from acode_vllm.status import ServiceStatus
-from acode_vllm.workers.messages import ProcessIdentity
 
 VERSION = 1
 MAX_BYTES = 4 * 1024 * 1024

@@ -88,7 +88,7 @@ TRANSITIONS: dict[tuple[ServiceState, Trigger], ServiceState] = {
     (_S.CRASHED, _T.STOP): _S.STOPPING,
     (_S.CRASHED, _T.GONE): _S.STOPPED,
 }
-"""Every transition there is; a pair that is missing changes nothing (a healthy server that is healthy, a late notice)."""
+"""Every transition there is; a pair that is missing (a late notice, say) changes nothing."""
 
 
 def next_state(state: ServiceState, trigger: Trigger) -> ServiceState | None:

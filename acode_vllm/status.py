@@ -9,8 +9,8 @@ from acode_vllm.errors import Problem
 from acode_vllm.gpus import GpuSample
 from acode_vllm.health import HealthReport
 from acode_vllm.loading import LoadProgress
+from acode_vllm.server_process import ServerProcess
 from acode_vllm.states import LifecycleMode, ServiceState
-from acode_vllm.workers.messages import ServerProcess
 
 
 @dataclass(frozen=True)

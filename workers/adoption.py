@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from acode_vllm.workers.messages import ServerProcess
+from acode_vllm.server_process import ServerProcess
 from acode_vllm.workers.port import listeners
 from acode_vllm.workers.process_identity import command_line, is_alive
 from acode_vllm.workers.process_tree import ProcessTree, carries_mark

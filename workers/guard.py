@@ -21,9 +21,9 @@ import os
 import select
 from collections.abc import Iterable
 
+from acode_vllm.server_process import ProcessIdentity
 from acode_vllm.supervisor.clock import SYSTEM_CLOCK
 from acode_vllm.workers.exit_watch import RECHECK_SECONDS
-from acode_vllm.workers.messages import ProcessIdentity
 from acode_vllm.workers.process_identity import PidfdUnsupported, is_alive, open_pidfd
 from acode_vllm.workers.process_tree import ProcessTree
 from acode_vllm.workers.stop_tree import stop_tree

@@ -12,10 +12,11 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from acode_vllm.health import HealthReport, PartReport, Verdict
+from acode_vllm.server_process import ServerProcess
 from acode_vllm.workers.engine_look import LOOK_SECONDS, EngineLimits, EngineLook
 from acode_vllm.workers.engine_verdict import SLOW_SECONDS
 from acode_vllm.workers.interrupt import Interrupt
-from acode_vllm.workers.messages import ServerProcess, Watch
+from acode_vllm.workers.messages import Watch
 from acode_vllm.workers.probe import Answer, Probe, ProbeError, RefusedError
 
 

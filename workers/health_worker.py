@@ -105,7 +105,7 @@ class HealthWorker(Worker):
         """Make a check that blocks return at once. Any thread."""
         self._interrupt.press()
 
-    def terminate(self, reason: ExitReason) -> None:  # noqa: ARG002 - the hook's signature
+    def terminate(self, reason: ExitReason) -> None:
         """Give the descriptor back."""
         self._end()
         self._interrupt.close()

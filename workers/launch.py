@@ -9,9 +9,10 @@ from pathlib import Path
 from acode_vllm.errors import Problem, VllmServiceError, error_for
 from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.redaction import API_KEY_NAME
+from acode_vllm.server_process import ServerProcess
 from acode_vllm.workers.gpu_source import AMD, NVIDIA
 from acode_vllm.workers.gpu_visibility import visibility_environment
-from acode_vllm.workers.messages import LaunchPlan, ServerProcess
+from acode_vllm.workers.messages import LaunchPlan
 from acode_vllm.workers.vllm_command import VllmCommand, find_vllm
 
 _OURS = ("VLLM_PORT", "VLLM_MODEL")

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from acode_vllm.options import VllmLifecycleOptions
-from acode_vllm.workers.messages import ProcessIdentity
+from acode_vllm.server_process import ProcessIdentity
 from acode_vllm.workers.process_identity import identify
 
 LONGEST_SECONDS = 4.0

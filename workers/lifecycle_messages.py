@@ -8,16 +8,8 @@ from dataclasses import dataclass, field
 from acode_vllm.errors import Problem
 from acode_vllm.events import Event
 from acode_vllm.options import VllmLifecycleOptions
-from acode_vllm.workers.messages import (
-    CheckNow,
-    FailServer,
-    FollowLoad,
-    PreparedModel,
-    ServerProcess,
-    StopFollowing,
-    Unwatch,
-    Watch,
-)
+from acode_vllm.server_process import ServerProcess
+from acode_vllm.workers.messages import CheckNow, FailServer, FollowLoad, PreparedModel, StopFollowing, Unwatch, Watch
 
 
 @dataclass(frozen=True)

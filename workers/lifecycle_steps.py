@@ -15,6 +15,7 @@ from acode_vllm.events import (
 )
 from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.running_clock import RunningClock
+from acode_vllm.server_process import ServerProcess
 from acode_vllm.states import LifecycleMode, ServiceState, Trigger
 from acode_vllm.status import ServiceStatus
 from acode_vllm.workers.lifecycle_messages import (
@@ -28,16 +29,7 @@ from acode_vllm.workers.lifecycle_messages import (
     Wanted,
 )
 from acode_vllm.workers.lifecycle_problems import left_over_problem
-from acode_vllm.workers.messages import (
-    CheckNow,
-    FollowLoad,
-    PreparedModel,
-    ServerProcess,
-    StopFollowing,
-    StopReport,
-    Unwatch,
-    Watch,
-)
+from acode_vllm.workers.messages import CheckNow, FollowLoad, PreparedModel, StopFollowing, StopReport, Unwatch, Watch
 from acode_vllm.workers.service_ledger import ServiceLedger
 
 

@@ -77,8 +77,6 @@ from acode_vllm.workers.process_edges import ServerCrashed, shutdown_seconds
 
 ENGINE = "engine"
 PROCESS = "process"
-RELEASE_SECONDS = 5.0
-"""How long a ProcessWorker may take to let go of a server that lives on."""
 CALL_SECONDS = 30.0
 """How long the root may take to answer; it never waits for a server."""
 
@@ -271,7 +269,7 @@ class LifecycleWorker(Worker):
             return self._life.give_up(error.problem)
         self._end_engine()
         spec = ChildSpec(
-            ENGINE, self._make_engine, restart=Restart.TRANSIENT, type=ChildType.SUPERVISOR, shutdown=CALL_SECONDS
+            ENGINE, self._make_engine, restart=Restart.TRANSIENT, type=ChildType.SUPERVISOR
         )
         ref = self.supervisor.start_child(spec, CALL_SECONDS)
         assert ref is not None
@@ -281,9 +279,11 @@ class LifecycleWorker(Worker):
     def _end_engine(self) -> None:
         if self._engine_token is not None:
             self._engine_token = None
+        options = self._initial.options if self._plan is None else self._plan.options
+        patience = shutdown_seconds(options) + CALL_SECONDS
         try:
-            self.supervisor.terminate_child(ENGINE, CALL_SECONDS)
-            self.supervisor.delete_child(ENGINE, CALL_SECONDS)
+            self.supervisor.terminate_child(ENGINE, patience)
+            self.supervisor.delete_child(ENGINE, patience)
         except NotFound:
             return  # there is none
         except (NoProc, WorkerDown, WouldDeadlock):
@@ -300,13 +300,12 @@ class LifecycleWorker(Worker):
     def _make_engine(self) -> Supervisor:
         """A fresh engine supervisor with a fresh restart counter. Runs on the root's thread."""
         options = self._initial.options if self._plan is None else self._plan.options
-        shutdown = shutdown_seconds(options) if options.stop_on_exit else RELEASE_SECONDS
         process = ChildSpec(
             PROCESS,
             self._make_process,
             restart=Restart.TRANSIENT,
             significant=True,
-            shutdown=shutdown,
+            shutdown=shutdown_seconds(options),
             restart_delay=options.restart_delay_seconds,
         )
         self._engine = Supervisor(

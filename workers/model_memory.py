@@ -106,8 +106,9 @@ def held_bytes(config: Mapping[str, Any], dtype: str | None) -> int:
 
 def cache_floor(config: Mapping[str, Any], options: VllmLifecycleOptions) -> int | None:
     """The KV cache of one sequence of the longest context, which vLLM wants to have room for; None where unknown."""
-    architectures = config.get("architectures") or ("",)
-    if not str(architectures[0]).endswith(_GENERATIVE) or not _plain_attention(config):
+    architectures = config.get("architectures")
+    name = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+    if not name.endswith(_GENERATIVE) or not _plain_attention(config):
         return None
     layers, heads = _count(config, "num_hidden_layers", "n_layer"), _count(config, "num_attention_heads", "n_head")
     hidden = _count(config, "hidden_size", "n_embd")

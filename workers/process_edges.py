@@ -9,8 +9,9 @@ from typing import Protocol
 
 from acode_vllm.errors import Problem
 from acode_vllm.options import VllmLifecycleOptions
+from acode_vllm.server_process import ServerProcess
 from acode_vllm.workers.leash import Leash
-from acode_vllm.workers.messages import LaunchPlan, ProcessExit, ServerProcess
+from acode_vllm.workers.messages import LaunchPlan, ProcessExit
 from acode_vllm.workers.port import port_problem
 from acode_vllm.workers.spawn import spawn_server
 from acode_vllm.workers.tree_stop import KILL_WAIT_SECONDS

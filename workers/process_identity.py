@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 
-from acode_vllm.workers.messages import ProcessIdentity
+from acode_vllm.server_process import ProcessIdentity
 
 ANY_BOOT = ""
 

@@ -17,7 +17,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from acode_vllm.workers.messages import ProcessIdentity
+from acode_vllm.server_process import ProcessIdentity
 from acode_vllm.workers.process_identity import (
     ProcessStat,
     all_stats,

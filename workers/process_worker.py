@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from acode_vllm.errors import Problem, VllmServiceError
+from acode_vllm.server_process import ProcessIdentity, ServerProcess
 from acode_vllm.supervisor import NO_REPLY, Exit, ExitReason, Normal, ReplyTo, Shutdown, Timer, Worker
 from acode_vllm.workers.adoption import is_recorded_process
 from acode_vllm.workers.exit_watch import ExitNoticed, ExitWatch, exit_of, reap
@@ -34,11 +35,9 @@ from acode_vllm.workers.messages import (
     LaunchPlan,
     MarkChosen,
     ProcessExit,
-    ProcessIdentity,
     Report,
     ServerDied,
     ServerDown,
-    ServerProcess,
     ServerUp,
     StopReport,
     StopServer,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 
+from acode_vllm.server_process import ProcessIdentity, ServerProcess
 from acode_vllm.workers.listening import listening_inodes
-from acode_vllm.workers.messages import ProcessIdentity, ServerProcess
 from acode_vllm.workers.process_identity import current_stat, is_alive
 from acode_vllm.workers.process_tree import ProcessTree
 from acode_vllm.workers.sockets import holders_of

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from acode_vllm.errors import Problem, error_for
-from acode_vllm.workers.messages import LaunchPlan, ServerProcess
+from acode_vllm.server_process import ServerProcess
+from acode_vllm.workers.messages import LaunchPlan
 from acode_vllm.workers.process_identity import identify
 from acode_vllm.workers.process_tree import MARK_VARIABLE
 

@@ -16,7 +16,8 @@ import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from acode_vllm.workers.messages import ProcessIdentity, StopReport
+from acode_vllm.server_process import ProcessIdentity
+from acode_vllm.workers.messages import StopReport
 from acode_vllm.workers.process_tree import Member
 
 KILL_WAIT_SECONDS = 5.0

@@ -9,7 +9,6 @@ from acode_vllm._version import __version__
 from acode_vllm.cli.terminal import Terminal
 
 Command = Callable[[argparse.Namespace, Terminal], int]
-DEFAULT_PROVIDER = "vllm"
 
 _ASK_EXAMPLES = """\
 examples:

@@ -7,7 +7,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from acode_vllm.cli.arguments import DEFAULT_PROVIDER
 from acode_vllm.cli.terminal import Terminal
 from acode_vllm.config import Configuration, load
 from acode_vllm.errors import Problem, error_for
@@ -16,6 +15,7 @@ from acode_vllm.remembered_model import model_to_serve
 from acode_vllm.service_folder import ServiceFolder
 
 PROVIDERS = ("vllm",)
+DEFAULT_PROVIDER = "vllm"
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from acode_vllm.history import HistoryEntry
 from acode_vllm.loading import LoadProgress, LoadStage
 from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.recorded import RecordedService
+from acode_vllm.server_process import ProcessIdentity, ServerProcess
 from acode_vllm.states import LifecycleMode, ServiceState
 from acode_vllm.status import ServiceStatus
-from acode_vllm.workers.messages import ProcessIdentity, ServerProcess
 
 NOW = 100_000.0
 GIB = 1024**3

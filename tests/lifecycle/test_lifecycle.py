@@ -13,6 +13,7 @@ from acode_vllm.health import HealthReport, PartReport, Verdict
 from acode_vllm.loading import LoadProgress, LoadStage
 from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.running_clock import RunningClock
+from acode_vllm.server_process import ProcessIdentity, ServerProcess
 from acode_vllm.states import LifecycleMode, ServiceState
 from acode_vllm.status import ServiceStatus
 from acode_vllm.workers.lifecycle import Lifecycle
@@ -39,10 +40,8 @@ from acode_vllm.workers.messages import (
     ModelPrepared,
     PreparedModel,
     ProcessExit,
-    ProcessIdentity,
     ServerDied,
     ServerDown,
-    ServerProcess,
     ServerReady,
     ServerUp,
     StopReport,

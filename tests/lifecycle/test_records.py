@@ -22,10 +22,10 @@ from acode_vllm.ownership import OwnershipLock
 from acode_vllm.record import DamagedRecordError, ServiceRecord, load_record, save_record
 from acode_vllm.recorded import recorded_service
 from acode_vllm.remembered_model import remember_model, remembered_model
+from acode_vllm.server_process import ProcessIdentity, ServerProcess
 from acode_vllm.service_folder import ServiceFolder
 from acode_vllm.states import LifecycleMode, ServiceState
 from acode_vllm.status import RestartEntry, ServiceStatus
-from acode_vllm.workers.messages import ProcessIdentity, ServerProcess
 from acode_vllm.workers.process_identity import identify
 
 

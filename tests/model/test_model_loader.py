@@ -14,6 +14,7 @@ from model_folders import write_model
 from acode_vllm.errors import Problem
 from acode_vllm.loading import LoadStage
 from acode_vllm.options import VllmLifecycleOptions
+from acode_vllm.server_process import ProcessIdentity, ServerProcess
 from acode_vllm.supervisor import ChildSpec, Supervisor, WorkerDown, WorkerRef, call, cast
 from acode_vllm.supervisor.events import ChildStarted
 from acode_vllm.supervisor.testing import ManualClock
@@ -25,9 +26,7 @@ from acode_vllm.workers.messages import (
     ModelPrepared,
     PreparedModel,
     PrepareModel,
-    ProcessIdentity,
     Reported,
-    ServerProcess,
     StopFollowing,
 )
 from acode_vllm.workers.model_loader import LOOK_SECONDS, ModelLoader

@@ -19,8 +19,9 @@ import pytest
 
 from acode_vllm.errors import Problem
 from acode_vllm.options import VllmLifecycleOptions
+from acode_vllm.server_process import ProcessIdentity
 from acode_vllm.supervisor import CallError, ChildSpec, Restart, Supervisor, WorkerRef, call
-from acode_vllm.workers.messages import LaunchPlan, ProcessExit, ProcessIdentity, ServerDown, ServerUp, StopServer
+from acode_vllm.workers.messages import LaunchPlan, ProcessExit, ServerDown, ServerUp, StopServer
 from acode_vllm.workers.process_edges import ProcessEdges, shutdown_seconds
 from acode_vllm.workers.process_identity import identify, send_signal
 from acode_vllm.workers.process_worker import ProcessWorker

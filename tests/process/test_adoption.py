@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from acode_vllm.server_process import ServerProcess
 from acode_vllm.workers.adoption import adoption_refusal, is_recorded_process
-from acode_vllm.workers.messages import ServerProcess
 from acode_vllm.workers.process_identity import command_line, identify
 
 MARK = secrets.token_hex(8)

@@ -8,8 +8,8 @@ import pytest
 
 from acode_vllm.errors import ConfigurationError, InstallationError
 from acode_vllm.options import GpuOptions, ServerOptions, VllmLifecycleOptions
+from acode_vllm.server_process import ProcessIdentity, ServerProcess
 from acode_vllm.workers.launch import build_plan
-from acode_vllm.workers.messages import ProcessIdentity, ServerProcess
 from acode_vllm.workers.vllm_command import VllmCommand
 
 COMMAND = VllmCommand(("/venv/bin/python", "-m", "m"), Path("/venv/bin/python"), "test")

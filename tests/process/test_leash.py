@@ -13,9 +13,9 @@ from dataclasses import replace
 import pytest
 
 from acode_vllm.options import VllmLifecycleOptions
+from acode_vllm.server_process import ProcessIdentity
 from acode_vllm.workers.guard import Guard
 from acode_vllm.workers.leash import Leash
-from acode_vllm.workers.messages import ProcessIdentity
 from acode_vllm.workers.process_identity import command_line, is_alive
 
 OPTIONS = VllmLifecycleOptions(stop_timeout_seconds=1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from acode_vllm.workers.messages import ProcessIdentity
+from acode_vllm.server_process import ProcessIdentity
 from acode_vllm.workers.process_tree import Member
 from acode_vllm.workers.tree_stop import KILL_WAIT_SECONDS, TreeStop
 

@@ -9,10 +9,11 @@ from standin import StandIn
 
 from acode_vllm.health import HealthReport
 from acode_vllm.options import VllmLifecycleOptions
+from acode_vllm.server_process import ServerProcess
 from acode_vllm.supervisor import ChildSpec, Clock, Supervisor, WorkerRef, call, cast
 from acode_vllm.workers.health_check import Machine
 from acode_vllm.workers.health_worker import HealthWorker
-from acode_vllm.workers.messages import CheckNow, Reported, ServerProcess, Watch
+from acode_vllm.workers.messages import CheckNow, Reported, Watch
 from acode_vllm.workers.process_identity import identify
 from acode_vllm.workers.server_tree import ServerTree
 
