@@ -22,7 +22,6 @@ from acode_vllm.control_protocol import (
     Ping,
     Pong,
     ProtocolError,
-    ReadStatus,
     Subscribe,
     answer_line,
     event_line,
@@ -43,6 +42,7 @@ from acode_vllm.workers.lifecycle_messages import (
     EnsureHealthy,
     FailureSeen,
     Interrupt,
+    ReadStatus,
     Restart,
     Start,
     Wanted,
@@ -177,12 +177,12 @@ class ControlDesk:
 
     def _hand_over(self, client: ControlConnection, request_id: int | None) -> None:
         keeper = self._owned.keeper
-        if keeper is None:
+        if keeper is None or self._owned.options.stop_on_exit:
+            why = "for its own work, and is no keeper" if keeper is None else "and takes its server along when it ends"
             problem = Problem(
                 "ACODE-VLM-028",
-                f"The program with PID {os.getpid()} owns the service for its own work, and is no keeper that could"
-                " hand it over.",
-                "It gives the service up when it ends; the server lives on.",
+                f"The program with PID {os.getpid()} owns the service {why}: it cannot hand it over.",
+                "End it first.",
             )
             self._answer(client, request_id, problem)
         else:

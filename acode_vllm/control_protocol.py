@@ -27,6 +27,7 @@ from acode_vllm.workers.lifecycle_messages import (
     EnsureHealthy,
     FailureSeen,
     Interrupt,
+    ReadStatus,
     ResetRestarts,
     Restart,
     Start,
@@ -38,11 +39,6 @@ PROTOCOL = 1
 MAX_LINE = 1024 * 1024
 """Bytes of the longest line that either side takes."""
 _MAX_ID = 2**53
-
-
-@dataclass(frozen=True)
-class ReadStatus:
-    """What is the service? Answered with the `ServiceStatus` as it was last published."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import itertools
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,15 +51,17 @@ class RemoteService:
     server is known here milliseconds after it is known there.
     """
 
-    def __init__(self, client: ControlClient, hub: EventHub) -> None:
+    def __init__(self, client: ControlClient, hub: EventHub, on_lost: Callable[[], None] | None = None) -> None:
         """Take over a connection.
 
         Args:
             client: The connection, fresh from its greeting.
             hub: Where the owner's events are heard.
+            on_lost: Called when the owner is lost, on the thread that hears it.
         """
         self._client = client
         self._hub = hub
+        self._on_lost = on_lost
         self._pid = os.getpid()
         self._changed = threading.Condition()
         self._slots: dict[int, _Slot] = {}
@@ -184,6 +187,8 @@ class RemoteService:
                     self._status = replace(self._status, last_check=None)
                 self._changed.notify_all()
             self._client.close()
+            if self._on_lost is not None:
+                self._on_lost()
 
     def _take(self, line: bytes) -> None:
         reply = read_reply(line)

@@ -65,6 +65,11 @@ class ServiceFolder:
         return self.path / "control.sock"
 
     @property
+    def keeper_log(self) -> Path:
+        """What detached keepers say."""
+        return self.path / "keeper.log"
+
+    @property
     def log(self) -> Path:
         """VLLM's own output."""
         return self.path / "vllm.log"

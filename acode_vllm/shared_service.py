@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from acode_vllm.control_client import ControlClient
+from acode_vllm.control_protocol import PROTOCOL
 from acode_vllm.errors import Problem, ServiceBusyError, WaitTimeoutError, error_for
 from acode_vllm.event_hub import EventHub
 from acode_vllm.journal import unknown_status
@@ -197,7 +198,7 @@ class SharedService:
             return None
         remote = RemoteService(client, self.hub)
         try:
-            _require_managed(remote)
+            _require_equal(remote)
             remote.subscribe(left)
         except OwnerLostError:
             remote.close()
@@ -212,7 +213,16 @@ def _left(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
-def _require_managed(remote: RemoteService) -> None:
+def _require_equal(remote: RemoteService) -> None:
+    if remote.hello.protocol != PROTOCOL:
+        raise error_for(
+            Problem(
+                "ACODE-VLM-028",
+                f"The program with PID {remote.owner_pid} owns this service with acode-vllm {remote.hello.version},"
+                " which speaks another protocol.",
+                "Use that version, or end that program: the server lives on and is taken over by the next one.",
+            )
+        )
     if remote.hello.mode is not LifecycleMode.MANAGED:
         raise error_for(
             Problem(

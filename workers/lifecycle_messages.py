@@ -75,6 +75,11 @@ class ResetRestarts:
 
 
 @dataclass(frozen=True)
+class ReadStatus:
+    """What is the service? Answered with the `ServiceStatus`."""
+
+
+@dataclass(frozen=True)
 class Interrupt:
     """The caller of ``token`` was interrupted (Ctrl-C): end the start that nobody else waits for.
 

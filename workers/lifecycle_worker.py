@@ -45,6 +45,7 @@ from acode_vllm.workers.lifecycle_messages import (
     Interrupt,
     LimitReached,
     Prepare,
+    ReadStatus,
     Refuse,
     Replan,
     ResetRestarts,
@@ -135,6 +136,8 @@ class LifecycleWorker(Worker):
                 self._do(self._life.stop(reply_to, self._initial))
             case ResetRestarts():
                 self._do(self._life.reset_restarts(reply_to))
+            case ReadStatus():
+                return self._life.status
             case _:
                 raise TypeError(f"not a request to the lifecycle: {message!r}")
         return NO_REPLY

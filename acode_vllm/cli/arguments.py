@@ -128,6 +128,9 @@ def _add_providers(
     set_model.add_argument(
         "new_model", metavar="MODEL", help="hub ID (org/model-name) or absolute path of a model folder"
     )
+    supervise = add("supervise", _supervise, "keep the server: watch it and mend it until ended by a signal")
+    supervise.add_argument("--model", metavar="ID", help="model to serve (VLLM_MODEL)")
+    supervise.add_argument("--detached", action="store_true", help=argparse.SUPPRESS)
     add("reset-restarts", _action("reset_restarts"), "forget the restarts so far, and a limit that was reached")
 
 
@@ -169,6 +172,12 @@ def _action(name: str) -> Command:
         return providers.run_action(name, arguments, terminal)
 
     return run
+
+
+def _supervise(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    from acode_vllm.cli import supervise
+
+    return supervise.run(arguments, terminal)
 
 
 def _positive(text: str) -> int:

@@ -40,13 +40,20 @@ class _RedactingFilter(logging.Filter):
         return True
 
 
-def set_up_logging(stream: TextIO, *, verbose: bool, log_format: str) -> None:
-    """Send the package's log to ``stream`` where asked for; else the command's own words are enough."""
+def set_up_logging(stream: TextIO, *, verbose: bool, log_format: str, always: bool = False) -> None:
+    """Send the package's log to ``stream`` where asked for; else the command's own words are enough.
+
+    Args:
+        stream: Where it goes.
+        verbose: Whether everything is wanted.
+        log_format: ``text`` or ``json``.
+        always: Whether a log is wanted though nobody asked: of a program that has no words of its own.
+    """
     logger = logging.getLogger("acode_vllm")
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
     logger.propagate = False
-    if not verbose and log_format == "text":
+    if not verbose and not always and log_format == "text":
         logger.addHandler(logging.NullHandler())
         return
     handler = logging.StreamHandler(stream)

@@ -1,0 +1,106 @@
+"""``acode providers supervise vllm``: the keeper, in the foreground under systemd, tmux or a container, or detached."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+from acode_vllm.cli.log_output import set_up_logging
+from acode_vllm.cli.session import Session, open_session
+from acode_vllm.cli.terminal import Terminal
+from acode_vllm.detached_keeper import BUSY, READY, read_settings, say
+from acode_vllm.errors import Problem, VllmServiceError, error_for
+from acode_vllm.keeper import Keeper, KeeperEdges, Signal
+from acode_vllm.service_folder import ServiceFolder
+from acode_vllm.states import LifecycleMode
+from acode_vllm.systemd import Notifier
+from acode_vllm.tree import vllm_makers
+from acode_vllm.workers.lifecycle_messages import Wanted
+
+_OF_SYSTEMD = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+"""What concerns the keeper alone, and is not handed on to vLLM."""
+
+
+def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    """Run the keeper; returns the exit code."""
+    set_up_logging(sys.stderr, verbose=arguments.verbose, log_format=arguments.log_format, always=True)
+    return _run_detached() if arguments.detached else _run_foreground(arguments, terminal)
+
+
+def _run_foreground(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    session = open_session(arguments, terminal)
+    folder = session.folder
+    wanted = _wanted(session)
+    _require_managed(wanted)
+    edges = KeeperEdges(vllm_makers, Notifier(os.environ), reload=lambda: _wanted(open_session(arguments, terminal)))
+    keeper = Keeper(folder, wanted, edges, detached=False)
+    has_terminal = sys.stdin is not None and sys.stdin.isatty()
+
+    def reload_or_stop() -> Signal:
+        # The same signal says that the terminal was closed; a keeper of that terminal ends with it.
+        return Signal.STOP if has_terminal and not sys.stdin.isatty() else Signal.RELOAD
+
+    _handle_signals(keeper, reload_or_stop)
+    keeper.run()
+    return 0
+
+
+def _run_detached() -> int:
+    answer = os.dup(1)  # not inheritable, as every descriptor that Python makes
+    try:
+        wanted = read_settings(0)
+        _let_go_of_caller()
+        folder = ServiceFolder.of(wanted.environ, wanted.options.port)
+        edges = KeeperEdges(vllm_makers, Notifier({}), owned=lambda: say(answer, READY))
+        keeper = Keeper(folder, wanted, edges, detached=True)
+        _handle_signals(keeper, lambda: Signal.RELOAD)
+        if not keeper.run():
+            say(answer, BUSY)
+    except VllmServiceError as error:
+        say(answer, error.problem)
+        raise
+    finally:
+        os.close(answer)
+    return 0
+
+
+def _let_go_of_caller() -> None:
+    """Hold nothing that belongs to whoever started it: its pipes and its current folder."""
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    os.dup2(null, 0)
+    os.close(null)
+    os.dup2(2, 1)
+
+
+def _handle_signals(keeper: Keeper, on_hangup: Callable[[], Signal]) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
+        keeper.tell(Signal.STOP)
+
+    def hang_up(number: int, frame: FrameType | None) -> None:
+        keeper.tell(on_hangup())
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGHUP, hang_up)
+
+
+def _wanted(session: Session) -> Wanted:
+    environ = {name: value for name, value in os.environ.items() if name not in _OF_SYSTEMD}
+    return Wanted(session.model, session.configuration.options, environ, session.configuration.secrets.api_key)
+
+
+def _require_managed(wanted: Wanted) -> None:
+    mode = wanted.options.mode
+    if mode is not LifecycleMode.MANAGED:
+        raise error_for(
+            Problem(
+                "ACODE-VLM-017",
+                f"In {mode.value} mode there is nothing to keep: an external manager owns the server.",
+                "Use lifecycle mode managed.",
+            )
+        )
