@@ -11,7 +11,10 @@ from typing import Any, Protocol
 
 from acode_vllm.answers import Chunk
 from acode_vllm.request_errors import interrupted
+from acode_vllm.retry_policy import was_cut_off
 from acode_vllm.sse import DONE
+
+CUT_OFF = "the server was stopped and cut the answer off"
 
 
 class EventSource(Protocol):
@@ -149,8 +152,8 @@ def next_chunk(source: EventSource) -> Chunk | None:
     """The next chunk of a stream; None where the answer is complete.
 
     Raises:
-        StreamFailure: The stream broke, ended before its end, or holds an error: an engine that dies under a stream
-            makes vLLM send one, and then the usual end.
+        StreamFailure: The stream broke, ended before its end, was cut off by a server that is being stopped, or holds
+            an error: an engine that dies under a stream makes vLLM send one, and then the usual end.
     """
     data = source.next_event()
     if data is None:
@@ -167,4 +170,6 @@ def next_chunk(source: EventSource) -> Chunk | None:
         inner = error if isinstance(error, dict) else {"message": str(error)}
         code = inner.get("code")
         raise StreamFailure(str(inner.get("message") or error), code if isinstance(code, int) else None)
+    if was_cut_off(content):
+        raise StreamFailure(CUT_OFF)
     return Chunk(content)

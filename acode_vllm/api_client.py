@@ -10,11 +10,11 @@ from typing import Any
 
 import requests
 
-from acode_vllm.answer_stream import StreamFailure, next_chunk
+from acode_vllm.answer_stream import CUT_OFF, StreamFailure, next_chunk
 from acode_vllm.answers import Chunk
 from acode_vllm.http_sessions import CONNECT_SECONDS, Bearer, SessionPool, reason_of
 from acode_vllm.request_errors import refused, server_message
-from acode_vllm.retry_policy import blames_server
+from acode_vllm.retry_policy import blames_server, was_cut_off
 from acode_vllm.sse import SseParser
 
 
@@ -65,6 +65,8 @@ class ApiClient:
             content = None
         if not isinstance(content, dict):
             raise refused(200, f"not a JSON object: {server_message(response.content)[:200]}")
+        if was_cut_off(content):
+            raise ServerFailure(CUT_OFF)
         return content
 
     def stream(

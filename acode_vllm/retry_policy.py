@@ -6,6 +6,9 @@ delivered, and three times at the most. A leaf but for the vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from acode_vllm.states import LifecycleMode
 
 MAX_RETRIES = 3
@@ -14,6 +17,16 @@ _OF_A_DYING_SERVER = frozenset({500, 502, 503, 504})
 """What vLLM answers while its engine dies (500, then 503), and what proxies before it say of a server that is gone.
 
 Every other one is about the request, or about what the server can do: the same request gets the same again."""
+
+
+_CUT_OFF = frozenset({"abort", "error"})
+"""Reasons to finish that are no end: a vLLM that is stopped answers 200 to what still runs, with the text so far."""
+
+
+def was_cut_off(answer: Mapping[str, Any]) -> bool:
+    """Whether the server gave up on an answer, or on this chunk's stream, though its status is 200."""
+    choices = answer.get("choices")
+    return any(choice.get("finish_reason") in _CUT_OFF for choice in choices or () if isinstance(choice, dict))
 
 
 def blames_server(status: int) -> bool:

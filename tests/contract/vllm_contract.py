@@ -211,14 +211,7 @@ class VllmContract:
         ]
         for thread in threads:
             thread.start()
-        counters = None
-
-        def both_run() -> bool:
-            nonlocal counters
-            counters = parse_counters(server.ask("/metrics").body)
-            return counters is not None and counters.requests_running == 2
-
-        server.wait_for(both_run, "two requests in the engine")
+        server.wait_for(lambda: self._running(server) == 2, "two requests in the engine")
         family = [server.child("VLLM::EngineCore"), server.child("VLLM::Worker")]
         family[0].kill()
         for thread in threads:
@@ -234,7 +227,7 @@ class VllmContract:
 
     # A life of its own
 
-    def test_sigterm_during_the_start_is_swallowed_and_works_once_it_serves(self, start: Start) -> None:
+    def test_sigterm_is_swallowed_during_the_start_and_later_cuts_off_what_runs(self, start: Start) -> None:
         server = start()
         try:
             server.wait_for_log("Initializing a V1 LLM engine")
@@ -243,10 +236,34 @@ class VllmContract:
             server.process.terminate()
             server.wait_until_serving()
             assert server.ask("/health").status == 200
-            server.process.terminate()
-            assert server.process.wait(server.patience) == 0
+            self._stop_under_load(server)
         finally:
             server.close()
+
+    def _stop_under_load(self, server: ContractServer) -> None:
+        """A graceful end answers what still runs with 200 and the text so far: only the finish reason tells."""
+        replies: dict[bool, Reply] = {}
+
+        def ask(stream: bool) -> None:
+            replies[stream] = self.completion(server, **LONG, stream=stream)
+
+        threads = [threading.Thread(target=ask, args=(stream,)) for stream in (True, False)]
+        for thread in threads:
+            thread.start()
+        server.wait_for(lambda: self._running(server) == 2, "two requests in the engine")
+        server.process.terminate()
+        for thread in threads:
+            thread.join(server.patience)
+        assert server.process.wait(server.patience) == 0
+        assert replies[False].status == replies[True].status == 200
+        assert replies[False].json["choices"][0]["finish_reason"] == "abort"
+        *_, last, done = replies[True].events
+        assert (last["choices"][0]["finish_reason"], done) == ("abort", "[DONE]")
+
+    def _running(self, server: ContractServer) -> int:
+        counters = parse_counters(server.ask("/metrics").body)
+        assert counters is not None
+        return counters.requests_running
 
     def test_a_killed_api_server_leaves_its_engine_behind_with_the_port_free(self, start: Start) -> None:
         server = start(chat=False)

@@ -82,6 +82,28 @@ def test_a_request_that_hangs_is_given_up_after_its_timeout_and_sent_again(provi
     assert set(keeper.failures) == {"no answer within 0.4 s"}
 
 
+def test_an_answer_that_a_stopping_server_cut_off_is_not_taken_for_one(provider_over: Make) -> None:
+    provider, keeper = provider_over({"token_seconds": 0.01})
+    provider.complete("a", max_tokens=1)
+    stopper = threading.Timer(0.3, served(keeper).terminate)
+    stopper.start()
+    # vLLM answers it 200, with the text so far.
+    assert len(provider.complete("a", max_tokens=200, ignore_eos=True).text.split()) == 200
+    stopper.join()
+    assert keeper.failures == ["the server was stopped and cut the answer off"]
+    assert keeper.starts == 2
+
+
+def test_a_stream_that_a_stopping_server_cut_off_is_interrupted(provider_over: Make) -> None:
+    provider, keeper = provider_over({"token_seconds": 0.01})
+    with provider.stream_completion("a", **LONG) as stream:
+        stopper = threading.Timer(0.2, served(keeper).terminate)
+        stopper.start()
+        with pytest.raises(StreamInterruptedError, match="cut the answer off"):
+            list(stream)
+        stopper.join()
+
+
 def test_a_stream_whose_engine_dies_before_the_first_piece_is_begun_again(provider_over: Make) -> None:
     provider, keeper = provider_over({"crash_at_request": 1, "exit_delay": 0.2}, {})
     with provider.stream_chat(HELLO) as stream:

@@ -88,6 +88,7 @@ class ApiServer:
             standin_log.engine_died()
             self._pass(faults.exit_delay, stoppable=True)
         server.socket.close()
+        server.finish_answers(1.0)
         self._pass(faults.stop_seconds, stoppable=False)
         for pid in self.children:
             self._end(pid)

@@ -40,11 +40,20 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.engine: EngineClient | None = None
         self.asked: list[str] = []
         self.generations = 0
+        self.changed = threading.Condition()
+        self.answering = 0
 
     def listen(self, faults: Faults, engine: EngineClient) -> None:
         self.faults, self.engine = faults, engine
         self.server_activate()
         threading.Thread(target=self.serve_forever, args=(3600,), daemon=True).start()
+
+    def finish_answers(self, seconds: float) -> None:
+        """Cut off what runs, and wait until its answers are written."""
+        assert self.engine is not None
+        self.engine.abort_all()
+        with self.changed:
+            self.changed.wait_for(lambda: self.answering == 0, seconds)
 
     def refuse_for(self, seconds: float) -> None:
         """Refuse connections for a while: the socket stops to listen and is opened again."""
@@ -72,12 +81,22 @@ class Handler(BaseHTTPRequestHandler):
         standin_log.write(f'INFO:     {host}:{port} - "{self.command} {self.path} HTTP/1.1" {arguments[1]} OK')
 
     def do_GET(self) -> None:
-        self._guarded(self._get)
+        self._counted(self._get)
 
     def do_POST(self) -> None:
         length = int(self.headers.get("Content-Length", 0))
         self.body = self.rfile.read(length)
-        self._guarded(self._post)
+        self._counted(self._post)
+
+    def _counted(self, answer: Callable[[], None]) -> None:
+        with self.server.changed:
+            self.server.answering += 1
+        try:
+            self._guarded(answer)
+        finally:
+            with self.server.changed:
+                self.server.answering -= 1
+                self.server.changed.notify_all()
 
     def _guarded(self, answer: Callable[[], None]) -> None:
         faults = self.server.faults
@@ -140,7 +159,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _embed(self, body: dict[str, Any]) -> None:
         wanted = answers.read_generation(False, {"prompt": body.get("input"), "max_tokens": 1}, self.server.name, True)
-        self._run(wanted, lambda token: None)
+        self._run(wanted, lambda token, finish: None)
         data = [{"index": 0, "object": "embedding", "embedding": [0.25, -0.5]}]
         self._json(200, {"object": "list", "model": self.server.name, "data": data, "usage": answers.usage(wanted)})
 
@@ -152,22 +171,22 @@ class Handler(BaseHTTPRequestHandler):
             self._stream(wanted)
             return
         pieces: list[str] = []
-        if self._run(wanted, pieces.append):
-            self._json(200, answers.whole_answer(self.server.generations, wanted, "".join(pieces)))
+        finish = self._run(wanted, lambda token, finish: pieces.append(token))
+        if finish:
+            self._json(200, answers.whole_answer(self.server.generations, wanted, "".join(pieces), finish))
 
     def _stream(self, wanted: answers.Wanted) -> None:
-        number, begun, left = self.server.generations, False, len(wanted.tokens)
+        number, begun = self.server.generations, False
 
-        def forward(token: str) -> None:
-            nonlocal begun, left
+        def forward(token: str, finish: str | None) -> None:
+            nonlocal begun
             if not begun:
                 begun = True
                 self._head(200, "text/event-stream; charset=utf-8", None)
                 if wanted.chat:
                     self._event(answers.chunk(number, wanted, {"role": "assistant", "content": ""}, None))
-            left -= 1
             delta = {"content": token} if wanted.chat else token
-            self._event(answers.chunk(number, wanted, delta, None if left else wanted.finish))
+            self._event(answers.chunk(number, wanted, delta, finish))
 
         try:
             if not self._run(wanted, forward):
@@ -182,31 +201,32 @@ class Handler(BaseHTTPRequestHandler):
         self._piece(b"data: [DONE]\n\n")
         self._piece(b"")
 
-    def _run(self, wanted: answers.Wanted, each: Callable[[str], None]) -> bool:
-        """Generate; False where the client went away, and then the engine stops with it."""
+    def _run(self, wanted: answers.Wanted, each: Callable[[str, str | None], None]) -> str | None:
+        """Generate; returns why it finished, None where the client went away, and then the engine stops with it."""
         number, output = self._engine().submit(wanted)
-        finished = False
+        finish: str | None = None
         poll = select.poll()
         poll.register(output.fd, select.POLLIN)
         poll.register(self.connection.fileno(), select.POLLRDHUP)
         try:
-            while not finished:
+            while finish is None:
                 if any(fd != output.fd for fd, _ in poll.poll()):
                     self.close_connection = True
-                    return False
+                    return None
                 os.eventfd_read(output.fd)
                 while output.items:
                     item = output.items.popleft()
                     if item is None:
                         raise EngineDied
-                    each(item[0])
-                    finished = item[1]
+                    token, done, special = item
+                    finish = (special or wanted.finish) if done else None
+                    each(token, finish)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
-            return False
+            finish = None
         finally:
-            self._engine().release(number, finished)
-        return True
+            self._engine().release(number, finish is not None)
+        return finish
 
     def _engine(self) -> EngineClient:
         assert self.server.engine is not None

@@ -22,9 +22,10 @@ class Output:
 
     def __init__(self) -> None:
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self.items: deque[tuple[str, bool] | None] = deque()
+        self.items: deque[tuple[str, bool, str | None] | None] = deque()
 
-    def put(self, item: tuple[str, bool] | None) -> None:
+    def put(self, item: tuple[str, bool, str | None] | None) -> None:
+        """A token, whether it is the last, and why where that is special; None for the end of the engine."""
         self.items.append(item)
         os.eventfd_write(self.fd, 1)
 
@@ -63,6 +64,12 @@ class EngineClient:
             if not finished and not self.dead:
                 self._send({"abort": number})
 
+    def abort_all(self) -> None:
+        """What runs is answered now, as far as it came: vLLM does so when it is stopped."""
+        with self._lock:
+            for output in self._outputs.values():
+                output.put(("", True, "abort"))
+
     def _send(self, message: dict[str, Any]) -> None:
         try:
             os.write(self._pipes.requests, json.dumps(message).encode() + b"\n")
@@ -77,7 +84,7 @@ class EngineClient:
                 with self._lock:
                     for number, token, done in state["out"]:
                         if number in self._outputs:
-                            self._outputs[number].put((token, done))
+                            self._outputs[number].put((token, done, None))
         with self._lock:
             self.dead = True
             for output in self._outputs.values():

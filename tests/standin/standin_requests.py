@@ -117,9 +117,9 @@ def _tool(body: dict[str, Any]) -> str | None:
     return str(choice["function"]["name"] if isinstance(choice, dict) else tools[0]["function"]["name"])
 
 
-def whole_answer(number: int, wanted: Wanted, text: str) -> dict[str, Any]:
+def whole_answer(number: int, wanted: Wanted, text: str, finish: str) -> dict[str, Any]:
     """The answer of a request without ``stream``."""
-    choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": wanted.finish, "stop_reason": None}
+    choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": finish, "stop_reason": None}
     if not wanted.chat:
         choice["text"] = text
     elif wanted.tool:
