@@ -102,6 +102,15 @@ def test_the_window_slides(tree: Any) -> None:
     assert root.wait() == SHUTDOWN
 
 
+def test_restarts_by_hand_leave_the_window_alone(tree: Any) -> None:
+    root = tree.started(tree.spec("a"), intensity=1)
+    for _ in range(3):
+        root.terminate_child("a")
+        root.restart_child("a")
+    tree.crash(root.whereis("a"))
+    assert root.count_children().active == 1
+
+
 def test_the_supervisor_that_gives_up_tells_why_and_stops_all_in_reverse(tree: Any) -> None:
     root = tree.started(*(tree.spec(name) for name in "abc"), intensity=1, period=5.0)
     first = tree.crash(root.whereis("b"))
