@@ -20,6 +20,7 @@ from acode_vllm.service_folder import ServiceFolder
 from acode_vllm.states import LifecycleMode, ServiceState
 from acode_vllm.workers.adoption import is_recorded_process
 from acode_vllm.workers.download_progress import in_units
+from acode_vllm.workers.found_server import find_server
 from acode_vllm.workers.hub_cache import cache_root
 from acode_vllm.workers.hub_client import ask_hub, find_token
 from acode_vllm.workers.lifecycle_messages import Wanted
@@ -128,7 +129,7 @@ def look_at_disk(wanted: Wanted, folder: ServiceFolder) -> Finding:
 
 
 def look_at_port(wanted: Wanted, server: ServerProcess | None) -> Finding:
-    """Whether the port is free, or held by this service's own server."""
+    """Whether the port is free, or held by this service's own server or another one that will do."""
     port = wanted.options.port
     subject = f"Port {port}"
     problem = port_problem(port, wanted.options.server.host)
@@ -139,6 +140,12 @@ def look_at_port(wanted: Wanted, server: ServerProcess | None) -> Finding:
         holders = {holder.pid for holder in port_holders(port)}
         if holders and holders <= own:
             return Finding(subject, Level.OK, f"held by this service's own vLLM, PID {server.identity.pid}")
+    found = find_server(wanted.options, wanted.served_name, wanted.api_key, frozenset)
+    if found is not None:
+        text = (
+            f"held by vLLM, PID {found.pid}, which serves the model and was not started by acode: it is used as it is"
+        )
+        return Finding(subject, Level.OK, text)
     return Finding.of(subject, problem)
 
 

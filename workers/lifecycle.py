@@ -18,9 +18,8 @@ from acode_vllm.events import (
     ServerStarted,
     WarningRaised,
 )
-from acode_vllm.gpus import GpuSample
 from acode_vllm.loading import LoadProgress, LoadStage
-from acode_vllm.states import LifecycleMode, ServiceState, Trigger
+from acode_vllm.states import ServiceState, Trigger
 from acode_vllm.status import ServiceStatus
 from acode_vllm.workers.lifecycle_messages import (
     Answer,
@@ -34,7 +33,7 @@ from acode_vllm.workers.lifecycle_messages import (
     Tell,
     Wanted,
 )
-from acode_vllm.workers.lifecycle_problems import down_problem, limit_problem, unhealthy_problem
+from acode_vllm.workers.lifecycle_problems import down_problem, limit_problem, not_ours_problem, unhealthy_problem
 from acode_vllm.workers.lifecycle_steps import LifecycleSteps, Phase, Waiter
 from acode_vllm.workers.messages import (
     CheckNow,
@@ -46,6 +45,7 @@ from acode_vllm.workers.messages import (
     PreparedModel,
     ServerDied,
     ServerDown,
+    ServerFound,
     ServerReady,
     ServerUp,
     StopFollowing,
@@ -81,6 +81,8 @@ class Lifecycle(LifecycleSteps):
 
     def restart(self, to: object, token: str, wanted: Wanted) -> list[Effect]:
         """A person wants it ended and started again."""
+        if self._found is not None:
+            return [Refuse(to, not_ours_problem(self._found, self._status.url, "restarted"))]
         self._ledger.forget_restarts()
         self._waiters.append(Waiter(to, token, wanted))
         if self._phase is Phase.UP:
@@ -89,6 +91,8 @@ class Lifecycle(LifecycleSteps):
 
     def stop(self, to: object, wanted: Wanted) -> list[Effect]:
         """Somebody wants it ended; whoever waits for it to be healthy is told."""
+        if self._found is not None:
+            return [Refuse(to, not_ours_problem(self._found, self._status.url, "stopped"))]
         self._refuse_all(
             Problem("ACODE-VLM-022", "The server was stopped while this call waited for it to be healthy.")
         )
@@ -178,7 +182,7 @@ class Lifecycle(LifecycleSteps):
             pid = found.server.identity.pid
             self._effects.append(Emit(ServerEnded(self._wall(), pid, "exit code unknown", asked=False)))
             self._ledger.move(Trigger.EXITED, f"vLLM, PID {pid}, ended while nobody watched")
-        elif found.state is not ServiceState.UNKNOWN:
+        elif found.state not in (ServiceState.UNKNOWN, ServiceState.RUNNING):  # Running: a server of somebody else's
             self._ledger.update(state=found.state, since=found.since, reason=found.reason)
         return self._take()
 
@@ -197,6 +201,8 @@ class Lifecycle(LifecycleSteps):
             return []
         if isinstance(message.result, Problem):
             return self.give_up(message.result)
+        if isinstance(message.result, ServerFound):
+            return self._use(message.result)
         self._prepared = message.result
         self._effects += [Emit(WarningRaised(self._wall(), text)) for text in message.result.warnings]
         self._phase = Phase.UP
@@ -306,10 +312,12 @@ class Lifecycle(LifecycleSteps):
         self._ledger.update(last_check=report, failures=message.failures)
         self._effects.append(Emit(HealthChecked(self._wall(), report, message.failures)))
         if report.ok:
-            if self._monitored:
+            if self._watches_only:
                 self._ledger.update(problem=None)
                 self._ledger.move(Trigger.HEALTHY, "healthy")
             return self._advance(fresh=True)
+        if self._found is not None:
+            return self._let_go(down_problem(self._status, report))
         if self._monitored:
             problem = down_problem(self._status, report)
             self._refuse_all(problem)
@@ -335,24 +343,3 @@ class Lifecycle(LifecycleSteps):
         if message.server == self._status.server and self._status.state is ServiceState.STARTING:
             self._effects.append(Tell("process", FailServer(message.problem)))
         return self._take()
-
-    def worker_restarted(self, worker: str) -> list[Effect]:
-        """A worker of ours is a new incarnation: tell it again what it is to do."""
-        server = self._status.server
-        if worker == "loader" and self._phase is Phase.PREPARING and self._wanted is not None:
-            self._effects.append(Prepare(self._attempt, self._wanted))
-        elif worker == "loader" and server is not None and self._status.state is ServiceState.STARTING:
-            self._effects.append(Tell("loader", self._follow(server)))
-        elif (
-            worker == "health"
-            and self._phase is Phase.UP
-            and (server or self._options.mode is not LifecycleMode.MANAGED)
-        ):
-            watch = self._watch(server)
-            self._effects.append(Tell("health", replace(watch, ready=self._status.state is not ServiceState.STARTING)))
-        return self._take()
-
-    def gpus_sampled(self, sample: GpuSample) -> list[Effect]:
-        """The devices were read."""
-        self._ledger.update(gpus=sample)
-        return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from acode_vllm.errors import CODES, Problem
 from acode_vllm.health import HealthReport, Verdict
 from acode_vllm.status import ServiceStatus
-from acode_vllm.workers.messages import StopReport
+from acode_vllm.workers.messages import ServerFound, StopReport
 
 
 def limit_problem(status: ServiceStatus, allowed: int) -> Problem:
@@ -57,6 +57,15 @@ def down_problem(status: ServiceStatus, report: HealthReport) -> Problem:
             for part in report.parts
             if part.reason
         ),
+    )
+
+
+def not_ours_problem(found: ServerFound, url: str, verb: str) -> Problem:
+    """Somebody wants a server ended that was not started here."""
+    return Problem(
+        "ACODE-VLM-017",
+        f"The vLLM at {url}, PID {found.pid}, was not started by acode and is not {verb} by it.",
+        f"End it where it was started, or: kill {found.pid}. Then acode starts its own.",
     )
 
 

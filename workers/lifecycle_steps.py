@@ -6,13 +6,12 @@ Pure but for its own state; see `acode_vllm.workers.lifecycle`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from acode_vllm.errors import Problem
-from acode_vllm.events import (
-    ProblemRaised,
-)
+from acode_vllm.events import ProblemRaised, WarningRaised
+from acode_vllm.gpus import GpuSample
 from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.running_clock import RunningClock
 from acode_vllm.server_process import ServerProcess
@@ -29,7 +28,16 @@ from acode_vllm.workers.lifecycle_messages import (
     Wanted,
 )
 from acode_vllm.workers.lifecycle_problems import left_over_problem
-from acode_vllm.workers.messages import CheckNow, FollowLoad, PreparedModel, StopFollowing, StopReport, Unwatch, Watch
+from acode_vllm.workers.messages import (
+    CheckNow,
+    FollowLoad,
+    PreparedModel,
+    ServerFound,
+    StopFollowing,
+    StopReport,
+    Unwatch,
+    Watch,
+)
 from acode_vllm.workers.service_ledger import ServiceLedger
 
 
@@ -79,6 +87,7 @@ class LifecycleSteps:
         self._attempt = 0
         self._wanted: Wanted | None = None
         self._prepared: PreparedModel | None = None
+        self._found: ServerFound | None = None
         self._waiters: list[Waiter] = []
         self._stop_waiters: list[object] = []
         self._interrupted: list[object] = []
@@ -98,6 +107,11 @@ class LifecycleSteps:
         return self._options.mode is LifecycleMode.MONITORED
 
     @property
+    def _watches_only(self) -> bool:
+        """Whether the server is somebody else's: by the mode, or since one was found that serves the model already."""
+        return self._monitored or self._found is not None
+
+    @property
     def _status(self) -> ServiceStatus:
         return self._ledger.status
 
@@ -105,6 +119,23 @@ class LifecycleSteps:
     def phase(self) -> Phase:
         """What we are doing about it."""
         return self._phase
+
+    def worker_restarted(self, worker: str) -> list[Effect]:
+        """A worker of ours is a new incarnation: tell it again what it is to do."""
+        server = self._status.server
+        if worker == "loader" and self._phase is Phase.PREPARING and self._wanted is not None:
+            self._effects.append(Prepare(self._attempt, self._wanted))
+        elif worker == "loader" and server is not None and self._status.state is ServiceState.STARTING:
+            self._effects.append(Tell("loader", self._follow(server)))
+        elif worker == "health" and self._phase is Phase.UP and (server or self._watches_only):
+            watch = self._watch(server)
+            self._effects.append(Tell("health", replace(watch, ready=self._status.state is not ServiceState.STARTING)))
+        return self._take()
+
+    def gpus_sampled(self, sample: GpuSample) -> list[Effect]:
+        """The devices were read."""
+        self._ledger.update(gpus=sample)
+        return []
 
     def _advance(self, *, fresh: bool = False) -> list[Effect]:
         """Do the next thing that somebody waits for; ``fresh``: a check was passed just now."""
@@ -136,8 +167,10 @@ class LifecycleSteps:
         self._phase = Phase.PREPARING
         self._wanted = wanted
         self._prepared = None
+        self._found = None
         self._attempt += 1
         self._ledger.update(
+            mode=self._options.mode,
             model=wanted.model,
             served_name=wanted.served_name,
             server=None,
@@ -150,9 +183,34 @@ class LifecycleSteps:
         self._ledger.move(Trigger.START, f"starting vLLM with {wanted.model}")
         self._effects.append(Prepare(self._attempt, wanted))
 
+    def _use(self, found: ServerFound) -> list[Effect]:
+        """Use a server that was not started here as in monitored mode, and say so."""
+        self._phase = Phase.UP
+        self._found = found
+        self._ledger.update(mode=LifecycleMode.MONITORED)
+        text = (
+            f"vLLM, PID {found.pid}, serves {self._status.model} on this port already and was not started by acode:"
+            " it is used as it is, watched, and neither restarted nor stopped"
+        )
+        self._effects += [Emit(WarningRaised(self._wall(), text)), Tell("health", self._watch(None))]
+        return self._take()
+
+    def _let_go(self, problem: Problem) -> list[Effect]:
+        """A server that was not started here fails: the next start is our own."""
+        self._found = None
+        self._phase = Phase.IDLE
+        if self._status.state is not ServiceState.RUNNING:
+            self._refuse_all(problem)  # it never was well; who looked for one again at once would find it again
+        self._ledger.update(mode=self._options.mode, last_check=None, problem=problem)
+        self._ledger.move(Trigger.UNHEALTHY, problem.message)
+        self._effects.append(Tell("health", Unwatch()))
+        return self._advance()
+
     def _begin_stop(self, reason: str) -> None:
         if self._phase is Phase.STOPPING:
             return
+        self._found = None
+        self._ledger.update(mode=self._options.mode)
         self._phase = Phase.STOPPING
         self._ledger.move(Trigger.STOP, reason)
         self._effects.append(Tell("health", Unwatch()))

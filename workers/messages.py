@@ -222,7 +222,7 @@ class HealthReported:
 class PrepareModel:
     """Cast or call: look at the model before anything is started.
 
-    A cast is reported as `ModelPrepared`, a call answered with the `PreparedModel` or `Problem`.
+    A cast is reported as `ModelPrepared`, a call answered with its ``result``.
 
     Attributes:
         model: Hub ID or absolute path.
@@ -283,11 +283,22 @@ class StopFollowing:
 
 
 @dataclass(frozen=True)
+class ServerFound:
+    """Nothing need be started: a vLLM of this user, started elsewhere, serves the model on the port already.
+
+    Attributes:
+        pid: Who listens.
+    """
+
+    pid: int
+
+
+@dataclass(frozen=True)
 class ModelPrepared:
     """The preparation number ``attempt`` has ended."""
 
     attempt: int
-    result: PreparedModel | Problem
+    result: PreparedModel | Problem | ServerFound
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,14 @@ from acode_vllm.workers.messages import (
     PreparedModel,
     PrepareModel,
     Report,
+    ServerFound,
     StopFollowing,
 )
 from acode_vllm.workers.model_check import Ask, prepare_model
 
 LOOK_SECONDS = 0.25
 
-Check = Callable[[PrepareModel, Ask, Callable[[str], WorkerRef | None]], PreparedModel | Problem]
+Check = Callable[[PrepareModel, Ask, Callable[[str], WorkerRef | None]], PreparedModel | Problem | ServerFound]
 """Looks at what a start needs, on a helper thread; given the hub, and what finds the workers of the tree."""
 
 
@@ -45,7 +46,7 @@ class _Prepared:
 
     message: PrepareModel
     reply_to: ReplyTo | None
-    result: PreparedModel | Problem | Exception
+    result: PreparedModel | Problem | ServerFound | Exception
 
 
 class ModelLoader(Worker):
@@ -74,7 +75,7 @@ class ModelLoader(Worker):
         self._number = 0
 
     def handle_call(self, message: object, reply_to: ReplyTo) -> object:
-        """`PrepareModel`: answered with the `PreparedModel` or the `Problem`."""
+        """`PrepareModel`: answered with what was found."""
         if not isinstance(message, PrepareModel):
             return super().handle_call(message, reply_to)
         self._prepare(message, reply_to)
@@ -104,7 +105,7 @@ class ModelLoader(Worker):
         ref, ask, check, whereis = self.ref, self._ask, self._check, self.supervisor.whereis
 
         def look() -> None:
-            result: PreparedModel | Problem | Exception
+            result: PreparedModel | Problem | ServerFound | Exception
             try:
                 result = check(message, ask, whereis)
             except Exception as defect:  # noqa: BLE001 - it is raised again on the worker's thread

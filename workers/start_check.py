@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 
 from acode_vllm.errors import Problem
 from acode_vllm.gpus import GpuSample
+from acode_vllm.redaction import API_KEY_NAME
 from acode_vllm.supervisor import CallError, WorkerRef, call
+from acode_vllm.workers.found_server import find_server
 from acode_vllm.workers.gpu_source import CANNOT_LOOK, NO_ANSWER
 from acode_vllm.workers.gpu_worker import ANSWER_SECONDS
-from acode_vllm.workers.messages import PreparedModel, PrepareModel, SampleGpus
+from acode_vllm.workers.messages import PreparedModel, PrepareModel, SampleGpus, ServerFound
 from acode_vllm.workers.model_check import Ask
 from acode_vllm.workers.preflight import Looks, preflight, prepare_with
 from acode_vllm.workers.process_tree import ProcessTree
@@ -25,8 +27,8 @@ RETURN_SECONDS = 1.0
 WhereIs = Callable[[str], WorkerRef | None]
 
 
-def check_start(message: PrepareModel, ask: Ask, whereis: WhereIs) -> PreparedModel | Problem:
-    """Look at everything that the start needs.
+def check_start(message: PrepareModel, ask: Ask, whereis: WhereIs) -> PreparedModel | Problem | ServerFound:
+    """Look at everything that the start needs, and first of all whether one is needed.
 
     Blocks: for milliseconds where the model is cached and vLLM is a CPU build; else for as long as the hub and the
     driver may take, and up to 10 s for memory that an earlier instance of this service has not given back yet.
@@ -36,13 +38,22 @@ def check_start(message: PrepareModel, ask: Ask, whereis: WhereIs) -> PreparedMo
         ask: Asks the hub.
         whereis: Finds the tree's workers.
     """
+    options = message.options
+    served_name = options.server.served_model_name or message.model
+
+    def own_pids() -> frozenset[int]:
+        return pids_of(message.leftover_marks)
+
+    found = find_server(options, served_name, message.env.get(API_KEY_NAME), own_pids)
+    if found is not None:
+        return found
     looks = Looks(
         sample=lambda: sample_by_worker(whereis(GPU_WORKER)),
         prepare=prepare_with(ask),
-        server_pids=lambda: pids_of(message.leftover_marks),
+        server_pids=own_pids,
         look_again=_Again(whereis, RETURN_LOOKS if message.leftover_marks else 0),
     )
-    return preflight(message.model, message.options, message.env, looks).result
+    return preflight(message.model, options, message.env, looks).result
 
 
 def pids_of(marks: tuple[str, ...]) -> frozenset[int]:

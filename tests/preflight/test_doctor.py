@@ -142,6 +142,15 @@ def test_a_port_that_our_own_server_holds_is_fine(service: MakeService, port: in
     assert found["Service"]["text"].startswith("Running")
 
 
+def test_a_port_that_a_vllm_started_elsewhere_holds_is_fine_where_it_serves_the_model(port: int, model: str) -> None:
+    with StandIn(port=port, model=model) as there:
+        _, found = doctor("--port", str(port), "--model", model)
+        assert found[f"Port {port}"]["level"] == "ok"
+        assert f"PID {there.pid}" in found[f"Port {port}"]["text"]
+        _, found = doctor("--port", str(port), "--model", "acode/other")
+        assert found[f"Port {port}"]["code"] == "ACODE-VLM-005"
+
+
 def test_in_monitored_mode_the_server_itself_is_looked_at(port: int) -> None:
     arguments = ("--lifecycle-mode", "monitored", "--port", str(port), "--model", "acode/standin")
     code, found = doctor(*arguments)
