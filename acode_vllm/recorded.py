@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from acode_vllm.record import DamagedRecordError, load_record
 from acode_vllm.service_folder import ServiceFolder
-from acode_vllm.states import ServiceState
+from acode_vllm.states import LifecycleMode, ServiceState
 from acode_vllm.status import ServiceStatus
 from acode_vllm.workers.adoption import is_recorded_process
 from acode_vllm.workers.process_identity import is_alive
@@ -44,6 +44,9 @@ def recorded_service(folder: ServiceFolder) -> RecordedService | None:
         return None
     owner_pid = record.owner.pid if is_alive(record.owner) else None
     status = record.status
+    if owner_pid is None and status.mode is not LifecycleMode.MANAGED:
+        reason = "a server that was not started by acode; nobody watches it now"
+        return RecordedService(replace(status, state=ServiceState.UNKNOWN, reason=reason, last_check=None), None)
     if owner_pid is None and status.state in _LIVE_STATES:
         if status.server is None or not is_recorded_process(status.server):
             gone = f"vLLM, PID {status.pid}, ended while nobody watched" if status.pid else "its owner ended"
