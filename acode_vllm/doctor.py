@@ -142,9 +142,7 @@ def look_at_port(wanted: Wanted, server: ServerProcess | None) -> Finding:
             return Finding(subject, Level.OK, f"held by this service's own vLLM, PID {server.identity.pid}")
     found = find_server(wanted.options, wanted.served_name, wanted.api_key, frozenset)
     if found is not None:
-        text = (
-            f"held by vLLM, PID {found.pid}, which serves the model and was not started by acode: it is used as it is"
-        )
+        text = f"held by vLLM, PID {found.pid}, which was not started by acode and serves the model: it is used as is"
         return Finding(subject, Level.OK, text)
     return Finding.of(subject, problem)
 
