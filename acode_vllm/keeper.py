@@ -170,6 +170,7 @@ class Keeper:
                     raise ServiceBusyError(
                         busy_problem(self._wanted.options.port, lock.holder(), str(self._folder.lock))
                     )
+                self._edges.notifier.alive()
                 if self._wait(OWN_PAUSE) is Signal.STOP:
                     return None
                 continue
@@ -200,7 +201,8 @@ class Keeper:
             self._edges.notifier.status(text)
             self._edges.notifier.ready()
             while owner.alive:
-                if self._wait(None) is Signal.STOP:
+                self._edges.notifier.alive()
+                if self._wait(self._edges.notifier.watchdog_seconds) is Signal.STOP:
                     return False
         except OwnerLostError:
             pass

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from acode_vllm.control_feed import ControlFeed
 from acode_vllm.control_worker import ControlWorker
-from acode_vllm.errors import Problem, ServiceBusyError, error_for
+from acode_vllm.errors import Problem, ServiceBusyError, VllmServiceError, error_for
 from acode_vllm.event_hub import EventHub
 from acode_vllm.event_log import log_service_event
 from acode_vllm.events import Event, ProblemRaised
@@ -41,7 +42,7 @@ from acode_vllm.supervisor import (
 from acode_vllm.supervisor import events as supervisor_events
 from acode_vllm.waiting_problems import busy_problem, timeout_problem
 from acode_vllm.workers.lifecycle_edges import LifecycleEdges, PlanMaker, ProcessMaker
-from acode_vllm.workers.lifecycle_messages import Wanted, WorkerRestarted
+from acode_vllm.workers.lifecycle_messages import Stop, Wanted, WorkerRestarted
 from acode_vllm.workers.lifecycle_worker import CALL_SECONDS, LifecycleWorker
 from acode_vllm.workers.messages import GpuReport, LoadStep, MarkChosen, Report, Reported
 
@@ -171,6 +172,10 @@ class LocalService:
 
     def close(self) -> None:
         """End the tree and give the service up. The server lives on, unless ``stop_on_exit`` says otherwise."""
+        if self.alive and self.options.stop_on_exit and self.options.mode is LifecycleMode.MANAGED:
+            # Asked for rather than left to the end of the tree, so that record and history tell of it.
+            with suppress(VllmServiceError):
+                self.ask(Stop(), self.options.stop_timeout_seconds + CALL_SECONDS)
         if self._root is not None:
             self._root.stop(self._wanted.options.stop_timeout_seconds + 3 * CALL_SECONDS)
         self._lock.release()

@@ -47,7 +47,8 @@ def recorded_service(folder: ServiceFolder) -> RecordedService | None:
     if owner_pid is None and status.mode is not LifecycleMode.MANAGED:
         reason = "a server that was not started by acode; nobody watches it now"
         return RecordedService(replace(status, state=ServiceState.UNKNOWN, reason=reason, last_check=None), None)
-    if owner_pid is None and status.state in _LIVE_STATES:
+    failed_before = status.state is ServiceState.FAILED and status.server is None  # whoever saw it may be gone
+    if owner_pid is None and status.state in _LIVE_STATES and not failed_before:
         if status.server is None or not is_recorded_process(status.server):
             gone = f"vLLM, PID {status.pid}, ended while nobody watched" if status.pid else "its owner ended"
             status = replace(

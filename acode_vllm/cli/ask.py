@@ -20,7 +20,7 @@ def run_ask(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if not prompt.strip():
         terminal.say("acode ask: error: the prompt is empty; give it as an argument or on standard input")
         return 2
-    with session.orchestrator() as vllm:
+    with session.orchestrator(kept=True) as vllm:
         progress = StartProgress(terminal)
         vllm.subscribe(progress)
         try:

@@ -33,7 +33,7 @@ def run_action(name: str, arguments: argparse.Namespace, terminal: Terminal) -> 
 
 
 def _start(session: Session, arguments: argparse.Namespace, terminal: Terminal) -> int:
-    with session.orchestrator() as vllm:
+    with session.orchestrator(kept=True) as vllm:
         before = vllm.status()
         if before.state is ServiceState.RUNNING and before.model == session.model:
             vllm.start()
@@ -66,7 +66,7 @@ def _stop(session: Session, arguments: argparse.Namespace, terminal: Terminal) -
 
 
 def _restart(session: Session, arguments: argparse.Namespace, terminal: Terminal) -> int:
-    with session.orchestrator() as vllm:
+    with session.orchestrator(kept=True) as vllm:
         terminal.print(f"Restarting vLLM with {session.model}...")
         _wait(vllm, vllm.restart, terminal)
         terminal.print("[done] Model loaded successfully")
@@ -109,7 +109,7 @@ def _history(session: Session, arguments: argparse.Namespace, terminal: Terminal
 def _set_model(session: Session, arguments: argparse.Namespace, terminal: Terminal) -> int:
     model = arguments.new_model
     origin = session.configuration.origins[MODEL_KEY]
-    with replace(session, model=model).orchestrator() as vllm:
+    with replace(session, model=model).orchestrator(kept=True) as vllm:
         before = vllm.status()
         if before.state is ServiceState.RUNNING and before.model != model:
             terminal.print("Stopping current model...")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from acode_vllm.errors import Problem, error_for
 from acode_vllm.orchestrator import VllmServiceOrchestrator
 from acode_vllm.remembered_model import model_to_serve
 from acode_vllm.service_folder import ServiceFolder
+from acode_vllm.states import LifecycleMode
 
 PROVIDERS = ("vllm",)
 DEFAULT_PROVIDER = "vllm"
@@ -32,9 +34,31 @@ class Session:
     folder: ServiceFolder
     model: str
 
-    def orchestrator(self) -> VllmServiceOrchestrator:
-        """An orchestrator with these settings; nothing is started."""
-        return VllmServiceOrchestrator(self.model, self.configuration.options, environ=os.environ)
+    def orchestrator(self, *, kept: bool = False) -> VllmServiceOrchestrator:
+        """An orchestrator with these settings.
+
+        Args:
+            kept: Whether the service is to be watched when this command has ended: a keeper is started where nobody
+                owns it yet. Not in monitored and external mode, nor with ``stop_on_exit``, where the server goes with
+                this command. Else nothing is started.
+
+        Raises:
+            VllmServiceError: There is no keeper, and none can be started.
+        """
+        options = self.configuration.options
+        if kept and options.mode is LifecycleMode.MANAGED and not options.stop_on_exit:
+            self._have_kept()
+        return VllmServiceOrchestrator(self.model, options, environ=os.environ)
+
+    def _have_kept(self) -> None:
+        from acode_vllm.detached_keeper import ensure_keeper
+        from acode_vllm.workers.lifecycle_messages import Wanted
+
+        secrets = self.configuration.secrets
+        wanted = Wanted(self.model, self.configuration.options, dict(os.environ), secrets.api_key)
+        keeper = ensure_keeper(self.folder, wanted)
+        if keeper is not None:  # its parent reaps it, should it end before this command does
+            threading.Thread(target=keeper.wait, name="acode-keeper-reaper", daemon=True).start()
 
 
 def open_session(arguments: argparse.Namespace, terminal: Terminal) -> Session:
