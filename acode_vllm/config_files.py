@@ -122,9 +122,10 @@ def _read(path: Path) -> bytes | str:
     """The content, or what is wrong with the file."""
     # Without O_NONBLOCK, opening a named pipe in a cloned folder would wait for ever.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)  # `open` refuses a folder's descriptor and leaves it open
+        return "is not a regular file"
     with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return "is not a regular file"
         content = file.read(LARGEST + 1)
     return f"is larger than {LARGEST} bytes" if len(content) > LARGEST else content
 
