@@ -1,0 +1,47 @@
+"""A vLLM that was started, and the process that it is: what a record remembers of it. A leaf."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ProcessIdentity:
+    """A process that cannot be mistaken for another: its PID, its start time and the boot that both belong to.
+
+    Attributes:
+        pid: Process ID.
+        start_ticks: Field 22 of ``/proc/PID/stat``, clock ticks since boot.
+        boot_id: ``/proc/sys/kernel/random/boot_id``.
+    """
+
+    pid: int
+    start_ticks: int
+    boot_id: str
+
+
+@dataclass(frozen=True)
+class ServerProcess:
+    """A vLLM that was started: what the service record remembers of it, enough to adopt it later.
+
+    Attributes:
+        identity: Its API server, the process that was spawned.
+        mark: A random text in its environment, inherited by its whole tree, by which left-overs are found.
+        command: Its command line; it holds no secret.
+        model: The model argument.
+        served_name: The name that ``/v1/models`` must list.
+        port: Its port.
+        log_path: Where its output goes.
+        log_offset: Where in that file its output begins, in bytes.
+        started_at: Wall-clock time of the spawn.
+    """
+
+    identity: ProcessIdentity
+    mark: str
+    command: tuple[str, ...]
+    model: str
+    served_name: str
+    port: int
+    log_path: str
+    log_offset: int
+    started_at: float
