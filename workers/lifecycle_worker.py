@@ -271,9 +271,7 @@ class LifecycleWorker(Worker):
         except VllmServiceError as error:
             return self._life.give_up(error.problem)
         self._end_engine()
-        spec = ChildSpec(
-            ENGINE, self._make_engine, restart=Restart.TRANSIENT, type=ChildType.SUPERVISOR
-        )
+        spec = ChildSpec(ENGINE, self._make_engine, restart=Restart.TRANSIENT, type=ChildType.SUPERVISOR)
         ref = self.supervisor.start_child(spec, CALL_SECONDS)
         assert ref is not None
         self._engine_token = self.monitor(ref)
