@@ -264,23 +264,6 @@ class TestForks:
             assert client.do("ensure_healthy")["pid"] == pid
 
 
-def test_ten_programs_at_once_have_one_server(service: MakeService, another: Another) -> None:
-    programs = [another({"load_seconds": 1.0}) for _ in range(10)]
-    try:
-        for program in programs:
-            program.__enter__()
-        for program in programs:
-            program.tell("ensure_healthy")
-        pids = {program.answer()["result"]["pid"] for program in programs}
-        assert len(pids) == 1
-        assert [program.do("owns") for program in programs].count(True) == 1
-        started = [entry for entry in service().history() if entry.event == "started"]
-        assert len(started) == 1
-    finally:
-        for program in programs:
-            program.__exit__(None, None, None)
-
-
 def _wait_for_server(service: MakeService) -> int:
     """PID of the server that is being started, as soon as it is recorded."""
     vllm = service()
