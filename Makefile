@@ -18,7 +18,7 @@ export REAL_HF_HOME := $(OUT)/hf
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-vllm repeat-supervisor lint format venv vllm models clean clean-all
+.PHONY: help demo test test-fast test-vllm test-faults repeat-supervisor lint format venv vllm models clean clean-all
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test-vllm: venv ## The tests on a real vLLM of another version: make test-vllm V
 	@test -n "$(VERSION)" || { echo "which version? make test-vllm VERSION=0.30.0" >&2; exit 2; }
 	@$(MAKE) models VLLM_VERSION=$(VERSION) EXACT=--exact
 	@REAL_VLLM=$(OUT)/vllm-$(VERSION).json $(PYTEST) -m vllm --junitxml=$(OUT)/reports/vllm-$(VERSION).xml $(PYTEST_ARGS)
+
+test-faults: venv ## Fifty programs that want one server at once, and the death of its owner, twenty times each
+	@FAULT_PROGRAMS=50 FAULT_REPEAT=20 $(PYTEST) tests/control/test_many_programs.py $(PYTEST_ARGS)
 
 repeat-supervisor: venv ## The supervisor's tests again and again, to find what happens rarely: REPEAT=20
 	@for i in $$(seq $(REPEAT)); do echo "run $$i of $(REPEAT)"; $(PYTEST) -q -x tests/supervisor $(PYTEST_ARGS) || exit 1; done

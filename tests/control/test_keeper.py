@@ -18,12 +18,15 @@ import psutil
 import pytest
 from control_harness import RawClient, eventually, wanted
 from keepers import Acode, NotifySocket, end, wait_until_gone
+from standin import COMMAND
 
+from acode_vllm import ServerOptions, VllmServiceOrchestrator
 from acode_vllm import keeper as keeper_module
 from acode_vllm.detached_keeper import ensure_keeper, start_detached_keeper
 from acode_vllm.errors import StateFolderError
 from acode_vllm.keeper import Keeper, KeeperEdges, Signal
 from acode_vllm.keeper_version import is_older, version_key
+from acode_vllm.provider import VllmProvider
 from acode_vllm.record import load_record
 from acode_vllm.service_folder import ServiceFolder
 from acode_vllm.systemd import Notifier
@@ -95,6 +98,18 @@ class TestDetached:
         after = acode.status()
         assert after["pid"] == before["pid"]
         assert after["watched_by"] not in (None, before["watched_by"])
+
+    def test_its_death_under_a_stream_of_requests_fails_none_of_them(self, acode: Acode, model: str) -> None:
+        acode.succeed(*START)
+        before = acode.status()
+        asked = wanted(model, acode.port, server=ServerOptions(command=COMMAND))
+        with VllmServiceOrchestrator(model, asked.options) as vllm, VllmProvider(vllm) as provider:
+            for n in range(100):
+                assert provider.complete("hi", max_tokens=2).text
+                if n == 50:
+                    os.kill(before["watched_by"], signal.SIGKILL)
+            assert vllm.ensure_healthy(timeout=40).pid == before["pid"]
+            assert vllm.status().pid == before["pid"]
 
     def test_two_commands_at_once_have_one_keeper_and_one_server(self, acode: Acode) -> None:
         acode.write({"load_seconds": 1.0})

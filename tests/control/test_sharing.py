@@ -14,9 +14,9 @@ from programs import Program
 from service_fixtures import MakeService
 
 from acode_vllm import remote_service
-from acode_vllm.errors import InterruptedByStopError, ServiceBusyError, WaitTimeoutError
+from acode_vllm.errors import InterruptedByStopError, NotHealthyError, ServiceBusyError, WaitTimeoutError
 from acode_vllm.events import ServerStarted, StateChanged
-from acode_vllm.states import ServiceState
+from acode_vllm.states import LifecycleMode, ServiceState
 
 WAIT = 40.0
 Another = Callable[..., Program]
@@ -242,6 +242,17 @@ class TestAnOwnerThatHangs:
             owner.process.send_signal(signal.SIGSTOP)
             owner.process.send_signal(signal.SIGCONT)
             assert vllm.ensure_healthy(timeout=WAIT).pid == pid
+
+
+def test_a_program_that_only_watches_is_no_owner_for_others(service: MakeService, model: str) -> None:
+    watcher = service(mode=LifecycleMode.MONITORED)
+    with pytest.raises(NotHealthyError):
+        watcher.ensure_healthy(timeout=WAIT)
+    with Program(model, service().options.port) as program:
+        program.tell("ensure_healthy")
+        answer = program.answer()
+    assert answer["error"] == "ACODE-VLM-028"
+    assert "monitored" in answer["message"]
 
 
 class TestForks:
