@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from acode_vllm.health import PartReport
 from acode_vllm.workers.engine_counters import EngineCounters, parse_counters
@@ -35,11 +35,12 @@ _ASKS = (
 
 @dataclass(frozen=True)
 class _Seen:
-    """What the last look left behind."""
+    """What the last look left behind; ``own_tokens`` are those that it made itself after it had read the counters."""
 
     at: float
     counters: EngineCounters | None
     cpu_seconds: float | None
+    own_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class EngineLook:
         self._alive_at = monotonic()
         self._ask = 0
         """Index into `_ASKS`, past what the model does not offer."""
+        self._own_tokens = 0
         self.counters: EngineCounters | None = None
         """What ``/metrics`` said last."""
 
@@ -88,9 +90,10 @@ class EngineLook:
             since = last
         progress = _progress(since, before)
         asked, asked_seconds, refusal, endpoint = Asked.NOT_ASKED, 0.0, "", probe.url("/metrics")
+        after = before
         if not progress and limits.check_timeout > 0:
             asked, asked_seconds, refusal, endpoint = self._ask_for_token(probe, model, limits.check_timeout)
-        after = before
+            after = replace(before, own_tokens=self._own_tokens)
         if asked is Asked.SILENT:
             after = _Seen(self._monotonic(), self._read_counters(probe), self._cpu_seconds())
             progress = _progress(before, after)
@@ -127,6 +130,7 @@ class EngineLook:
 
     def _ask_for_token(self, probe: Probe, model: str, timeout: float) -> tuple[Asked, float, str, str]:
         began = self._monotonic()
+        self._own_tokens = 0
         while self._ask < len(_ASKS):
             ask = _ASKS[self._ask]
             endpoint = probe.url(ask.path)
@@ -141,6 +145,7 @@ class EngineLook:
                 continue
             if answer.status >= 500:
                 return Asked.REFUSED, answer.seconds, _refusal(answer), endpoint
+            self._own_tokens = _total_tokens(answer)
             return Asked.ANSWERED, answer.seconds, "", endpoint
         return Asked.NOT_OFFERED, self._monotonic() - began, "", probe.url(_ASKS[0].path)
 
@@ -148,7 +153,18 @@ class EngineLook:
 def _progress(before: _Seen, after: _Seen) -> int:
     if before.counters is None or after.counters is None:
         return 0
-    return after.counters.progress_since(before.counters)
+    # The token of the last look proves that the engine lived then, not that it has since.
+    return max(0, after.counters.progress_since(before.counters) - before.own_tokens)
+
+
+def _total_tokens(answer: Answer) -> int:
+    try:
+        content = answer.json()
+    except ProbeError:
+        return 0
+    usage = content.get("usage") if isinstance(content, dict) else None
+    total = usage.get("total_tokens") if isinstance(usage, dict) else None
+    return total if isinstance(total, int) else 0
 
 
 def _cpu_share(before: _Seen, after: _Seen) -> float | None:

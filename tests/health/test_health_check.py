@@ -148,6 +148,14 @@ def test_progress_of_other_requests_spares_the_engine_a_request(check_of: Callab
         assert server.asked().count("POST /v1/completions") == 2
 
 
+def test_the_token_of_one_look_is_no_proof_of_life_for_the_next(check_of: Callable[..., HealthCheck]) -> None:
+    with StandIn() as server:
+        check = check_of(watch_of(server))
+        for number in range(1, 4):
+            assert check.run(deep=True).ok
+            assert server.asked().count("POST /v1/completions") == number
+
+
 def test_a_model_that_makes_embeddings_is_asked_for_one_and_then_no_more_for_text(
     check_of: Callable[..., HealthCheck],
 ) -> None:

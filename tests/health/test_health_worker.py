@@ -39,7 +39,7 @@ def test_a_loading_server_is_reported_ready_once_and_refused_connections_are_no_
         assert worker.next() == HealthReported(as_server(server), report, 0)
 
 
-def test_readiness_is_reported_within_40_ms_of_the_moment_it_can_be_seen(health: MakeHealth) -> None:
+def test_readiness_is_reported_one_try_and_one_check_after_the_server_listens(health: MakeHealth) -> None:
     worker, delays = health(), []
     for _ in range(7):
         with StandIn(load_seconds=0.12, wait=False) as server:
@@ -48,7 +48,7 @@ def test_readiness_is_reported_within_40_ms_of_the_moment_it_can_be_seen(health:
             began = time.monotonic()
             assert isinstance(worker.next(), ServerReady)
             delays.append(time.monotonic() - began)
-    # The median of tries that are 50 ms apart is 25 ms, and the check comes on top.
+    # Tries are 50 ms apart, 25 ms in the median, and a check takes 10: 36 ms on an idle machine, and some for a busy one.
     assert statistics.median(delays) < 0.08
 
 
