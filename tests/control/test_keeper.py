@@ -52,6 +52,7 @@ def acode(tmp_path: Path, model: str, port: int) -> Iterator[Acode]:
 
 
 class TestDetached:
+    @pytest.mark.spec("NFR-011")
     def test_it_stays_when_the_command_has_ended_and_ends_after_a_stop(self, acode: Acode) -> None:
         acode.succeed(*START)
         first = acode.status()
@@ -67,6 +68,7 @@ class TestDetached:
         assert acode.status()["state"] == "Stopped"
         assert not acode.folder.control.exists()
 
+    @pytest.mark.spec("FR-032", "IT-003")
     def test_it_mends_the_server_while_no_command_runs(self, acode: Acode) -> None:
         acode.succeed(*START)
         pid = acode.status()["pid"]
@@ -208,6 +210,7 @@ class TestForeground:
         assert psutil.pid_exists(server), "the server lives on"
         assert "NOTIFY_SOCKET" not in psutil.Process(server).environ()
 
+    @pytest.mark.spec("NFR-011")
     def test_with_stop_on_exit_its_server_goes_with_it(self, acode: Acode) -> None:
         acode.write(stop_on_exit=True)
         with acode.popen(*SUPERVISE, stderr=subprocess.DEVNULL) as keeper:
@@ -225,6 +228,7 @@ class TestForeground:
             keeper.send_signal(signal.SIGINT)
             assert keeper.wait(30) == 0
 
+    @pytest.mark.spec("FR-027")
     def test_the_configuration_is_read_again_on_sighup(self, acode: Acode, other_model: str) -> None:
         with acode.popen(*SUPERVISE, stderr=subprocess.PIPE) as keeper:
             server = _wait_until_running(acode)

@@ -56,6 +56,7 @@ def test_a_client_hears_of_the_start_that_it_waits_for(service: MakeService, ano
         owner.answer()
 
 
+@pytest.mark.spec("NFR-010")
 def test_a_client_sees_a_dead_server_at_once_though_it_asks_nobody(service: MakeService, another: Another) -> None:
     with another() as owner:
         owner.do("ensure_healthy")
@@ -129,6 +130,7 @@ def test_a_stop_by_the_owner_interrupts_its_clients(another: Another) -> None:
         assert client.answer()["class"] == InterruptedByStopError.__name__
 
 
+@pytest.mark.spec("FR-027")
 def test_programs_that_want_different_models_are_served_in_turn(
     service: MakeService, another: Another, model: str, other_model: str
 ) -> None:
@@ -255,6 +257,18 @@ def test_a_program_that_only_watches_is_no_owner_for_others(service: MakeService
     assert "monitored" in answer["message"]
 
 
+@pytest.mark.spec("NFR-001")
+def test_a_client_s_word_that_all_is_well_costs_nothing(service: MakeService, another: Another) -> None:
+    with another() as owner:
+        owner.do("ensure_healthy")
+        vllm = service()
+        vllm.ensure_healthy(timeout=WAIT)
+        begun = time.monotonic()
+        for _ in range(100):
+            vllm.ensure_healthy()
+        assert time.monotonic() - begun < 0.05
+
+
 class TestForks:
     def test_a_forked_child_of_the_owner_is_a_client(self, service: MakeService, another: Another) -> None:
         with another() as owner:
@@ -273,6 +287,19 @@ class TestForks:
             client.do("ensure_healthy")
             assert client.do("fork")["result"]["pid"] == pid
             assert client.do("ensure_healthy")["pid"] == pid
+
+    def test_a_child_that_holds_a_dead_owner_s_sockets_open_fools_nobody(
+        self, service: MakeService, another: Another
+    ) -> None:
+        with another({"load_seconds": 2.0}) as owner, another({"load_seconds": 2.0}) as client:
+            owner.do("reset_restarts")
+            lingers = owner.do("fork_and_linger")
+            client.tell("ensure_healthy")
+            owner.wait_until_asked("EnsureHealthy")
+            owner.kill()
+            assert client.answer()["result"]["state"] == "Running"
+            assert client.do("owns")
+            psutil.Process(lingers).kill()
 
 
 def _wait_for_server(service: MakeService) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from typing import Any
 
@@ -71,6 +72,15 @@ class Doing:
 
     def events(self) -> list[str]:
         return list(self.seen)
+
+    def fork_and_linger(self) -> int:
+        """Fork a child that does nothing but hold open what it inherited."""
+        pid = os.fork()
+        if pid == 0:
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - as long as it lives
+            os.close(1)
+            signal.pause()
+        return pid
 
     def fork(self) -> Any:
         """Ask from a forked child."""
