@@ -48,7 +48,7 @@ def test_readiness_is_reported_one_try_and_one_check_after_the_server_listens(he
             began = time.monotonic()
             assert isinstance(worker.next(), ServerReady)
             delays.append(time.monotonic() - began)
-    # Tries are 50 ms apart, 25 ms in the median, and a check takes 10: 36 ms on an idle machine, and some for a busy one.
+    # Tries are 50 ms apart, 25 ms in the median, and a check takes 10: 36 ms on an idle machine, more on a busy one.
     assert statistics.median(delays) < 0.08
 
 
