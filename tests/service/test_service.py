@@ -57,10 +57,10 @@ class Events:
         return self.wait(lambda event: isinstance(event, StateChanged) and event.new is state, after)
 
 
-@pytest.mark.spec("AC-001", "FR-001", "FR-002", "FR-003", "FR-004", "FR-009", "AC-004")
+@pytest.mark.spec("AC-001", "FR-015", "FR-001", "FR-002", "FR-003", "FR-004", "FR-009", "AC-004")
 def test_the_first_call_starts_the_server_and_the_next_finds_it(service: MakeService, port: int) -> None:
     vllm = service()
-    assert vllm.get_state() is ServiceState.UNKNOWN
+    assert vllm.get_state() is ServiceState.UNKNOWN, "nothing is started before the first request needs it"
     first = vllm.ensure_healthy(timeout=WAIT)
     assert first.state is ServiceState.RUNNING
     assert first.server is not None
@@ -121,7 +121,7 @@ def test_another_model_restarts_the_server_with_it(service: MakeService, other_m
     assert not psutil.pid_exists(pid or 0)
 
 
-@pytest.mark.spec("FR-033", "AC-020", "AC-021")
+@pytest.mark.spec("FR-033", "AC-020", "AC-021", "UT-009")
 def test_a_server_that_dies_again_and_again_is_given_up_with_its_history(service: MakeService) -> None:
     vllm = service({"crash_after": 0.2}, max_restarts_per_minute=1)
     events = Events()
