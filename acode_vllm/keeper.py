@@ -30,7 +30,10 @@ from acode_vllm.waiting_problems import busy_problem, silent_owner_problem
 from acode_vllm.workers.lifecycle_messages import EnsureHealthy, ReadStatus, Wanted
 
 IDLE_SECONDS = 30.0
-"""How long a detached keeper stays with no server to keep and no client."""
+"""How long a detached keeper stays with no server to keep and no client, until its first client has come."""
+LEFT_SECONDS = 3.0
+"""How long it stays when its clients have left and there is still, or again, nothing to keep: a command looks first
+whether there is a keeper, and comes back a moment later."""
 HANDOVER_SECONDS = 60.0
 """How long an older keeper may take to let go."""
 OWN_PAUSE = 0.2
@@ -116,6 +119,7 @@ class Keeper:
         self._detached = detached
         self._inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._clients = 0
+        self._patience = IDLE_SECONDS
         self._ready = False
         self._idle_since: float | None = None
         self._duties = KeeperDuties(edges.notifier, edges.monotonic)
@@ -232,6 +236,7 @@ class Keeper:
                             return True
                     case _Clients(count):
                         self._clients = count
+                        self._patience = LEFT_SECONDS
                     case _Started(request):
                         self._end_start(request)
                     case _Alive():
@@ -303,7 +308,7 @@ class Keeper:
         now = self._edges.monotonic()
         times = [self._duties.due_at(service.status)]
         if self._idle_since is not None:
-            times.append(self._idle_since + IDLE_SECONDS)
+            times.append(self._idle_since + self._patience)
         first = min(times)
         return None if first == math.inf else max(0.0, first - now)
 
@@ -320,7 +325,7 @@ class Keeper:
             self._idle_since = None
         elif self._idle_since is None:
             self._idle_since = now
-        return self._idle_since is not None and now - self._idle_since >= IDLE_SECONDS
+        return self._idle_since is not None and now - self._idle_since >= self._patience
 
 
 def _has_server(service: LocalService) -> bool:

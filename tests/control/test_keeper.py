@@ -175,6 +175,19 @@ class TestDetached:
         thread.join(20)
         assert not thread.is_alive()
 
+    def test_when_its_clients_have_left_and_there_is_nothing_to_keep_it_ends_soon(self, port: int) -> None:
+        owned = threading.Event()
+        folder = ServiceFolder.of(os.environ, port)
+        asked = wanted(port=port, environ=os.environ)
+        keeper = Keeper(folder, asked, KeeperEdges(vllm_makers, Notifier({}), owned=owned.set), detached=True)
+        thread = threading.Thread(target=keeper.run)
+        thread.start()
+        assert owned.wait(20)
+        with RawClient(folder.control):
+            pass
+        thread.join(keeper_module.IDLE_SECONDS / 2)
+        assert not thread.is_alive()
+
     def test_where_another_owns_the_service_it_leaves_it_at_that(self, port: int) -> None:
         asked = wanted(port=port, environ=os.environ)
         folder = ServiceFolder.of(os.environ, port)
@@ -184,7 +197,7 @@ class TestDetached:
         thread.start()
         assert owned.wait(20)
         assert ensure_keeper(folder, asked) is None
-        with start_detached_keeper(folder, asked) as second:
+        with RawClient(folder.control), start_detached_keeper(folder, asked) as second:
             assert second.wait(20) == 0
         first.tell(Signal.STOP)
         thread.join(20)
