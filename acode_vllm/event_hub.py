@@ -67,7 +67,7 @@ class Subscription:
                 event = self._events.popleft()
             try:
                 self._callback(event)
-            except Exception:
+            except Exception:  # noqa: BLE001 - logged with its traceback; a listener must not end the others
                 _log.exception("a listener failed on %s", type(event).__name__)
 
 

@@ -71,12 +71,8 @@ class History:
             content = self._path.read_bytes()
         except FileNotFoundError:
             return
-        for line in content.splitlines():
-            try:
-                data = json.loads(line)
-                yield HistoryEntry(float(data.pop("at")), str(data.pop("event")), data)
-            except (ValueError, KeyError, TypeError, AttributeError):
-                continue  # a torn or foreign line; the entries around it count
+        entries = map(_entry, content.splitlines())
+        yield from (entry for entry in entries if entry is not None)
 
     def _drop_old(self) -> None:
         entries = self.read()
@@ -84,3 +80,12 @@ class History:
         kept = [e for e in entries if e.at >= newest - KEEP_SECONDS][-KEEP_ENTRIES:]
         text = "".join(json.dumps({"at": e.at, "event": e.event, **e.fields}) + "\n" for e in kept)
         replace_file(self._path, text.encode(), durable=True)
+
+
+def _entry(line: bytes) -> HistoryEntry | None:
+    """The entry of a line; None for one that is torn or foreign: the entries around it count."""
+    try:
+        data = json.loads(line)
+        return HistoryEntry(float(data.pop("at")), str(data.pop("event")), data)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

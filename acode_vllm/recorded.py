@@ -1,4 +1,4 @@
-"""The status of a service as its record tells it, for those who do not own it. No network, no lock, no other process."""
+"""The status of a service as its record tells it, for those who do not own it: no network, no lock, nobody asked."""
 
 from __future__ import annotations
 
