@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import psutil
 import pytest
 from leaks import Snapshot
 from real_service import RealService, RealVllm, settings
@@ -85,5 +86,6 @@ def real_service(
     monkeypatch.setenv("ACODE_CONFIG", str(config))
     service = RealService(options, own_world / "state", config, dict(os.environ))
     yield service
-    left = service.processes()
+    # A keeper that has nothing to keep any more ends by itself, within seconds.
+    _, left = psutil.wait_procs(service.processes(), timeout=8)
     assert not left, f"still there after the test: {left}"
