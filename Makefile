@@ -3,7 +3,7 @@ BUILD ?= .build
 PYTHON ?= python3
 VLLM_VERSION ?= 0.32.0
 PYTEST_ARGS ?=
-REPEAT ?= 20
+REPEAT ?= 200
 
 OUT := $(abspath $(BUILD))
 VENV := $(OUT)/venv
@@ -18,7 +18,7 @@ export REAL_HF_HOME := $(OUT)/hf
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-vllm test-faults repeat-supervisor lint format venv vllm models clean clean-all
+.PHONY: help demo test test-fast test-vllm test-faults repeat-supervisor bench lint format venv vllm models clean clean-all
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,8 +40,11 @@ test-vllm: venv ## The tests on a real vLLM of another version: make test-vllm V
 test-faults: venv ## Fifty programs that want one server at once, and the death of its owner, twenty times each
 	@FAULT_PROGRAMS=50 FAULT_REPEAT=20 $(PYTEST) tests/control/test_many_programs.py $(PYTEST_ARGS)
 
-repeat-supervisor: venv ## The supervisor's tests again and again, to find what happens rarely: REPEAT=20
-	@for i in $$(seq $(REPEAT)); do echo "run $$i of $(REPEAT)"; $(PYTEST) -q -x tests/supervisor $(PYTEST_ARGS) || exit 1; done
+repeat-supervisor: venv ## The supervisor's tests again and again with threads switched as often as can be: REPEAT=200
+	@$(VENV)/bin/python tests/supervisor/repeat.py --runs $(REPEAT)
+
+bench: venv ## What the supervisor, a GPU sample and the preflight cost
+	@for script in supervisor gpu preflight; do $(VENV)/bin/python benchmarks/bench_$$script.py || exit 1; done
 
 lint: venv ## ruff and mypy --strict
 	@$(VENV)/bin/ruff check .
