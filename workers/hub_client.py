@@ -108,7 +108,7 @@ def ask_hub(question: HubQuestion) -> HubAnswer:
     except OfflineModeIsEnabled:
         return HubSilent("HF_HUB_OFFLINE is set for this program")
     except Exception as error:  # noqa: BLE001 - the client's HTTP library, and with it the root of its errors, changed twice
-        return _refusal(question, error)
+        return refusal(question, error)
     return HubModel(info.sha or "", files)
 
 
@@ -125,7 +125,8 @@ _CASES: tuple[tuple[str, int | None, bool | None, str], ...] = (
 )
 
 
-def _refusal(question: HubQuestion, error: Exception) -> HubAnswer:
+def refusal(question: HubQuestion, error: Exception) -> HubSilent | Problem:
+    """What an error of the hub's client says; one that says nothing of the hub is raised again."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
     status = getattr(getattr(error, "response", None), "status_code", None)
     said = (getattr(error, "server_message", None) or str(error)).strip().partition("\n")[0]
@@ -153,12 +154,17 @@ def bytes_to_fetch(answer: HubModel, have: Path | None) -> int:
         answer: What the hub has.
         have: The cache's folder of this very commit, where there is one.
     """
+    return sum(files_to_fetch(answer, have).values())
+
+
+def files_to_fetch(answer: HubModel, have: Path | None) -> dict[str, int]:
+    """The files behind `bytes_to_fetch`, with their sizes."""
     kind = _kind_of_weights(answer)
-    return sum(
-        size
+    return {
+        name: size
         for name, size in _fetchable(answer).items()
         if (not _fits(name, _WEIGHTS) or _fits(name, (kind,))) and not (have is not None and (have / name).exists())
-    )
+    }
 
 
 def weight_bytes(answer: HubModel) -> int:

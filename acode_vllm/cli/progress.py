@@ -106,3 +106,31 @@ class StartProgress:
     def _line(self, text: str) -> None:
         self.clear()
         self._terminal.say(text)
+
+
+class DownloadLine:
+    """Shows a download as it goes on."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self._drawn = False
+        self._said_at = float("-inf")
+
+    def __call__(self, progress: LoadProgress) -> None:
+        """Show how far it is."""
+        share = f"{bar(progress.fraction)} {progress.fraction:.0%}  " if progress.fraction is not None else ""
+        text = f"Downloading... {share}{progress.detail}"
+        if self._terminal.quiet:
+            return
+        if self._terminal.is_interactive:
+            print(f"\r\x1b[K{text}", end="", file=self._terminal.err, flush=True)
+            self._drawn = True
+        elif time.monotonic() - self._said_at >= PLAIN_SECONDS:
+            self._said_at = time.monotonic()
+            self._terminal.say(text)
+
+    def clear(self) -> None:
+        """Take the drawn line away."""
+        if self._drawn:
+            print("\r\x1b[K", end="", file=self._terminal.err, flush=True)
+            self._drawn = False

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
 
 from acode_vllm.cli.history_text import history_lines
-from acode_vllm.cli.progress import StartProgress
+from acode_vllm.cli.progress import DownloadLine, StartProgress
 from acode_vllm.cli.session import Session, open_session
 from acode_vllm.cli.status_text import status_lines
 from acode_vllm.cli.terminal import Terminal
@@ -123,6 +124,20 @@ def _set_model(session: Session, arguments: argparse.Namespace, terminal: Termin
     return 0
 
 
+def _pull_model(session: Session, arguments: argparse.Namespace, terminal: Terminal) -> int:
+    from acode_vllm.model_pull import pull_model
+    from acode_vllm.workers.download_progress import in_units
+
+    progress = DownloadLine(terminal)
+    model = arguments.new_model
+    try:
+        fetched = pull_model(model, session.configuration.options, os.environ, progress)
+    finally:
+        progress.clear()
+    terminal.print(f"{model} is here already." if fetched is None else f"[done] {model} fetched ({in_units(fetched)})")
+    return 0
+
+
 def _reset_restarts(session: Session, arguments: argparse.Namespace, terminal: Terminal) -> int:
     with session.orchestrator() as vllm:
         vllm.reset_restarts()
@@ -156,4 +171,5 @@ _ACTIONS: dict[str, Action] = {
     "history": _history,
     "set_model": _set_model,
     "reset_restarts": _reset_restarts,
+    "pull_model": _pull_model,
 }

@@ -1,0 +1,131 @@
+"""Fetching a model beforehand, by the hub's own client: resumable, into the cache where vLLM will look for it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from acode_vllm.errors import Problem, error_for
+from acode_vllm.loading import LoadProgress
+from acode_vllm.model_id import parse_model_id
+from acode_vllm.options import VllmLifecycleOptions
+from acode_vllm.workers.download_progress import DownloadProgress
+from acode_vllm.workers.hub_cache import cache_root, repository_folder
+from acode_vllm.workers.hub_client import (
+    HubModel,
+    HubQuestion,
+    HubSilent,
+    ask_hub,
+    files_to_fetch,
+    question_for,
+    refusal,
+)
+from acode_vllm.workers.model_check import prepare_model
+
+LOOK_SECONDS = 0.5
+"""Between two looks at the growing files."""
+REVISION = "main"
+
+Show = Callable[[LoadProgress], None]
+
+
+def pull_model(model: str, options: VllmLifecycleOptions, env: Mapping[str, str], show: Show) -> int | None:
+    """Fetch what vLLM needs of a model. Blocks until it is here; an interrupted pull goes on where it was.
+
+    Args:
+        model: Hub ID.
+        options: The settings; in airgapped mode nothing is fetched.
+        env: The environment: the cache's place, the hub, the token.
+        show: Told how far it is, on a thread of its own.
+
+    Returns:
+        Bytes that were to be fetched; None where everything was here already.
+
+    Raises:
+        VllmServiceError: No such model, no permission, no room, no hub, airgapped (002, 003, 007, 012, 013).
+    """
+    if parse_model_id(model).is_path:
+        raise error_for(
+            Problem(
+                "ACODE-VLM-010", f"{model} is a folder of this machine.", "Name a model of the hub: org/name."
+            )
+        )
+    prepared = prepare_model(model, options, env, ask_hub)
+    if isinstance(prepared, Problem):
+        raise error_for(prepared)
+    if prepared.cached:
+        return None
+    question = question_for(model, REVISION, {**env, **options.server.env})
+    answer = ask_hub(question)
+    if isinstance(answer, Problem):
+        raise error_for(answer)
+    if isinstance(answer, HubSilent):
+        raise error_for(_silent(model, answer))
+    cache = cache_root({**env, **options.server.env})
+    with _Watching(DownloadProgress(repository_folder(cache, model), prepared.download_bytes), show):
+        _fetch(question, answer, cache)
+    return prepared.download_bytes or 0
+
+
+def _fetch(question: HubQuestion, answer: HubModel, cache: Path) -> None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
+
+    disable_progress_bars()  # one line for the whole is told instead
+    try:
+        snapshot_download(
+            question.model,
+            revision=answer.commit or REVISION,
+            cache_dir=cache,
+            token=question.token or False,
+            endpoint=question.endpoint,
+            allow_patterns=sorted(files_to_fetch(answer, None)),
+        )
+        _point_at(cache, question.model, answer.commit)
+    except Exception as error:
+        found = refusal(question, error)
+        problem = _silent(question.model, found) if isinstance(found, HubSilent) else found
+        raise error_for(problem) from error
+    finally:
+        enable_progress_bars()
+
+
+def _point_at(cache: Path, model: str, commit: str) -> None:
+    """Make the branch's name stand for the commit, as the client does for a name that it was asked for."""
+    if commit:
+        reference = repository_folder(cache, model) / "refs" / REVISION
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        reference.write_text(commit, encoding="ascii")
+
+
+def _silent(model: str, answer: HubSilent) -> Problem:
+    return Problem(
+        "ACODE-VLM-013",
+        f"The model {model} could not be fetched: {answer.why}.",
+        "Check the network and run the same command again: what has arrived is kept.",
+    )
+
+
+class _Watching:
+    """Looks at the growing files on a thread of its own while a download runs."""
+
+    def __init__(self, progress: DownloadProgress, show: Show) -> None:
+        self._progress = progress
+        self._show = show
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="acode-pull", daemon=True)
+
+    def _run(self) -> None:
+        while not self._done.wait(LOOK_SECONDS):
+            step = self._progress.look()
+            if step is not None:
+                self._show(step)
+
+    def __enter__(self) -> _Watching:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._done.set()
+        self._thread.join()
