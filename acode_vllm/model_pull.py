@@ -47,9 +47,7 @@ def pull_model(model: str, options: VllmLifecycleOptions, env: Mapping[str, str]
     """
     if parse_model_id(model).is_path:
         raise error_for(
-            Problem(
-                "ACODE-VLM-010", f"{model} is a folder of this machine.", "Name a model of the hub: org/name."
-            )
+            Problem("ACODE-VLM-010", f"{model} is a folder of this machine.", "Name a model of the hub: org/name.")
         )
     prepared = prepare_model(model, options, env, ask_hub)
     if isinstance(prepared, Problem):

@@ -131,9 +131,7 @@ def _add_providers(
     supervise = add("supervise", _supervise, "keep the server: watch it and mend it until ended by a signal")
     supervise.add_argument("--model", metavar="ID", help="model to serve (VLLM_MODEL)")
     supervise.add_argument("--detached", action="store_true", help=argparse.SUPPRESS)
-    pull = add(
-        "pull-model", _action("pull_model"), "fetch a model beforehand, or go on with an interrupted pull"
-    )
+    pull = add("pull-model", _action("pull_model"), "fetch a model beforehand, or go on with an interrupted pull")
     pull.add_argument("new_model", metavar="MODEL", help="hub ID (org/model-name)")
     add("reset-restarts", _action("reset_restarts"), "forget the restarts so far, and a limit that was reached")
 
