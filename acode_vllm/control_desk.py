@@ -156,6 +156,8 @@ class ControlDesk:
                     self._answer(client, asked.id, problem)
                 else:
                     self._wait_for(Waiting(client, asked.id, LIFECYCLE, message, token))
+                    if self._owned.keeper is not None:
+                        self._owned.keeper.asked()
             case _:
                 self._wait_for(Waiting(client, asked.id, LIFECYCLE, message))
 

@@ -30,10 +30,10 @@ from acode_vllm.waiting_problems import busy_problem, silent_owner_problem
 from acode_vllm.workers.lifecycle_messages import EnsureHealthy, ReadStatus, Wanted
 
 IDLE_SECONDS = 30.0
-"""How long a detached keeper stays with no server to keep and no client, until its first client has come."""
+"""How long a detached keeper stays with no server to keep and no client. A command looks first whether there is a
+keeper, and comes back: a moment later, or many on a busy machine."""
 LEFT_SECONDS = 3.0
-"""How long it stays when its clients have left and there is still, or again, nothing to keep: a command looks first
-whether there is a keeper, and comes back a moment later."""
+"""How long it stays when those who wanted the server have left, and there is none."""
 HANDOVER_SECONDS = 60.0
 """How long an older keeper may take to let go."""
 OWN_PAUSE = 0.2
@@ -53,6 +53,8 @@ class Signal(Enum):
     """Let another keeper take over."""
     SERVER_STOPPED = auto()
     """A client had the server stopped."""
+    ASKED = auto()
+    """A client wants the server."""
     OWNER_LOST = auto()
     """Whoever owned the service let go of it."""
 
@@ -161,6 +163,7 @@ class Keeper:
                 handover=lambda: self.tell(Signal.HAND_OVER),
                 stopped=lambda: self.tell(Signal.SERVER_STOPPED),
                 clients=lambda count: self._inbox.put(_Clients(count)),
+                asked=lambda: self.tell(Signal.ASKED),
             )
             service = LocalService(self._folder, self._wanted, self._edges.makers, keeper=hooks)
             try:
@@ -235,7 +238,9 @@ class Keeper:
                         if self._reload():
                             return True
                     case _Clients(count):
+                        self._patience = IDLE_SECONDS if count > self._clients else self._patience
                         self._clients = count
+                    case Signal.ASKED:
                         self._patience = LEFT_SECONDS
                     case _Started(request):
                         self._end_start(request)

@@ -21,11 +21,13 @@ class KeeperHooks:
         handover: Another keeper wants to take over.
         stopped: The server was stopped on request, and the answer was sent.
         clients: How many clients there are now.
+        asked: A client wants the server.
     """
 
     handover: Callable[[], None]
     stopped: Callable[[], None]
     clients: Callable[[int], None]
+    asked: Callable[[], None]
 
 
 class OwnedService(Protocol):

@@ -22,6 +22,7 @@ from standin import COMMAND
 
 from acode_vllm import ServerOptions, VllmServiceOrchestrator
 from acode_vllm import keeper as keeper_module
+from acode_vllm.control_protocol import request_line
 from acode_vllm.detached_keeper import ensure_keeper, start_detached_keeper
 from acode_vllm.errors import StateFolderError
 from acode_vllm.keeper import Keeper, KeeperEdges, Signal
@@ -31,6 +32,7 @@ from acode_vllm.record import load_record
 from acode_vllm.service_folder import ServiceFolder
 from acode_vllm.systemd import Notifier
 from acode_vllm.tree import vllm_makers
+from acode_vllm.workers.lifecycle_messages import Start
 
 START = ("providers", "start", "vllm")
 STOP = ("providers", "stop", "vllm")
@@ -175,7 +177,9 @@ class TestDetached:
         thread.join(20)
         assert not thread.is_alive()
 
-    def test_when_its_clients_have_left_and_there_is_nothing_to_keep_it_ends_soon(self, port: int) -> None:
+    def test_when_those_who_wanted_the_server_have_left_and_there_is_none_it_ends_soon(
+        self, port: int, tmp_path: Path
+    ) -> None:
         owned = threading.Event()
         folder = ServiceFolder.of(os.environ, port)
         asked = wanted(port=port, environ=os.environ)
@@ -183,8 +187,10 @@ class TestDetached:
         thread = threading.Thread(target=keeper.run)
         thread.start()
         assert owned.wait(20)
-        with RawClient(folder.control):
-            pass
+        with RawClient(folder.control) as client:
+            client.hello()
+            nowhere = Start(wanted(str(tmp_path / "nowhere"), port), "token")
+            assert "problem" in client.ask(**json.loads(request_line(1, nowhere)))
         thread.join(keeper_module.IDLE_SECONDS / 2)
         assert not thread.is_alive()
 
