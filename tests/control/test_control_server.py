@@ -24,7 +24,7 @@ from control_harness import DEADLINE, RawClient, open_owner, wanted
 from acode_vllm import control_connection, control_server
 from acode_vllm.codec import encode
 from acode_vllm.control_protocol import MAX_LINE, PROTOCOL, REQUESTS, request_line
-from acode_vllm.control_socket import Peer, listen
+from acode_vllm.control_socket import Peer, listen, peer_of
 from acode_vllm.errors import Problem
 from acode_vllm.events import ProblemRaised
 from acode_vllm.local_service import LocalService
@@ -75,7 +75,7 @@ client.recv(1)"""
             listener.settimeout(DEADLINE)
             connection, _ = listener.accept()
             with connection:
-                assert control_server.peer_of(connection) == Peer(client.pid, 65534)
+                assert peer_of(connection) == Peer(client.pid, 65534)
 
 
 def test_the_socket_of_an_earlier_owner_is_replaced(owner: LocalService) -> None:
@@ -134,6 +134,13 @@ def test_who_has_not_subscribed_is_sent_nothing(owner: LocalService, raw: RawCli
     owner.raise_problem(_problem("look here"))
     raw.send({"id": 5, "do": "ping"})
     assert (raw.line() or {}).get("id") == 5
+
+
+@pytest.mark.parametrize(("request_name", "kind"), [("sample", "GpuSample"), ("check", "HealthReport")])
+def test_a_look_is_taken_on_demand_and_shared_for_five_seconds(raw: RawClient, request_name: str, kind: str) -> None:
+    first = raw.ask(do=request_name)["result"]
+    assert first["kind"] == kind
+    assert raw.ask(do=request_name)["result"] == first
 
 
 class TestBadInput:
@@ -369,7 +376,7 @@ def _malformed(chance: random.Random, good: bytes) -> bytes:
             place = chance.randrange(len(good))
             return good[:place] + b"\x00" + good[place:]
         case 3:
-            value = chance.choice([None, True, -1, 1e300, "x" * 1000, [], {}, [[[]]]])
+            value: object = chance.choice([None, True, -1, 1e300, "x" * 1000, [], {}, [[[]]]])
             name = chance.choice([*REQUESTS, "".join(chance.choices(string.printable, k=8)), None, 7])
             return json.dumps({"id": "one", "do": name, "with": value}).encode()
         case _:

@@ -78,7 +78,7 @@ class TestDetached:
 
         def mended() -> bool:
             status = acode.status()
-            return status["state"] == "Running" and status["pid"] != pid
+            return bool(status["state"] == "Running" and status["pid"] != pid)
 
         eventually(mended, 40)
 
