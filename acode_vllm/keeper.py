@@ -5,11 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import queue
-import time
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum, auto
 
 from acode_vllm.control_client import ControlClient
 from acode_vllm.control_protocol import HandOver
@@ -17,15 +14,15 @@ from acode_vllm.errors import InterruptedByStopError, ServiceBusyError, VllmServ
 from acode_vllm.event_hub import EventHub
 from acode_vllm.events import LoadProgressed, StateChanged
 from acode_vllm.keeper_duties import KeeperDuties
+from acode_vllm.keeper_edges import KeeperEdges, Signal
 from acode_vllm.keeper_version import is_older
-from acode_vllm.local_service import LIFECYCLE, LocalService, Makers
+from acode_vllm.local_service import LIFECYCLE, LocalService
 from acode_vllm.owned_service import KeeperHooks
 from acode_vllm.ownership import OwnershipLock
 from acode_vllm.remote_service import SILENCE_SECONDS, OwnerLostError, RemoteService
 from acode_vllm.service_folder import ServiceFolder
 from acode_vllm.states import ServiceState
 from acode_vllm.supervisor import CallError, ReplyTo
-from acode_vllm.systemd import Notifier
 from acode_vllm.waiting_problems import busy_problem, silent_owner_problem
 from acode_vllm.workers.lifecycle_messages import EnsureHealthy, ReadStatus, Wanted
 
@@ -40,23 +37,6 @@ OWN_PAUSE = 0.2
 """Between two tries to own a service whose owner just begins or ends."""
 
 _log = logging.getLogger("acode_vllm.keeper")
-
-
-class Signal(Enum):
-    """What a keeper can be told from outside, by a signal or a client."""
-
-    STOP = auto()
-    """End; the server lives on, unless ``stop_on_exit``."""
-    RELOAD = auto()
-    """Read the configuration again."""
-    HAND_OVER = auto()
-    """Let another keeper take over."""
-    SERVER_STOPPED = auto()
-    """A client had the server stopped."""
-    ASKED = auto()
-    """A client wants the server."""
-    OWNER_LOST = auto()
-    """Whoever owned the service let go of it."""
 
 
 @dataclass(frozen=True)
@@ -76,25 +56,6 @@ class _Started:
 @dataclass(frozen=True)
 class _Alive:
     """The lifecycle worker has answered."""
-
-
-@dataclass(frozen=True)
-class KeeperEdges:
-    """What a keeper reaches the world through.
-
-    Attributes:
-        makers: How the tree's workers are made.
-        notifier: Tells systemd.
-        owned: Called when the service is owned and can be reached, each time that it is.
-        reload: Reads the configuration again; raises `VllmServiceError` where it is wrong. None: it cannot.
-        monotonic: The clock.
-    """
-
-    makers: Callable[[ServiceFolder], Makers]
-    notifier: Notifier
-    owned: Callable[[], None] = lambda: None
-    reload: Callable[[], Wanted] | None = None
-    monotonic: Callable[[], float] = time.monotonic
 
 
 class Keeper:

@@ -14,7 +14,8 @@ from acode_vllm.cli.session import Session, open_session
 from acode_vllm.cli.terminal import Terminal
 from acode_vllm.detached_keeper import BUSY, READY, read_settings, say
 from acode_vllm.errors import Problem, VllmServiceError, error_for
-from acode_vllm.keeper import Keeper, KeeperEdges, Signal
+from acode_vllm.keeper import Keeper
+from acode_vllm.keeper_edges import KeeperEdges, Signal
 from acode_vllm.service_folder import ServiceFolder
 from acode_vllm.states import LifecycleMode
 from acode_vllm.systemd import Notifier

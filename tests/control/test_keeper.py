@@ -25,7 +25,8 @@ from acode_vllm import keeper as keeper_module
 from acode_vllm.control_protocol import request_line
 from acode_vllm.detached_keeper import ensure_keeper, start_detached_keeper
 from acode_vllm.errors import StateFolderError
-from acode_vllm.keeper import Keeper, KeeperEdges, Signal
+from acode_vllm.keeper import Keeper
+from acode_vllm.keeper_edges import KeeperEdges, Signal
 from acode_vllm.keeper_version import is_older, version_key
 from acode_vllm.provider import VllmProvider
 from acode_vllm.record import load_record
