@@ -181,7 +181,8 @@ def main() -> int:
     try:
         show(demo)
     except (DemoError, KeyboardInterrupt) as error:
-        print(f"\nThe demo FAILED: {error}" if isinstance(error, DemoError) else "\nInterrupted.", file=sys.stderr)
+        failed = f"The demo FAILED: {error}" if isinstance(error, DemoError) else "The demo was interrupted."
+        print(f"\n{failed}", file=sys.stderr)
         log = next(demo.folder.rglob("*.log"), None)
         print(f"vLLM's log: {log}. Ending what was started.", file=sys.stderr, flush=True)
         demo.run("providers", "stop", "vllm", quiet=True)
