@@ -204,7 +204,12 @@ class VllmContract:
         replies: dict[str, Reply] = {}
 
         def ask(kind: str, stream: bool) -> None:
-            replies[kind] = self.completion(server, **LONG, stream=stream)
+            # Again and again, since on a busy machine one may be answered before the other has begun.
+            whole = True
+            while whole:
+                replies[kind] = self.completion(server, **LONG, stream=stream)
+                last = replies[kind].events[-2] if stream else replies[kind].json
+                whole = "error" not in last
 
         threads = [
             threading.Thread(target=ask, args=("stream", True)),
