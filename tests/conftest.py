@@ -35,16 +35,13 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[Snapshot]:
 
 @pytest.fixture(autouse=True)
 def own_world(nothing_left_behind: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Home, state, configuration, cache and current folder under ``tmp_path``; nothing of the caller's settings.
-
-    Only the current folder exists: two thousand tests make and remove no folder that they do not use, and a program
-    has to cope with the others missing anyway.
-    """
+    """Home, state, configuration, cache and current folder under ``tmp_path``; nothing of the caller's settings."""
     for name in list(os.environ):
         if name.startswith(_FOREIGN) or name.lower() in _PROXIES:
             monkeypatch.delenv(name)
     folders = {"HOME": "home", "XDG_STATE_HOME": "state", "XDG_CONFIG_HOME": "config", "XDG_CACHE_HOME": "cache"}
     for variable, folder in folders.items():
+        (tmp_path / folder).mkdir()
         monkeypatch.setenv(variable, str(tmp_path / folder))
     current = tmp_path / "cwd"
     current.mkdir()

@@ -58,7 +58,7 @@ def service_folder(own_world: Path) -> ServiceFolder:
     (folder.path / "vllm.log.1").write_text(f"older, with {FILE_TOKEN}\n")
     History(folder.history).append([HistoryEntry(1.0, "problem", {"message": f"refused {TOKEN}", "api_key": "abcd"})])
     hub = own_world / "cache" / "huggingface"
-    hub.mkdir(parents=True)
+    hub.mkdir()
     (hub / "token").write_text(FILE_TOKEN)
     return folder
 
