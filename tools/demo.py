@@ -72,7 +72,7 @@ class Demo:
             "command": self.vllm["command"],
             "max_model_len": 2048,
             "extra_args": ["--enforce-eager"],
-            "lifecycle": {"start_timeout_seconds": 120},
+            "lifecycle": {"start_timeout_seconds": 300},
         }
         if self.vllm["device"] == "cpu":
             settings |= {"dtype": "float32", "env": {"VLLM_CPU_KVCACHE_SPACE": "1"}}

@@ -77,7 +77,7 @@ def real_service(
         port = probe.getsockname()[1]
     options = VllmLifecycleOptions(
         port=port,
-        start_timeout_seconds=120,
+        start_timeout_seconds=300,  # a first start reads 3 GB from a disk that may be slow
         gpu=GpuOptions(memory_utilization=0.2 if real_vllm.device != "cpu" else 0.9),
         server=real_vllm.server,
     )
