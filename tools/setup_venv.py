@@ -48,7 +48,7 @@ def set_up(home: Path) -> None:
     if not stamp.is_file():  # new, or left half-made by an interrupted run
         step(f"making a virtual environment in {home}", [sys.executable, "-m", "venv", "--clear", str(home)], log)
     stamp.unlink(missing_ok=True)
-    command = [*pip, "install", "--editable", f"{ROOT}[test,lint]", "--config-settings", "editable_mode=strict"]
+    command = [*pip, "install", "--editable", f"{ROOT}[test,docs,lint]", "--config-settings", "editable_mode=strict"]
     step("installing the project and its tools into it", command, log)
     stamp.write_text(wanted, encoding="ascii")
 
