@@ -21,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-vllm test-faults repeat-supervisor bench lint format venv vllm models clean clean-all
+.PHONY: help demo test test-fast test-vllm test-faults repeat-supervisor bench schemas lint format venv vllm models clean clean-all
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ lint: venv ## ruff and mypy --strict
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/mypy tools
+
+schemas: venv ## docs/schemas, from the classes that --json prints
+	@$(VENV)/bin/python tools/make_schemas.py docs/schemas
 
 format: venv ## Formats the code as lint wants it
 	@$(VENV)/bin/ruff format .

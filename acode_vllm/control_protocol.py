@@ -28,6 +28,7 @@ from acode_vllm.workers.lifecycle_messages import (
     FailureSeen,
     Interrupt,
     ReadStatus,
+    Refresh,
     ResetRestarts,
     Restart,
     Start,
@@ -92,6 +93,7 @@ Request = (
     | CheckNow
     | SampleGpus
     | ReadStatus
+    | Refresh
     | Subscribe
     | Ping
     | HandOver
@@ -110,6 +112,7 @@ REQUESTS: dict[str, type] = {
     "check": CheckNow,
     "sample": SampleGpus,
     "status": ReadStatus,
+    "refresh": Refresh,
     "subscribe": Subscribe,
     "ping": Ping,
     "handover": HandOver,

@@ -49,6 +49,9 @@ class HealthReport:
         requests_waiting: Requests in its queue, likewise.
         generation_tokens: Tokens that it has generated since it started, likewise.
         prompt_tokens: Tokens of prompts that it has read since it started, likewise.
+        generation_tokens_per_second: Tokens that it generated for others, on average since the look before.
+        prompt_tokens_per_second: Tokens of prompts that it read for others, likewise.
+        rate_seconds: How long before that was: the time over which the two are averages.
     """
 
     at: float
@@ -60,6 +63,9 @@ class HealthReport:
     requests_waiting: int | None = None
     generation_tokens: int | None = None
     prompt_tokens: int | None = None
+    generation_tokens_per_second: float | None = None
+    prompt_tokens_per_second: float | None = None
+    rate_seconds: float | None = None
 
     @property
     def ok(self) -> bool:

@@ -39,6 +39,16 @@ class ServiceFolder:
         """The folder of this user's service on ``port``."""
         return cls(services_root(environ) / str(port))
 
+    @classmethod
+    def all_of(cls, environ: Mapping[str, str]) -> list[tuple[int, ServiceFolder]]:
+        """Port and folder of every service that this user has or had, by port."""
+        try:
+            names = os.listdir(services_root(environ))
+        except OSError:
+            return []
+        ports = sorted(int(name) for name in names if name.isascii() and name.isdigit())
+        return [(port, cls.of(environ, port)) for port in ports]
+
     @property
     def lock(self) -> Path:
         """Held by the owner as long as it lives."""

@@ -57,6 +57,7 @@ class ServiceStatus:
         gpus: The last sample of the devices.
         limit_reached: Whether the restart limit holds it down until a manual start.
         mark: The mark of the last tree that was started, or was about to be.
+        restarts_in_window: Automatic restarts in the last 60 s in which the service was Running (FR-033).
     """
 
     state: ServiceState
@@ -77,6 +78,7 @@ class ServiceStatus:
     gpus: GpuSample | None = None
     limit_reached: bool = False
     mark: str | None = None
+    restarts_in_window: int = 0
 
     @property
     def pid(self) -> int | None:

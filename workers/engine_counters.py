@@ -36,11 +36,17 @@ class EngineCounters:
         """Requests that somebody waits for."""
         return self.requests_running + self.requests_waiting
 
+    @property
+    def tokens(self) -> int:
+        """Tokens read and generated."""
+        return self.prompt_tokens + self.generation_tokens
+
     def progress_since(self, earlier: EngineCounters) -> int:
         """Tokens read and generated since ``earlier``; a server that began anew has counted from zero."""
-        now = self.prompt_tokens + self.generation_tokens
-        then = earlier.prompt_tokens + earlier.generation_tokens
-        return now - then if now >= then else now
+        return self.tokens - earlier.tokens if self.tokens >= earlier.tokens else self.tokens
+
+
+NO_TOKENS = EngineCounters(0, 0, 0, 0)
 
 
 def parse_counters(text: bytes) -> EngineCounters | None:

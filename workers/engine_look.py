@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from acode_vllm.health import PartReport
-from acode_vllm.workers.engine_counters import EngineCounters, parse_counters
+from acode_vllm.workers.engine_counters import NO_TOKENS, EngineCounters, parse_counters
 from acode_vllm.workers.engine_verdict import Asked, Evidence, judge_engine
 from acode_vllm.workers.probe import Answer, Probe, ProbeError, SilentError
+from acode_vllm.workers.token_meter import TokenMeter
 
 LOOK_SECONDS = 5.0
 """Deadline of ``/metrics``, as of every other look (FR-019)."""
@@ -35,12 +36,12 @@ _ASKS = (
 
 @dataclass(frozen=True)
 class _Seen:
-    """What the last look left behind; ``own_tokens`` are those that it made itself after it had read the counters."""
+    """What the last look left behind; ``own`` are the tokens that it made itself after it had read the counters."""
 
     at: float
     counters: EngineCounters | None
     cpu_seconds: float | None
-    own_tokens: int = 0
+    own: EngineCounters = NO_TOKENS
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,11 @@ class EngineLook:
         self._alive_at = monotonic()
         self._ask = 0
         """Index into `_ASKS`, past what the model does not offer."""
-        self._own_tokens = 0
+        self._own = NO_TOKENS
         self.counters: EngineCounters | None = None
         """What ``/metrics`` said last."""
+        self.meter = TokenMeter()
+        """How fast it works for others."""
 
     def look(self, probe: Probe, model: str, limits: EngineLimits) -> PartReport:
         """Take one look.
@@ -89,11 +92,13 @@ class EngineLook:
         if last is not None and began - last.at <= RECENT_SECONDS:
             since = last
         progress = _progress(since, before)
+        self.meter.read(began, before.counters)
         asked, asked_seconds, refusal, endpoint = Asked.NOT_ASKED, 0.0, "", probe.url("/metrics")
         after = before
         if not progress and limits.check_timeout > 0:
             asked, asked_seconds, refusal, endpoint = self._ask_for_token(probe, model, limits.check_timeout)
-            after = replace(before, own_tokens=self._own_tokens)
+            after = replace(before, own=self._own)
+            self.meter.own(self._own)
         if asked is Asked.SILENT:
             after = _Seen(self._monotonic(), self._read_counters(probe), self._cpu_seconds())
             progress = _progress(before, after)
@@ -130,7 +135,7 @@ class EngineLook:
 
     def _ask_for_token(self, probe: Probe, model: str, timeout: float) -> tuple[Asked, float, str, str]:
         began = self._monotonic()
-        self._own_tokens = 0
+        self._own = NO_TOKENS
         while self._ask < len(_ASKS):
             ask = _ASKS[self._ask]
             endpoint = probe.url(ask.path)
@@ -145,7 +150,7 @@ class EngineLook:
                 continue
             if answer.status >= 500:
                 return Asked.REFUSED, answer.seconds, _refusal(answer), endpoint
-            self._own_tokens = _total_tokens(answer)
+            self._own = _tokens_of(answer)
             return Asked.ANSWERED, answer.seconds, "", endpoint
         return Asked.NOT_OFFERED, self._monotonic() - began, "", probe.url(_ASKS[0].path)
 
@@ -154,17 +159,22 @@ def _progress(before: _Seen, after: _Seen) -> int:
     if before.counters is None or after.counters is None:
         return 0
     # The token of the last look proves that the engine lived then, not that it has since.
-    return max(0, after.counters.progress_since(before.counters) - before.own_tokens)
+    return max(0, after.counters.progress_since(before.counters) - before.own.tokens)
 
 
-def _total_tokens(answer: Answer) -> int:
+def _tokens_of(answer: Answer) -> EngineCounters:
+    """What an answer to our own request adds to the counters."""
     try:
         content = answer.json()
     except ProbeError:
-        return 0
+        return NO_TOKENS
     usage = content.get("usage") if isinstance(content, dict) else None
-    total = usage.get("total_tokens") if isinstance(usage, dict) else None
-    return total if isinstance(total, int) else 0
+    if not isinstance(usage, dict):
+        return NO_TOKENS
+    prompt, total = usage.get("prompt_tokens"), usage.get("total_tokens")
+    if not isinstance(prompt, int) or not isinstance(total, int):
+        return NO_TOKENS
+    return EngineCounters(0, 0, prompt, total - prompt)
 
 
 def _cpu_share(before: _Seen, after: _Seen) -> float | None:

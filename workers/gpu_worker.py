@@ -59,7 +59,7 @@ class GpuWorker(Worker):
     there is no timer: the worker sleeps until somebody asks.
 
     Args:
-        report: Where the samples of the interval go.
+        report: Where the samples go that nobody called for.
         interval_seconds: ``gpu.sample_interval_seconds``; 0 takes samples on demand only.
         sampler: Makes the sampler, fresh for each incarnation; runs on the worker's thread.
         answer_seconds: See above.
@@ -104,6 +104,16 @@ class GpuWorker(Worker):
         self._askers.append(reply_to)
         self._begin()
         return NO_REPLY
+
+    def handle_cast(self, message: object) -> None:
+        """`SampleGpus`: reported as those of the interval are."""
+        if not isinstance(message, SampleGpus):
+            super().handle_cast(message)
+        elif self._under_way and self._deadline is None:
+            self._report(GpuReport(self._no_answer()))
+        else:
+            self._for_report = True
+            self._begin()
 
     def handle_info(self, message: object) -> None:
         """The interval, the deadline, and what the helper thread sends."""

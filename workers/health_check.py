@@ -126,6 +126,7 @@ class HealthCheck:
             self._probe.close()
         ended = self._monotonic()
         counters = self._engine.counters if deep else None
+        rates = self._engine.meter.rates if deep else None
         return HealthReport(
             at=self._wall(),
             monotonic=ended,
@@ -136,6 +137,9 @@ class HealthCheck:
             requests_waiting=counters.requests_waiting if counters else None,
             generation_tokens=counters.generation_tokens if counters else None,
             prompt_tokens=counters.prompt_tokens if counters else None,
+            generation_tokens_per_second=rates.generation if rates else None,
+            prompt_tokens_per_second=rates.prompt if rates else None,
+            rate_seconds=rates.seconds if rates else None,
         )
 
     def close(self) -> None:

@@ -310,6 +310,7 @@ class Lifecycle(LifecycleSteps):
             return []
         report = message.report
         self._ledger.update(last_check=report, failures=message.failures)
+        self._refreshing.checked()
         self._effects.append(Emit(HealthChecked(self._wall(), report, message.failures)))
         if report.ok:
             if self._watches_only:

@@ -9,7 +9,16 @@ from acode_vllm.errors import Problem
 from acode_vllm.events import Event
 from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.server_process import ServerProcess
-from acode_vllm.workers.messages import CheckNow, FailServer, FollowLoad, PreparedModel, StopFollowing, Unwatch, Watch
+from acode_vllm.workers.messages import (
+    CheckNow,
+    FailServer,
+    FollowLoad,
+    PreparedModel,
+    SampleGpus,
+    StopFollowing,
+    Unwatch,
+    Watch,
+)
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,14 @@ class ResetRestarts:
 @dataclass(frozen=True)
 class ReadStatus:
     """What is the service? Answered with the `ServiceStatus`."""
+
+
+@dataclass(frozen=True)
+class Refresh:
+    """What is the service now? A check and a sample of the GPUs that are older than 5 s are taken anew.
+
+    Answered with the `ServiceStatus` once they are there.
+    """
 
 
 @dataclass(frozen=True)
@@ -171,7 +188,7 @@ class Tell:
     """Cast to a worker; to one that is not there, nothing."""
 
     worker: str
-    message: FailServer | Watch | Unwatch | FollowLoad | StopFollowing | CheckNow
+    message: FailServer | Watch | Unwatch | FollowLoad | StopFollowing | CheckNow | SampleGpus
 
 
 @dataclass(frozen=True)

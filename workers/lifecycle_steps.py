@@ -32,12 +32,14 @@ from acode_vllm.workers.messages import (
     CheckNow,
     FollowLoad,
     PreparedModel,
+    SampleGpus,
     ServerFound,
     StopFollowing,
     StopReport,
     Unwatch,
     Watch,
 )
+from acode_vllm.workers.refresh import Refreshing
 from acode_vllm.workers.service_ledger import ServiceLedger
 
 
@@ -81,6 +83,7 @@ class LifecycleSteps:
         wall: Callable[[], float],
         running_clock: RunningClock,
     ) -> None:
+        self._monotonic = monotonic
         self._wall = wall
         self._options = options
         self._phase = Phase.IDLE
@@ -91,6 +94,7 @@ class LifecycleSteps:
         self._waiters: list[Waiter] = []
         self._stop_waiters: list[object] = []
         self._interrupted: list[object] = []
+        self._refreshing = Refreshing()
         self._effects: list[Effect] = []
         self._ledger = ServiceLedger(
             options, monotonic, wall, running_clock, lambda event: self._effects.append(Emit(event))
@@ -110,6 +114,11 @@ class LifecycleSteps:
     def _watches_only(self) -> bool:
         """Whether the server is somebody else's: by the mode, or since one was found that serves the model already."""
         return self._monitored or self._found is not None
+
+    @property
+    def _checkable(self) -> bool:
+        """Whether each check is reported: of a server that loads only the first good one is."""
+        return self._phase is Phase.UP and (self._watches_only or self._status.state is ServiceState.RUNNING)
 
     @property
     def _status(self) -> ServiceStatus:
@@ -135,7 +144,23 @@ class LifecycleSteps:
     def gpus_sampled(self, sample: GpuSample) -> list[Effect]:
         """The devices were read."""
         self._ledger.update(gpus=sample)
-        return []
+        self._refreshing.sampled(self._monotonic())
+        return self._take()
+
+    def refresh(self, to: object) -> list[Effect]:
+        """Somebody wants to know how the service is now."""
+        check = self._status.last_check
+        looks = self._refreshing.ask(
+            to,
+            self._monotonic(),
+            checkable=self._checkable,
+            checked_at=check.monotonic if check is not None else None,
+        )
+        if looks.check:
+            self._effects.append(Tell("health", CheckNow()))
+        if looks.sample:
+            self._effects.append(Tell("gpu", SampleGpus()))
+        return self._take()
 
     def _advance(self, *, fresh: bool = False) -> list[Effect]:
         """Do the next thing that somebody waits for; ``fresh``: a check was passed just now."""
@@ -270,5 +295,8 @@ class LifecycleSteps:
         return Watch(options.url, name, server, server is None, options, self._wanted.api_key)
 
     def _take(self) -> list[Effect]:
+        if not self._checkable:
+            self._refreshing.checked()
+        self._effects += [Answer(to, self._status) for to in self._refreshing.take()]
         effects, self._effects = self._effects, []
         return effects

@@ -46,6 +46,7 @@ from acode_vllm.workers.lifecycle_messages import (
     LimitReached,
     Prepare,
     ReadStatus,
+    Refresh,
     Refuse,
     Replan,
     ResetRestarts,
@@ -138,6 +139,8 @@ class LifecycleWorker(Worker):
                 self._do(self._life.reset_restarts(reply_to))
             case ReadStatus():
                 return self._life.status
+            case Refresh():
+                self._do(self._life.refresh(reply_to))
             case _:
                 raise TypeError(f"not a request to the lifecycle: {message!r}")
         return NO_REPLY

@@ -322,12 +322,15 @@ class LoadTimedOut:
 
 @dataclass(frozen=True)
 class SampleGpus:
-    """Call: read the devices at once. Answered with a `GpuSample`."""
+    """Cast or call: read the devices at once.
+
+    A cast is reported as `GpuReport`, a call answered with a `GpuSample`.
+    """
 
 
 @dataclass(frozen=True)
 class GpuReport:
-    """A sample was taken at the interval."""
+    """A sample was taken, at the interval or for who asked by a cast."""
 
     sample: GpuSample
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from acode_vllm.events import Event, RestartDone, RestartPlanned, StateChanged
 from acode_vllm.options import VllmLifecycleOptions
-from acode_vllm.running_clock import RunningClock
+from acode_vllm.running_clock import WINDOW_SECONDS, RunningClock
 from acode_vllm.states import ServiceState, Trigger, next_state
 from acode_vllm.status import RestartEntry, ServiceStatus
 
@@ -39,6 +39,8 @@ class ServiceLedger:
         self._running = running
         self._emit = emit
         self._down_since: float | None = None
+        self._restarted_at: tuple[float, ...] = ()
+        """Times of restarts on the running clock, those outside of the window left out."""
         now = wall()
         self.status = ServiceStatus(ServiceState.UNKNOWN, now, "nobody has looked yet", now, options.mode, options.url)
 
@@ -59,7 +61,10 @@ class ServiceLedger:
 
     def update(self, **changes: object) -> None:
         """Change what is not the state."""
-        self.status = replace(self.status, at=self._wall(), **changes)  # type: ignore[arg-type]  # fields of the status
+        begin = self._running() - WINDOW_SECONDS
+        self._restarted_at = tuple(at for at in self._restarted_at if at > begin)
+        changes |= {"at": self._wall(), "restarts_in_window": len(self._restarted_at)}
+        self.status = replace(self.status, **changes)  # type: ignore[arg-type]  # fields of the status
 
     def stopped(self) -> None:
         """Nothing runs, by somebody's wish: what went wrong before is of no interest any more."""
@@ -78,6 +83,7 @@ class ServiceLedger:
         """It will be started again after ``delay`` seconds."""
         count = self.status.restart_count + 1
         entry = RestartEntry(self._wall(), count, delay, self.status.reason)
+        self._restarted_at = (*self._restarted_at, self._running())
         self.update(restart_count=count, restarts=(*self.status.restarts, entry)[-RESTARTS_SHOWN:])
         self._emit(RestartPlanned(entry.at, count, delay, entry.reason))
 

@@ -110,9 +110,12 @@ def _add_providers(
     )
     actions = providers.add_subparsers(dest="action", required=True, metavar="ACTION")
 
-    def add(name: str, run: Command, text: str) -> argparse.ArgumentParser:
+    def add(name: str, run: Command, text: str, *, optional: bool = False) -> argparse.ArgumentParser:
         action = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", parents=[shared])
-        action.add_argument("provider_name", metavar="PROVIDER", help="vllm")
+        if optional:
+            action.add_argument("provider_name", nargs="?", metavar="PROVIDER", help="vllm")
+        else:
+            action.add_argument("provider_name", metavar="PROVIDER", help="vllm")
         action.set_defaults(run=run)
         return action
 
@@ -120,8 +123,9 @@ def _add_providers(
     start.add_argument("--model", metavar="ID", help="model to serve (VLLM_MODEL)")
     add("stop", _action("stop"), "stop the server with all its processes")
     add("restart", _action("restart"), "stop the server and start it again with the settings of now")
-    status = add("status", _action("status"), "show what the server is and does")
-    status.add_argument("--json", action="store_true", help="as JSON")
+    status = add("status", _action("status"), "show what the server is and does", optional=True)
+    status.add_argument("--json", action="store_true", help="as JSON: docs/schemas/status.schema.json")
+    status.add_argument("--all", action="store_true", help="every service of this user, one line each")
     history = add("history", _action("history"), "show what has happened to the server")
     history.add_argument("--json", action="store_true", help="as JSON")
     set_model = add("set-model", _action("set_model"), "serve another model from now on")

@@ -5,21 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
 from acode_vllm.cli.history_text import history_lines
 from acode_vllm.cli.progress import DownloadLine, StartProgress
 from acode_vllm.cli.session import Session, open_session
-from acode_vllm.cli.status_text import status_lines
+from acode_vllm.cli.status_command import show_status
 from acode_vllm.cli.terminal import Terminal
-from acode_vllm.codec import encode
 from acode_vllm.errors import Problem, error_for
 from acode_vllm.history import History
 from acode_vllm.orchestrator import VllmServiceOrchestrator
 from acode_vllm.origins import Source
-from acode_vllm.recorded import recorded_service
 from acode_vllm.remembered_model import remember_model
 from acode_vllm.settings import MODEL_KEY
 from acode_vllm.states import ServiceState
@@ -72,28 +69,6 @@ def _restart(session: Session, arguments: argparse.Namespace, terminal: Terminal
         _wait(vllm, vllm.restart, terminal)
         terminal.print("[done] Model loaded successfully")
         terminal.print(f"Listening on {_shown_url(vllm)}")
-    return 0
-
-
-def _status(session: Session, arguments: argparse.Namespace, terminal: Terminal) -> int:
-    service = recorded_service(session.folder)
-    now = time.time()
-    if arguments.json:
-        status = service.status if service else None
-        data = {
-            "state": status.state.value if status else ServiceState.STOPPED.value,
-            "pid": status.pid if status else None,
-            "uptime_seconds": round(now - status.server.started_at, 3) if status and status.server else None,
-            "watched_by": service.owner_pid if service else None,
-            "log": str(session.folder.log),
-            "read_at": now,
-            "service": encode(status) if status else None,
-        }
-        terminal.print(json.dumps(data, indent=2))
-        return 0
-    options = session.configuration.options
-    for line in status_lines(service, options, session.model, str(session.folder.log), now):
-        terminal.print(line)
     return 0
 
 
@@ -167,7 +142,7 @@ _ACTIONS: dict[str, Action] = {
     "start": _start,
     "stop": _stop,
     "restart": _restart,
-    "status": _status,
+    "status": show_status,
     "history": _history,
     "set_model": _set_model,
     "reset_restarts": _reset_restarts,

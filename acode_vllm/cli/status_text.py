@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from acode_vllm.cli.gpu_lines import gpu_lines
+from acode_vllm.health import HealthReport
 from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.recorded import RecordedService
 from acode_vllm.states import ServiceState
+from acode_vllm.status_report import StatusReport
 
 
 def duration(seconds: float) -> str:
@@ -57,13 +61,20 @@ def status_lines(
         lines.append(f"Last health check: {duration(now - check.at)} ago ({check.verdict.value})")
         if check.reason:
             lines.append(f"  {check.reason}")
+        if check.parts:
+            lines.append("  " + ", ".join(f"{p.part} {p.seconds * 1000:.0f} ms" for p in check.parts))
+        lines += _load_lines(check, now)
     if status.progress is not None and status.state is ServiceState.STARTING:
         share = f" {status.progress.fraction:.0%}" if status.progress.fraction is not None else ""
         lines.append(f"Progress: {status.progress.stage.value}{share} {status.progress.detail}".rstrip())
     lines.append(f"Since: {duration(now - status.since)} ago ({status.reason})")
     if status.restart_count:
         limit = ", the limit is reached" if status.limit_reached else ""
-        lines.append(f"Restarts: {status.restart_count} since the last manual start{limit}")
+        lines.append(
+            f"Restarts: {status.restarts_in_window} in the last 60 s of running time"
+            f" ({options.max_restarts_per_minute} allowed),"
+            f" {status.restart_count} since the last manual start{limit}"
+        )
     lines.append(f"Mode: {status.mode.value}")
     lines.append(f"URL: {status.url}/v1")
     watcher = f"PID {service.owner_pid}" if service.owner_pid else "nobody now; the next acode command takes over"
@@ -74,3 +85,39 @@ def status_lines(
     if service.owner_pid is not None:
         lines.append(f"As of: {duration(now - status.at)} ago")
     return lines
+
+
+def _load_lines(check: HealthReport, now: float) -> list[str]:
+    """What the engine had to do; nothing where ``/metrics`` did not say."""
+    if check.requests_running is None:
+        return []
+    line = f"Requests: {check.requests_running} running, {check.requests_waiting or 0} waiting"
+    if check.generation_tokens_per_second is not None and check.prompt_tokens_per_second is not None:
+        line += (
+            f"; tokens/s: {check.generation_tokens_per_second:.1f} generated,"
+            f" {check.prompt_tokens_per_second:.1f} read, over {check.rate_seconds or 0:.0f} s"
+        )
+    return [f"{line} ({duration(now - check.at)} ago)"]
+
+
+def overview_lines(reports: Sequence[StatusReport]) -> list[str]:
+    """The lines of ``acode providers status --all``: a heading, then one service a line."""
+    if not reports:
+        return ["No service was ever started by this user."]
+    rows = [("PORT", "STATE", "PID", "UPTIME", "REQUESTS", "WATCHED BY", "AS OF", "MODEL")]
+    for report in reports:
+        running, waiting = report.requests_running, report.requests_waiting
+        rows.append(
+            (
+                str(report.port),
+                report.state.value,
+                str(report.pid or "-"),
+                "-" if report.uptime_seconds is None else duration(report.uptime_seconds),
+                "-" if running is None else f"{running}+{waiting or 0}",
+                str(report.watched_by or "nobody"),
+                "-" if report.ages_seconds.status is None else f"{duration(report.ages_seconds.status)} ago",
+                report.model or "-",
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]

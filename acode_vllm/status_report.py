@@ -1,0 +1,134 @@
+"""What ``acode providers status --json`` says: the figures that are mostly wanted by their names, then everything.
+
+The JSON schema in ``docs/schemas`` is made from these classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from acode_vllm.health import Verdict
+from acode_vllm.recorded import RecordedService
+from acode_vllm.service_folder import ServiceFolder
+from acode_vllm.states import ServiceState
+from acode_vllm.status import ServiceStatus
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Ages:
+    """How old the figures are, in seconds; null for what is not known.
+
+    Attributes:
+        status: State, reason, process, restarts.
+        check: The last health check, and with it requests and tokens.
+        gpus: The last sample of the GPUs.
+    """
+
+    status: float | None
+    check: float | None
+    gpus: float | None
+
+
+@dataclass(frozen=True)
+class StatusReport:
+    """One service as it was when the report was made.
+
+    Attributes:
+        version: Of this form; a field that is added does not change it.
+        port: The service's port; it names the service.
+        state: Its state; Stopped where there never was one.
+        reason: Why it is in that state.
+        pid: PID of vLLM's API server.
+        uptime_seconds: Since that process was started.
+        model: The model that is served, or is to be.
+        mode: Who owns the server's life.
+        url: Root of its API, without ``/v1``.
+        watched_by: PID of the program that owns the service; null where nobody does.
+        health: The verdict of the last check.
+        failed_checks: Failed checks in a row.
+        requests_running: Requests in the engine at the last check.
+        requests_waiting: Requests in its queue at the last check.
+        generation_tokens_per_second: Tokens generated, on average between the last two looks at the engine.
+        prompt_tokens_per_second: Tokens of prompts read, likewise.
+        restarts_in_window: Automatic restarts in the last 60 s in which the service was Running.
+        restart_count: Automatic restarts since the last manual start.
+        restart_limit_reached: Whether the limit holds it down until a manual start.
+        ages_seconds: How old the figures are.
+        log: Path of vLLM's log.
+        read_at: When this report was made, seconds since the epoch.
+        service: Everything that the owner published.
+    """
+
+    version: int
+    port: int
+    state: ServiceState
+    reason: str
+    pid: int | None
+    uptime_seconds: float | None
+    model: str | None
+    mode: str | None
+    url: str | None
+    watched_by: int | None
+    health: Verdict | None
+    failed_checks: int
+    requests_running: int | None
+    requests_waiting: int | None
+    generation_tokens_per_second: float | None
+    prompt_tokens_per_second: float | None
+    restarts_in_window: int
+    restart_count: int
+    restart_limit_reached: bool
+    ages_seconds: Ages
+    log: str
+    read_at: float
+    service: ServiceStatus | None
+
+
+def status_report(service: RecordedService | None, folder: ServiceFolder, port: int, now: float) -> StatusReport:
+    """Report of a service.
+
+    Args:
+        service: As it was read; None where nothing is recorded.
+        folder: Its folder.
+        port: Its port.
+        now: Wall-clock time.
+    """
+    status = service.status if service is not None else None
+    check = status.last_check if status is not None else None
+    server = status.server if status is not None else None
+    gpus = status.gpus if status is not None else None
+    return StatusReport(
+        version=VERSION,
+        port=port,
+        state=status.state if status is not None else ServiceState.STOPPED,
+        reason=status.reason if status is not None else f"never started on port {port}",
+        pid=status.pid if status is not None else None,
+        uptime_seconds=_age(server.started_at if server is not None else None, now),
+        model=status.model if status is not None else None,
+        mode=status.mode.value if status is not None else None,
+        url=status.url if status is not None else None,
+        watched_by=service.owner_pid if service is not None else None,
+        health=check.verdict if check is not None else None,
+        failed_checks=status.failures if status is not None else 0,
+        requests_running=check.requests_running if check is not None else None,
+        requests_waiting=check.requests_waiting if check is not None else None,
+        generation_tokens_per_second=check.generation_tokens_per_second if check is not None else None,
+        prompt_tokens_per_second=check.prompt_tokens_per_second if check is not None else None,
+        restarts_in_window=status.restarts_in_window if status is not None else 0,
+        restart_count=status.restart_count if status is not None else 0,
+        restart_limit_reached=status.limit_reached if status is not None else False,
+        ages_seconds=Ages(
+            _age(status.at if status is not None else None, now),
+            _age(check.at if check is not None else None, now),
+            _age(gpus.at if gpus is not None else None, now),
+        ),
+        log=str(folder.log),
+        read_at=now,
+        service=status,
+    )
+
+
+def _age(at: float | None, now: float) -> float | None:
+    return None if at is None else round(max(0.0, now - at), 3)
