@@ -1,4 +1,4 @@
-"""``acode config show|check|trust|init``: what holds and why, whether it is right, and whom it is believed."""
+"""``acode config show|check|trust|init|schema``: what holds and why, whether it is right, and whom it is believed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from acode_vllm.cli.command_parser import Subcommands, add_command
 from acode_vllm.errors import Problem, error_for
 
 if TYPE_CHECKING:
@@ -17,13 +18,28 @@ if TYPE_CHECKING:
     from acode_vllm.config import Configuration
     from acode_vllm.redaction import Redactor
 
-_EXAMPLES = """\
-examples:
-  acode config init
-  acode config check
-  VLLM_PORT=8001 acode config show
-  acode config trust
-"""
+_ACTIONS = {
+    "show": (
+        "show every setting, its value and where it comes from",
+        ("acode config show", "VLLM_PORT=8001 acode config show --json"),
+    ),
+    "check": (
+        "check the configuration and list every mistake",
+        ("acode config check", "acode config check --config other.yml"),
+    ),
+    "trust": (
+        "let this project's file run commands and redirect prompts, until it changes",
+        ("acode config trust  # read .agent/config.yml first",),
+    ),
+    "init": (
+        "write .agent/config.yml with every setting explained; never overwrites one",
+        ("acode config init",),
+    ),
+    "schema": (
+        "print the JSON Schema of the configuration, for editors",
+        ("acode config schema > .agent/config.schema.json",),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -41,27 +57,24 @@ class Place:
     home: Path
 
 
-def add_parser(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], shared: argparse.ArgumentParser | None = None
-) -> None:
+def add_parser(commands: Subcommands[Any], shared: argparse.ArgumentParser | None = None) -> None:
     """Adds ``config`` and its actions to ``commands``; ``shared`` holds the options of every command."""
-    parents = [shared] if shared else []
-    parser = commands.add_parser(
+    parents = (shared,) if shared else ()
+    parser = add_command(
+        commands,
         "config",
-        help="show, check, trust or write the configuration",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "show, check, trust or write the configuration",
+        examples=(
+            "acode config init",
+            "acode config check",
+            "VLLM_PORT=8001 acode config show  # where each value comes from",
+            "acode config trust",
+        ),
         parents=parents,
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    texts = {
-        "show": "show every setting, its value and where it comes from",
-        "check": "check the configuration and list every mistake",
-        "trust": "let this project's file run commands and redirect prompts, until it changes",
-        "init": "write .agent/config.yml with every setting explained; never overwrites one",
-    }
-    for name, text in texts.items():
-        action = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", parents=parents)
+    for name, (text, examples) in _ACTIONS.items():
+        action = add_command(actions, name, text, examples=examples, parents=parents)
         action.set_defaults(run=run)
         if name == "show":
             action.add_argument("--json", action="store_true", help="as JSON")
@@ -80,11 +93,17 @@ def run_at(place: Place, arguments: argparse.Namespace, terminal: Terminal) -> i
         ConfigurationError: ACODE-VLM-010 or 024.
         StateFolderError: ACODE-VLM-029, where trust cannot be recorded.
     """
-    if arguments.action == "show":
-        return _show(place, arguments, terminal)
-    if arguments.action == "check":
-        return _check(place, arguments, terminal)
-    return _trust(place, terminal) if arguments.action == "trust" else _init(place, terminal)
+    match arguments.action:
+        case "show":
+            return _show(place, arguments, terminal)
+        case "check":
+            return _check(place, arguments, terminal)
+        case "trust":
+            return _trust(place, terminal)
+        case "schema":
+            return _schema(terminal)
+        case _:
+            return _init(place, terminal)
 
 
 def _load(place: Place, arguments: argparse.Namespace) -> Configuration:
@@ -212,6 +231,13 @@ def _init(place: Place, terminal: Terminal) -> int:
     except OSError as error:
         raise _error(f"{path} cannot be written: {error.strerror}.") from error
     terminal.print(f"Wrote {path}")
+    return 0
+
+
+def _schema(terminal: Terminal) -> int:
+    from acode_vllm.settings_docs import config_json_schema
+
+    terminal.print(json.dumps(config_json_schema(), indent=2))
     return 0
 
 

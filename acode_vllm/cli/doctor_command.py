@@ -45,11 +45,10 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     findings = examined.findings
     redactor = Redactor((*secret_values(os.environ), *examined.secrets))
     data = report_data(findings, versions(examined.wanted))
-    plain = not terminal.out.isatty() or bool(os.environ.get("NO_COLOR"))
     if arguments.json:
         terminal.print(json.dumps(redacted(data, redactor.redact), indent=2))
     else:
-        for line in report_lines(findings, plain=plain):
+        for line in report_lines(findings, plain=not terminal.paint.on):
             terminal.print(redactor.redact(line))
     if bundle is not None:
         lines = report_lines(findings, plain=True)

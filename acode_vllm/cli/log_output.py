@@ -40,13 +40,16 @@ class _RedactingFilter(logging.Filter):
         return True
 
 
-def set_up_logging(stream: TextIO, *, verbose: bool, log_format: str, always: bool = False) -> None:
+def set_up_logging(
+    stream: TextIO, *, verbose: bool, log_format: str, plain: bool = False, always: bool = False
+) -> None:
     """Send the package's log to ``stream`` where asked for; else the command's own words are enough.
 
     Args:
         stream: Where it goes.
         verbose: Whether everything is wanted.
         log_format: ``text`` or ``json``.
+        plain: Whether nobody wants colours.
         always: Whether a log is wanted though nobody asked: of a program that has no words of its own.
     """
     logger = logging.getLogger("acode_vllm")
@@ -58,15 +61,15 @@ def set_up_logging(stream: TextIO, *, verbose: bool, log_format: str, always: bo
         return
     handler = logging.StreamHandler(stream)
     handler.addFilter(_RedactingFilter())
-    handler.setFormatter(_formatter(stream, log_format))
+    handler.setFormatter(_formatter(stream, log_format, plain=plain))
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
-def _formatter(stream: TextIO, log_format: str) -> logging.Formatter:
+def _formatter(stream: TextIO, log_format: str, *, plain: bool) -> logging.Formatter:
     if log_format == "json":
         return JsonFormatter()
-    if stream.isatty():
+    if stream.isatty() and not plain:
         import colorlog
 
         return colorlog.ColoredFormatter("%(log_color)s" + _TEXT + "%(reset)s")

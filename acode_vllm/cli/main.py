@@ -30,7 +30,12 @@ class _Terminated(KeyboardInterrupt):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (this process's where None); returns the exit code."""
     arguments = parse(sys.argv[1:] if argv is None else argv)
-    terminal = Terminal.of_process(quiet=arguments.quiet, verbose=arguments.verbose, log_format=arguments.log_format)
+    terminal = Terminal.of_process(
+        quiet=arguments.quiet,
+        verbose=arguments.verbose,
+        log_format=arguments.log_format,
+        no_color=arguments.no_color,
+    )
     signal.signal(signal.SIGTERM, _terminate)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not under nohup
         signal.signal(signal.SIGHUP, _terminate)

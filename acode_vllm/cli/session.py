@@ -8,6 +8,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from acode_vllm.cli.provider_names import DEFAULT_PROVIDER, PROVIDERS
 from acode_vllm.cli.terminal import Terminal
 from acode_vllm.config import Configuration, load
 from acode_vllm.errors import Problem, error_for
@@ -15,9 +16,6 @@ from acode_vllm.orchestrator import VllmServiceOrchestrator
 from acode_vllm.remembered_model import model_to_serve
 from acode_vllm.service_folder import ServiceFolder
 from acode_vllm.states import LifecycleMode
-
-PROVIDERS = ("vllm",)
-DEFAULT_PROVIDER = "vllm"
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ _OF_SYSTEMD = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "
 
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Run the keeper; returns the exit code."""
-    set_up_logging(sys.stderr, verbose=arguments.verbose, log_format=arguments.log_format, always=True)
+    log_format = arguments.log_format
+    set_up_logging(sys.stderr, verbose=arguments.verbose, log_format=log_format, plain=terminal.plain, always=True)
     return _run_detached() if arguments.detached else _run_foreground(arguments, terminal)
 
 

@@ -1,0 +1,4 @@
+"""The providers that there are. A leaf."""
+
+PROVIDERS = ("vllm",)
+DEFAULT_PROVIDER = "vllm"

@@ -1,0 +1,150 @@
+"""What may be typed after ``acode providers``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Protocol
+
+from acode_vllm.cli.command_parser import Command, CommandParser, Subcommands, add_command, completes
+from acode_vllm.cli.provider_names import PROVIDERS
+from acode_vllm.cli.terminal import Terminal
+
+_MODEL_HELP = "hub ID (org/model-name)"
+
+
+class _Add(Protocol):
+    """Adds an action."""
+
+    def __call__(
+        self, name: str, run: Command, text: str, *examples: str, description: str = "", nargs: str | None = None
+    ) -> CommandParser: ...
+
+
+def add_parser(commands: Subcommands[CommandParser], shared: argparse.ArgumentParser) -> None:
+    """Adds ``providers`` and its actions to ``commands``; ``shared`` holds the options of every command."""
+    providers = add_command(
+        commands,
+        "providers",
+        "start, stop and look at a provider's server",
+        examples=(
+            "acode providers start vllm",
+            "acode providers status vllm --json",
+            "acode providers set-model vllm meta-llama/Llama-2-13b-hf",
+            "acode providers stop vllm",
+        ),
+        parents=(shared,),
+    )
+    actions = providers.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    def add(
+        name: str, run: Command, text: str, *examples: str, description: str = "", nargs: str | None = None
+    ) -> CommandParser:
+        action = add_command(actions, name, text, examples=examples, description=description, parents=(shared,))
+        named = action.add_argument("provider_name", nargs=nargs, metavar="PROVIDER", help=", ".join(PROVIDERS))
+        completes(named, *PROVIDERS)
+        action.set_defaults(run=run)
+        return action
+
+    _add_life(add)
+    _add_looks(add)
+    _add_models(add)
+
+
+def _add_life(add: _Add) -> None:
+    start = add(
+        "start",
+        _action("start"),
+        "start the server and wait until it is healthy",
+        "acode providers start vllm",
+        "acode providers start vllm --model meta-llama/Llama-2-13b-hf",
+        "VLLM_PORT=8001 acode providers start vllm  # a second server beside the first",
+        description="It stays, watched by a small keeper process, until it is stopped.",
+    )
+    start.add_argument("--model", metavar="ID", help="model to serve (VLLM_MODEL)")
+    add(
+        "stop",
+        _action("stop"),
+        "stop the server with all its processes",
+        "acode providers stop vllm",
+        "acode providers stop vllm --port 8001",
+    )
+    add(
+        "restart",
+        _action("restart"),
+        "stop the server and start it again with the settings of now",
+        "acode providers restart vllm",
+    )
+    supervise = add(
+        "supervise",
+        _supervise,
+        "keep the server: watch it and mend it until ended by a signal",
+        "acode providers supervise vllm",
+        "acode providers supervise vllm --log-format json  # for a container's log",
+        description="In the foreground: under systemd, in tmux or in a container. The server outlives it, unless"
+        "\nstop_on_exit is set. SIGHUP reads the configuration again.",
+    )
+    supervise.add_argument("--model", metavar="ID", help="model to serve (VLLM_MODEL)")
+    supervise.add_argument("--detached", action="store_true", help=argparse.SUPPRESS)
+    add(
+        "reset-restarts",
+        _action("reset_restarts"),
+        "forget the restarts so far, and a limit that was reached",
+        "acode providers reset-restarts vllm",
+    )
+
+
+def _add_looks(add: _Add) -> None:
+    status = add(
+        "status",
+        _action("status"),
+        "show what the server is and does",
+        "acode providers status vllm",
+        "acode providers status vllm --json",
+        "acode providers status --all  # every service of yours",
+        nargs="?",
+    )
+    status.add_argument("--json", action="store_true", help="as JSON: docs/schemas/status.schema.json")
+    status.add_argument("--all", action="store_true", help="every service of this user, one line each")
+    history = add(
+        "history",
+        _action("history"),
+        "show what has happened to the server",
+        "acode providers history vllm",
+        "acode providers history vllm --json",
+    )
+    history.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _add_models(add: _Add) -> None:
+    set_model = add(
+        "set-model",
+        _action("set_model"),
+        "serve another model from now on",
+        "acode providers set-model vllm meta-llama/Llama-2-13b-hf",
+        "acode providers set-model vllm /srv/models/mine",
+        description="The server is restarted with it, and the choice is remembered.",
+    )
+    set_model.add_argument("new_model", metavar="MODEL", help=_MODEL_HELP + " or absolute path of a model folder")
+    pull = add(
+        "pull-model",
+        _action("pull_model"),
+        "fetch a model beforehand, or go on with an interrupted pull",
+        "acode providers pull-model vllm meta-llama/Llama-2-7b-hf",
+        "HF_TOKEN=hf_… acode providers pull-model vllm org/private-model",
+    )
+    pull.add_argument("new_model", metavar="MODEL", help=_MODEL_HELP)
+
+
+def _action(name: str) -> Command:
+    def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
+        from acode_vllm.cli import providers
+
+        return providers.run_action(name, arguments, terminal)
+
+    return run
+
+
+def _supervise(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    from acode_vllm.cli import supervise
+
+    return supervise.run(arguments, terminal)
