@@ -16,7 +16,7 @@ from acode_vllm.errors import Problem
 
 TOKEN = "hf_" + "t" * 34
 PROBLEM = Problem(
-    "ACODE-VLM-005", f"Port 8000 is taken, {TOKEN}.", "Use another.", ("PID 7: python",), "/state/vllm.log"
+    "ACODE-VLM-005", f"The token {TOKEN} is taken.", "Use another.", ("PID 7: python",), "/state/vllm.log"
 )
 BLOCK = [
     "ACODE-VLM-005: The token *** is taken.",
