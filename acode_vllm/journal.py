@@ -13,16 +13,8 @@ from dataclasses import replace
 
 from acode_vllm.atomic_file import replace_file
 from acode_vllm.errors import Problem
-from acode_vllm.events import (
-    Event,
-    ProblemRaised,
-    RestartDone,
-    RestartPlanned,
-    ServerEnded,
-    ServerStarted,
-    StateChanged,
-    WarningRaised,
-)
+from acode_vllm.event_entry import history_entry
+from acode_vllm.events import Event
 from acode_vllm.history import History, HistoryEntry
 from acode_vllm.record import DamagedRecordError, ServiceRecord, load_record, save_record
 from acode_vllm.service_folder import ServiceFolder
@@ -139,27 +131,3 @@ def unknown_status(mark: str | None) -> ServiceStatus:
     """A service of which nothing is known but perhaps the mark of its last tree."""
     now = time.time()
     return ServiceStatus(ServiceState.UNKNOWN, now, "nobody has looked yet", now, LifecycleMode.MANAGED, "", mark=mark)
-
-
-def history_entry(event: Event) -> HistoryEntry | None:
-    """The line of the history that an event makes; None for what is too frequent to keep."""
-    match event:
-        case StateChanged(at, old, new, reason):
-            return HistoryEntry(at, "state", {"old": old.value, "new": new.value, "reason": reason})
-        case ServerStarted(at, pid, model, adopted):
-            return HistoryEntry(at, "adopted" if adopted else "started", {"pid": pid, "model": model})
-        case ServerEnded(at, pid, exit_text, asked, seconds, problem):
-            fields = {"pid": pid, "exit": exit_text, "asked": asked, "seconds": seconds}
-            if problem is not None:
-                fields |= {"code": problem.code, "cause": problem.message}
-            return HistoryEntry(at, "ended", fields)
-        case RestartPlanned(at, attempt, delay, reason):
-            return HistoryEntry(at, "restart", {"attempt": attempt, "delay": delay, "reason": reason})
-        case RestartDone(at, attempt, seconds):
-            return HistoryEntry(at, "restarted", {"attempt": attempt, "seconds": round(seconds, 3)})
-        case ProblemRaised(at, problem):
-            return HistoryEntry(at, "problem", {"code": problem.code, "message": problem.message})
-        case WarningRaised(at, text):
-            return HistoryEntry(at, "warning", {"message": text})
-        case _:
-            return None

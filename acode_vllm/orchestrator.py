@@ -8,25 +8,28 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
-from acode_vllm.errors import Problem, WaitTimeoutError, error_for
-from acode_vllm.event_hub import EventHub, Subscription
+from acode_vllm.errors import WaitTimeoutError, error_for
+from acode_vllm.event_hub import EventHub, EventQueue, Subscription
 from acode_vllm.events import Event
 from acode_vllm.gpus import GpuSample
 from acode_vllm.history import History, HistoryEntry
 from acode_vllm.model_id import parse_model_id
 from acode_vllm.options import DEFAULT_MODEL, VllmLifecycleOptions
+from acode_vllm.service_backend import ServiceBackend
 from acode_vllm.service_folder import ServiceFolder
 from acode_vllm.states import LifecycleMode, ServiceState
-from acode_vllm.status import ServiceStatus
+from acode_vllm.status import ServiceStatus, assumed_status
+from acode_vllm.waiting_problems import not_managed_problem
 from acode_vllm.workers.lifecycle_messages import (
     Abandon,
     EnsureHealthy,
     FailureSeen,
     Interrupt,
+    Refresh,
     ResetRestarts,
     Restart,
     Start,
@@ -41,27 +44,6 @@ VOUCH_SECONDS = 10.0
 The death of a process ends it at once: that is heard from the kernel, not from a check."""
 INTERRUPTED_STOP_SECONDS = 30.0
 """How long Ctrl-C waits for the half-started server to be gone."""
-
-
-class Service(Protocol):
-    """What an orchestrator needs of the service: owned by this process, or by another one that is asked."""
-
-    @property
-    def status(self) -> ServiceStatus:
-        """The service as it was last published."""
-
-    @property
-    def hub(self) -> EventHub:
-        """Its events."""
-
-    def ask(self, message: object, timeout: float | None) -> object:
-        """Put a request and wait for its answer."""
-
-    def tell(self, message: object) -> None:
-        """Send a message that wants no answer."""
-
-    def close(self) -> None:
-        """Let go of it."""
 
 
 class VllmServiceOrchestrator:
@@ -100,10 +82,10 @@ class VllmServiceOrchestrator:
         self._folder = ServiceFolder.of(self._environ, self._options.port)
         self._doubted_at = -math.inf
         self._guard = threading.Lock()
-        self._service: Service | None = None
+        self._service: ServiceBackend | None = None
         self._wanted_cache: Wanted | None = None
-        self._pending: list[Callable[[Event], None]] = []
-        self._subscriptions: list[Subscription] = []
+        self._hub = EventHub()
+        self._listening: list[EventQueue] = []
 
     @classmethod
     def from_configuration(cls, flags: Mapping[str, object] | None = None) -> VllmServiceOrchestrator:
@@ -249,6 +231,22 @@ class VllmServiceOrchestrator:
         recorded = recorded_service(self._folder)
         return recorded.status if recorded is not None else self._assumed()
 
+    def refresh(self, *, timeout: float = 5.0) -> ServiceStatus:
+        """As `status`, with a check and a sample of the GPUs that are not older than 5 s, taken anew by the owner.
+
+        Args:
+            timeout: Seconds that the owner may take; what was known before is returned where it takes longer.
+        """
+        service = self._service
+        if service is None or service.status.state is ServiceState.UNKNOWN:
+            from acode_vllm.fresh_status import fresh_service
+
+            found = fresh_service(self._folder, timeout)
+            return found.status if found is not None else self._assumed()
+        with suppress(WaitTimeoutError):
+            service.ask(Refresh(), timeout)
+        return service.status
+
     def gpus(self) -> GpuSample:
         """The machine's GPUs as they were last sampled; read now where nobody samples them."""
         sample = self.status().gpus
@@ -262,23 +260,32 @@ class VllmServiceOrchestrator:
         """What has happened to the service, oldest first; kept for at least a day."""
         return History(self._folder.history).read()
 
-    def subscribe(self, callback: Callable[[Event], None]) -> None:
-        """Have ``callback`` called with every event, on a thread of its own, until `close`."""
-        with self._guard:
-            if self._service is not None:
-                self._subscriptions.append(self._service.hub.subscribe(callback))
-            else:
-                self._pending.append(callback)
+    def subscribe(self, callback: Callable[[Event], None]) -> Subscription:
+        """Have ``callback`` called with every event, on a thread of its own, until it or the orchestrator is closed.
+
+        There is something to hear once the orchestrator has needed the service. A callback that raises or takes its
+        time hurts nobody: the error is logged; of more than 1,000 events that wait for it the oldest are dropped.
+        """
+        subscription = self._hub.subscribe(callback)
+        self._listen(subscription)
+        return subscription
+
+    def events(self) -> EventQueue:
+        """As `subscribe`, as a queue to take events from: iterate over it, or `EventQueue.get` them one by one."""
+        queue = self._hub.queue()
+        self._listen(queue)
+        return queue
 
     def close(self) -> None:
         """Let go of the service. The server stays, unless ``stop_on_exit``; the orchestrator can be used again."""
         with self._guard:
             service, self._service = self._service, None
-            subscriptions, self._subscriptions = self._subscriptions, []
+            listening, self._listening = self._listening, []
         if service is not None:
             service.close()
-        for subscription in subscriptions:
-            subscription.close()
+            service.hub.remove(self._hub)
+        for listener in listening:
+            listener.close()
 
     def __enter__(self) -> VllmServiceOrchestrator:
         return self
@@ -290,15 +297,18 @@ class VllmServiceOrchestrator:
 
     # Inside
 
-    def _open(self) -> Service:
+    def _listen(self, listener: EventQueue) -> None:
+        with self._guard:
+            self._listening = [*(known for known in self._listening if not known.closed), listener]
+
+    def _open(self) -> ServiceBackend:
         with self._guard:
             if self._service is None:
                 from acode_vllm.shared_service import share_service
                 from acode_vllm.tree import vllm_makers
 
                 self._service = share_service(self._folder, self._wanted(self._model), vllm_makers)
-                self._subscriptions += [self._service.hub.subscribe(callback) for callback in self._pending]
-                self._pending = []
+                self._service.hub.add(self._hub)
             return self._service
 
     def _wait_for(self, request: object, token: str, timeout: float | None) -> ServiceStatus:
@@ -326,22 +336,11 @@ class VllmServiceOrchestrator:
         return min(self._options.health_check_interval_seconds, VOUCH_SECONDS)
 
     def _assumed(self) -> ServiceStatus:
-        now = time.time()
-        state, reason = ServiceState.UNKNOWN, "nobody has looked yet"
-        if self.mode is LifecycleMode.EXTERNAL:
-            reason = "external mode: it is assumed to run, and never checked"
-        return ServiceStatus(state, now, reason, now, self.mode, self._options.url, self._model)
+        return assumed_status(self.mode, self._options.url, self._model)
 
     def _require_managed(self, verb: str) -> None:
         if self.mode is not LifecycleMode.MANAGED:
-            raise error_for(
-                Problem(
-                    "ACODE-VLM-017",
-                    f"In {self.mode.value} mode the server at {self._options.url} is not {verb} by acode: an external"
-                    " manager owns it.",
-                    "Use its manager (for example: systemctl status vllm), or lifecycle mode managed.",
-                )
-            )
+            raise error_for(not_managed_problem(self.mode, self._options.url, verb))
 
     def _check(self, model: str) -> None:
         from acode_vllm.validation import options_problems

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 
 from acode_vllm.errors import Problem
@@ -103,3 +104,11 @@ class ServiceStatus:
             and check.monotonic > doubted_at
             and now - check.monotonic < window
         )
+
+
+def assumed_status(mode: LifecycleMode, url: str, model: str) -> ServiceStatus:
+    """A service at which nobody has looked; in external mode nobody ever does."""
+    external = mode is LifecycleMode.EXTERNAL
+    reason = "external mode: it is assumed to run, and never checked" if external else "nobody has looked yet"
+    now = time.time()
+    return ServiceStatus(ServiceState.UNKNOWN, now, reason, now, mode, url, model)

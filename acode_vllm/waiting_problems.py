@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from acode_vllm.errors import Problem
+from acode_vllm.states import LifecycleMode
 from acode_vllm.status import ServiceStatus
 from acode_vllm.workers.process_identity import read_stat
 
@@ -46,4 +47,13 @@ def busy_problem(port: int, holder: int | None, lock: str) -> Problem:
         f"{who} owns the vLLM service on port {port} and cannot be reached.",
         "Use that program, or end it: the server lives on and is taken over by the next one.",
         (f"lock: {lock}",),
+    )
+
+
+def not_managed_problem(mode: LifecycleMode, url: str, verb: str) -> Problem:
+    """The server is not ours to be ``verb``: started, restarted, stopped."""
+    return Problem(
+        "ACODE-VLM-017",
+        f"In {mode.value} mode the server at {url} is not {verb} by acode: an external manager owns it.",
+        "Use its manager (for example: systemctl status vllm), or lifecycle mode managed.",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from acode_vllm.history import HistoryEntry
 
@@ -36,5 +37,22 @@ def describe(entry: HistoryEntry) -> str:
             return f"{get('code')}: {get('message')}"
         case "warning":
             return f"warning: {get('message')}"
+        case "loading":
+            fraction = get("fraction")
+            share = f" {fraction:.0%}" if isinstance(fraction, (int, float)) else ""
+            return f"loading: {get('stage')}{share} {get('detail') or ''}".rstrip()
+        case "check":
+            count = f" (failure {get('failures')})" if get("failures") else ""
+            reason = f": {get('reason')}" if get("reason") else ""
+            load = "" if get("requests_running") is None else f", {get('requests_running')} requests running"
+            return f"health check: {get('verdict')}{count}{load}{reason}"
+        case "gpus":
+            return f"GPUs read: {get('error') or _memory(get('devices'))}"
         case _:
             return f"{entry.event} {entry.fields}"
+
+
+def _memory(devices: Any) -> str:
+    """``GPU 0 23.4 of 24.0 GiB``, for each device."""
+    shown = [f"GPU {d['gpu']} {d['used_bytes'] / 1024**3:.1f} of {d['total_bytes'] / 1024**3:.1f} GiB" for d in devices]
+    return ", ".join(shown) or "none found"

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 
+from acode_vllm.cli.events_command import show_events
 from acode_vllm.cli.history_text import history_lines
 from acode_vllm.cli.progress import DownloadLine, StartProgress
 from acode_vllm.cli.session import Session, open_session
@@ -144,6 +145,7 @@ _ACTIONS: dict[str, Action] = {
     "restart": _restart,
     "status": show_status,
     "history": _history,
+    "events": show_events,
     "set_model": _set_model,
     "reset_restarts": _reset_restarts,
     "pull_model": _pull_model,

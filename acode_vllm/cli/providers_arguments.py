@@ -113,6 +113,18 @@ def _add_looks(add: _Add) -> None:
         "acode providers history vllm --json",
     )
     history.add_argument("--json", action="store_true", help="as JSON")
+    events = add(
+        "events",
+        _action("events"),
+        "show what happens to the server",
+        "acode providers events vllm",
+        "acode providers events vllm --follow  # until Ctrl-C",
+        "acode providers events vllm --follow --json",
+        description="What the history holds; with --follow also what is too frequent for it, as it happens, whoever"
+        "\nwatches the server.",
+    )
+    events.add_argument("-f", "--follow", action="store_true", help="go on showing it as it happens, until Ctrl-C")
+    events.add_argument("--json", action="store_true", help="one JSON object a line")
 
 
 def _add_models(add: _Add) -> None:
