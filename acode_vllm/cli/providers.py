@@ -83,6 +83,18 @@ def _history(session: Session, arguments: argparse.Namespace, terminal: Terminal
     return 0
 
 
+def _list(session: Session, arguments: argparse.Namespace, terminal: Terminal) -> int:
+    from acode_vllm.cli.provider_list import show_providers
+
+    return show_providers(session, arguments, terminal)
+
+
+def _logs(session: Session, arguments: argparse.Namespace, terminal: Terminal) -> int:
+    from acode_vllm.cli.logs_command import show_logs
+
+    return show_logs(session, arguments, terminal)
+
+
 def _set_model(session: Session, arguments: argparse.Namespace, terminal: Terminal) -> int:
     model = arguments.new_model
     origin = session.configuration.origins[MODEL_KEY]
@@ -146,6 +158,8 @@ _ACTIONS: dict[str, Action] = {
     "status": show_status,
     "history": _history,
     "events": show_events,
+    "list": _list,
+    "logs": _logs,
     "set_model": _set_model,
     "reset_restarts": _reset_restarts,
     "pull_model": _pull_model,

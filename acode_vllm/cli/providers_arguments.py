@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from enum import Enum, auto
 from typing import Protocol
 
 from acode_vllm.cli.command_parser import Command, CommandParser, Subcommands, add_command, completes
@@ -12,11 +14,25 @@ from acode_vllm.cli.terminal import Terminal
 _MODEL_HELP = "hub ID (org/model-name)"
 
 
+class _Provider(Enum):
+    """Whether an action is told which provider."""
+
+    ONE = auto()
+    OPTIONAL = auto()
+    NONE = auto()
+
+
 class _Add(Protocol):
     """Adds an action."""
 
     def __call__(
-        self, name: str, run: Command, text: str, *examples: str, description: str = "", nargs: str | None = None
+        self,
+        name: str,
+        run: Command,
+        text: str,
+        *examples: str,
+        description: str = "",
+        provider: _Provider = _Provider.ONE,
     ) -> CommandParser: ...
 
 
@@ -37,11 +53,13 @@ def add_parser(commands: Subcommands[CommandParser], shared: argparse.ArgumentPa
     actions = providers.add_subparsers(dest="action", required=True, metavar="ACTION")
 
     def add(
-        name: str, run: Command, text: str, *examples: str, description: str = "", nargs: str | None = None
+        name: str, run: Command, text: str, *examples: str, description: str = "", provider: _Provider = _Provider.ONE
     ) -> CommandParser:
         action = add_command(actions, name, text, examples=examples, description=description, parents=(shared,))
-        named = action.add_argument("provider_name", nargs=nargs, metavar="PROVIDER", help=", ".join(PROVIDERS))
-        completes(named, *PROVIDERS)
+        if provider is not _Provider.NONE:
+            nargs = "?" if provider is _Provider.OPTIONAL else None
+            named = action.add_argument("provider_name", nargs=nargs, metavar="PROVIDER", help=", ".join(PROVIDERS))
+            completes(named, *PROVIDERS)
         action.set_defaults(run=run)
         return action
 
@@ -94,6 +112,15 @@ def _add_life(add: _Add) -> None:
 
 
 def _add_looks(add: _Add) -> None:
+    listed = add(
+        "list",
+        _action("list"),
+        "show the providers that there are",
+        "acode providers list",
+        "acode providers list --json",
+        provider=_Provider.NONE,
+    )
+    listed.add_argument("--json", action="store_true", help="as JSON")
     status = add(
         "status",
         _action("status"),
@@ -101,10 +128,11 @@ def _add_looks(add: _Add) -> None:
         "acode providers status vllm",
         "acode providers status vllm --json",
         "acode providers status --all  # every service of yours",
-        nargs="?",
+        provider=_Provider.OPTIONAL,
     )
     status.add_argument("--json", action="store_true", help="as JSON: docs/schemas/status.schema.json")
     status.add_argument("--all", action="store_true", help="every service of this user, one line each")
+    _add_logs(add)
     history = add(
         "history",
         _action("history"),
@@ -125,6 +153,30 @@ def _add_looks(add: _Add) -> None:
     )
     events.add_argument("-f", "--follow", action="store_true", help="go on showing it as it happens, until Ctrl-C")
     events.add_argument("--json", action="store_true", help="one JSON object a line")
+
+
+def _add_logs(add: _Add) -> None:
+    logs = add(
+        "logs",
+        _action("logs"),
+        "show vLLM's own output, without secrets",
+        "acode providers logs vllm  # its last 100 lines",
+        "acode providers logs vllm -f  # and what comes, until Ctrl-C",
+        "acode providers logs vllm --since 10m",
+        "acode providers logs vllm --since 14:30 -n 20",
+    )
+    logs.add_argument("-f", "--follow", action="store_true", help="go on with what is written, until Ctrl-C")
+    logs.add_argument("--since", metavar="WHEN", help="from then on: 90s, 10m, 2h, 1d ago; 14:30; 2026-11-24T14:30")
+    lines = logs.add_argument("-n", "--lines", metavar="N", type=_lines, help="at most the last N lines; all for all")
+    completes(lines, "10", "100", "1000", "all")
+
+
+def _lines(text: str) -> int:
+    if text == "all":
+        return sys.maxsize
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is neither a number of lines nor all")
 
 
 def _add_models(add: _Add) -> None:

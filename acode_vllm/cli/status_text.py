@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from acode_vllm.cli.gpu_lines import gpu_lines
+from acode_vllm.cli.table import table_lines
 from acode_vllm.health import HealthReport
 from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.recorded import RecordedService
@@ -119,5 +120,4 @@ def overview_lines(reports: Sequence[StatusReport]) -> list[str]:
                 report.model or "-",
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return table_lines(rows)

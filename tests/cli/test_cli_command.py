@@ -74,3 +74,21 @@ def test_errors_carry_no_traceback() -> None:
         assert done.returncode == 1
         assert "Traceback" not in done.stderr
         assert "What to do:" in done.stderr
+
+
+def test_the_list_has_the_provider_though_nothing_runs() -> None:
+    heading, row = acode("providers", "list").stdout.splitlines()
+    assert heading.split() == ["PROVIDER", "STATE", "MODE", "URL", "MODEL"]
+    assert row.split() == ["vllm", "Stopped", "managed", "http://127.0.0.1:8000/v1", "meta-llama/Llama-2-7b-hf"]
+
+
+def test_the_list_as_json_names_the_default() -> None:
+    (provider,) = json.loads(acode("--port", "8123", "providers", "list", "--json").stdout)
+    assert (provider["name"], provider["default"], provider["state"]) == ("vllm", True, "Stopped")
+    assert provider["url"] == "http://127.0.0.1:8123/v1"
+
+
+def test_with_a_json_log_an_error_is_json_too() -> None:
+    done = acode("--log-format", "json", "--port", "80", "providers", "status", "vllm")
+    (line,) = done.stderr.splitlines()
+    assert json.loads(line)["code"] == "ACODE-VLM-010"

@@ -1,0 +1,113 @@
+"""``acode providers logs``: vLLM's own output, without secrets, as far back as wanted and as it goes on."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from acode_vllm.cli.log_since import ALLOWED, moment_of, read_moment
+from acode_vllm.cli.paint import Paint
+from acode_vllm.cli.session import Session
+from acode_vllm.cli.terminal import Terminal
+from acode_vllm.errors import Problem, error_for
+from acode_vllm.folder_watch import FolderWatch
+from acode_vllm.log_tail import LogTail, last_lines
+from acode_vllm.redaction import Redactor, secret_values
+from acode_vllm.safe_text import printable
+from acode_vllm.workers.vllm_log import LINE_LIMIT, level_of
+
+DEFAULT_LINES = 100
+
+
+def show_logs(session: Session, arguments: argparse.Namespace, terminal: Terminal) -> int:
+    """Run the command; returns the exit code.
+
+    Raises:
+        ConfigurationError: ACODE-VLM-010, for a moment that is none.
+        StateFolderError: ACODE-VLM-029, where the log cannot be read.
+    """
+    since = _since(arguments.since)
+    tail = LogTail(session.folder.log)
+    printer = _Printer(session, terminal)
+    try:
+        if arguments.follow:
+            session.folder.ensure()
+            with FolderWatch(session.folder.path) as watch:
+                _show(printer, tail, arguments.lines, since)
+                while True:
+                    watch.wait()
+                    printer.lines(tail.read())
+        _show(printer, tail, arguments.lines, since)
+        if (unfinished := tail.unfinished()) is not None:
+            printer.lines([unfinished])
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise error_for(
+            Problem("ACODE-VLM-029", f"vLLM's log {session.folder.log} cannot be read: {error.strerror}.")
+        ) from error
+    if not session.folder.log.exists():
+        terminal.say(f"There is no log yet: nothing was ever started on port {session.configuration.options.port}.")
+    return 0
+
+
+def _show(printer: _Printer, tail: LogTail, count: int | None, since: datetime | None) -> None:
+    """What is there already: everything since a moment, and of that or of all the last lines."""
+    if since is not None:
+        printer.lines(last_lines(_from(tail.read(), since), count))
+    else:
+        wanted = DEFAULT_LINES if count is None else count
+        printer.lines(last_lines(tail.read(), wanted))
+
+
+def _from(lines: Iterable[str], since: datetime) -> Iterator[str]:
+    """The lines from the first one on that bears this moment or a later one."""
+    now = datetime.now()
+    begun = False
+    for line in lines:
+        if not begun and (at := moment_of(line, now)) is not None:
+            begun = at >= since
+        if begun:
+            yield line
+
+
+class _Printer:
+    """Prints lines of the log: without secrets, harmless to a terminal, and coloured by their level there."""
+
+    def __init__(self, session: Session, terminal: Terminal) -> None:
+        environ = {**os.environ, **session.configuration.options.server.env}
+        secrets = session.configuration.secrets
+        self._redactor = Redactor((secrets.hf_token, secrets.api_key, *secret_values(environ)))
+        self._terminal = terminal
+
+    def lines(self, lines: Iterable[str]) -> None:
+        """Print them."""
+        paint = self._terminal.paint
+        for line in lines:
+            shown = printable(self._redactor.redact(line.expandtabs()), LINE_LIMIT)
+            self._terminal.print(_painted(shown, paint))
+
+
+def _painted(line: str, paint: Paint) -> str:
+    if not paint.on:
+        return line
+    match level_of(line):
+        case "ERROR" | "CRITICAL":
+            return paint.bad(line)
+        case "WARNING":
+            return paint.doubtful(line)
+        case _:
+            return line
+
+
+def _since(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        return read_moment(text, datetime.now())
+    except (ValueError, OverflowError) as error:
+        raise error_for(
+            Problem("ACODE-VLM-010", f"--since {printable(text)} is no moment.", f"Write it like one of: {ALLOWED}.")
+        ) from error
