@@ -21,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-vllm test-faults repeat-supervisor bench schemas lint format venv vllm models clean clean-all
+.PHONY: help demo test test-fast test-vllm test-python test-release test-faults repeat-supervisor bench schemas lint format venv vllm models clean clean-all
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,20 @@ test-vllm: venv ## The tests on a real vLLM of another version: make test-vllm V
 	@$(MAKE) models VLLM_VERSION=$(VERSION) EXACT=--exact
 	@REAL_VLLM=$(OUT)/vllm-$(VERSION).json $(PYTEST) -m vllm --junitxml=$(OUT)/reports/vllm-$(VERSION).xml $(PYTEST_ARGS)
 
+test-python: ## The tests that need no vLLM on another Python: make test-python VERSION=3.12
+	@test -n "$(VERSION)" || { echo "which version? make test-python VERSION=3.12" >&2; exit 2; }
+	@$(MAKE) test-fast BUILD=$(OUT)/python-$(VERSION) \
+		PYTHON=$(firstword $(wildcard $(HOME)/.pyenv/versions/$(VERSION)*/bin/python3) python$(VERSION))
+
+test-release: venv ## Builds sdist and wheel, and runs the tests that need no vLLM from the sdist on the installed wheel
+	@rm -rf $(OUT)/dist $(OUT)/release && mkdir -p $(OUT)/release
+	@$(VENV)/bin/python -m build --outdir $(OUT)/dist . >$(OUT)/dist.log || { tail -20 $(OUT)/dist.log >&2; exit 1; }
+	@tar -xzf $(OUT)/dist/*.tar.gz -C $(OUT)/release --strip-components=1
+	@$(PYTHON) -m venv $(OUT)/release/.venv
+	@$(OUT)/release/.venv/bin/pip -q --disable-pip-version-check install "$$(echo $(OUT)/dist/*.whl)[test,docs]"
+	@cd $(OUT)/release && rm -rf acode_vllm supervisor workers && env -u PYTHONPATH .venv/bin/pytest -m "not vllm" \
+		--numprocesses $(WORKERS) --dist worksteal --junitxml=$(OUT)/reports/release.xml $(PYTEST_ARGS)
+
 test-faults: venv ## Fifty programs that want one server at once, and the death of its owner, twenty times each
 	@FAULT_PROGRAMS=50 FAULT_REPEAT=20 $(PYTEST) tests/control/test_many_programs.py $(PYTEST_ARGS)
 
@@ -48,6 +62,10 @@ repeat-supervisor: venv ## The supervisor's tests again and again with threads s
 
 bench: venv ## What the supervisor, a GPU sample and the preflight cost
 	@for script in supervisor gpu preflight; do $(VENV)/bin/python benchmarks/bench_$$script.py || exit 1; done
+
+docs: venv ## The documentation as HTML, in .build/docs/html; a warning is an error
+	@$(VENV)/bin/python -m sphinx -W --keep-going -q -b html -d $(OUT)/docs/trees docs $(OUT)/docs/html
+	@echo "$(OUT)/docs/html/index.html"
 
 lint: venv ## ruff and mypy --strict
 	@$(VENV)/bin/ruff check .
@@ -76,7 +94,7 @@ $(MODELS): tools/make_models.py tools/hub_cache.py | vllm
 	@touch $@
 
 clean: ## Removes what was built; vLLM's environment stays
-	@rm -rf $(OUT)/venv $(OUT)/venv.* $(OUT)/models $(OUT)/hf $(OUT)/demo $(OUT)/reports $(OUT)/cache
+	@rm -rf $(OUT)/venv $(OUT)/venv.* $(OUT)/models $(OUT)/hf $(OUT)/demo $(OUT)/reports $(OUT)/cache $(OUT)/docs $(OUT)/dist $(OUT)/release
 
 clean-all: ## Removes everything that was built
 	@rm -rf $(OUT)

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Iterator
 
+from acode_vllm.cli.command_parser import CommandParser
 
-def command_markdown(parser: argparse.ArgumentParser) -> str:
+
+def command_markdown(parser: CommandParser) -> str:
     """One section for each command; the options that all of them share are told once."""
     groups = [group for group in parser._action_groups if "every command" in (group.title or "")]
     names = {flag for group in groups for action in group._group_actions for flag in action.option_strings}
@@ -17,7 +18,7 @@ def command_markdown(parser: argparse.ArgumentParser) -> str:
     return "\n".join(parts)
 
 
-def _commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+def _commands(parser: CommandParser) -> Iterator[CommandParser]:
     """The parsers that run something or hold others, as they are shown in the help."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
@@ -28,17 +29,17 @@ def _commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentPars
                     yield from _commands(child)
 
 
-def _section(parser: argparse.ArgumentParser, shared: set[str]) -> str:
+def _section(parser: CommandParser, shared: set[str]) -> str:
     own = [f"## `{parser.prog}`\n"]
     if parser.description:
         own.append(f"{parser.description}\n")
     if any(isinstance(action, argparse._SubParsersAction) for action in parser._actions):
-        return "\n".join([*own, _epilog(parser)])
-    own += ["```text", _usage(parser, shared), "```\n", _options(parser, shared, wanted=False), _epilog(parser)]
+        return "\n".join([*own, _examples(parser)])
+    own += ["```text", _usage(parser, shared), "```\n", _options(parser, shared, wanted=False), _examples(parser)]
     return "\n".join(own)
 
 
-def _usage(parser: argparse.ArgumentParser, shared: set[str]) -> str:
+def _usage(parser: CommandParser, shared: set[str]) -> str:
     """The usage in one line, without what all commands share."""
     words = [parser.prog]
     for action in parser._actions:
@@ -52,7 +53,7 @@ def _usage(parser: argparse.ArgumentParser, shared: set[str]) -> str:
     return " ".join(words)
 
 
-def _options(parser: argparse.ArgumentParser, shared: set[str], *, wanted: bool) -> str:
+def _options(parser: CommandParser, shared: set[str], *, wanted: bool) -> str:
     rows = []
     for action in parser._actions:
         is_shared = bool(shared.intersection(action.option_strings))
@@ -77,15 +78,8 @@ def _is_help(action: argparse.Action) -> bool:
     return isinstance(action, (argparse._HelpAction, argparse._VersionAction))
 
 
-def _epilog(parser: argparse.ArgumentParser) -> str:
-    """The examples of the help, as a block; what else it says, as text."""
-    text = parser.epilog or ""
-    blocks = re.split(r"^examples:\n", text, maxsplit=1, flags=re.MULTILINE)
-    if len(blocks) < 2:
-        return f"{text}\n" if text else ""
-    examples, _, rest = blocks[1].partition("\n\n")
-    lines = [line.strip() for line in examples.splitlines() if line.strip()]
-    return "\n".join(["```text", *lines, "```\n", f"{rest.strip()}\n" if rest.strip() else ""])
+def _examples(parser: CommandParser) -> str:
+    return "\n".join(["```text", *parser.examples, "```\n"]) if parser.examples else ""
 
 
 def _cell(text: str) -> str:

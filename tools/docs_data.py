@@ -1,4 +1,4 @@
-"""Reference pages from data: error codes, events, the JSON of the status, and the settings' variables and schema."""
+"""Reference pages from data: error codes, events, the JSON of a status, and the settings' variables and schema."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import re
 import types
 import typing
 from enum import Enum
+from typing import Any
 
 from acode_vllm import errors, events
 from acode_vllm.settings import TABLE
 from acode_vllm.settings_docs import config_json_schema, config_template
-from acode_vllm.status import ServiceStatus
+from acode_vllm.status_report import StatusReport
 
 
 def errors_markdown() -> str:
@@ -39,8 +40,8 @@ def events_markdown() -> str:
 
 
 def status_markdown() -> str:
-    """The JSON of a status: `ServiceStatus` and every class below it."""
-    return "\n".join(_class_section(kind, "###") for kind in _reachable(ServiceStatus))
+    """The JSON of a status: `StatusReport` and every class below it."""
+    return "\n".join(_class_section(kind, "###") for kind in _reachable(StatusReport))
 
 
 def variables_markdown() -> str:
@@ -60,7 +61,7 @@ def template_markdown() -> str:
     return "```yaml\n" + config_template() + "```\n"
 
 
-def _reachable(kind: type, seen: list[type] | None = None) -> list[type]:
+def _reachable(kind: type[Any], seen: list[type[Any]] | None = None) -> list[type[Any]]:
     """A dataclass and the dataclasses and enumerations in its fields, each once, in order."""
     found = [] if seen is None else seen
     if kind in found:
@@ -82,7 +83,7 @@ def _parts(hint: object) -> list[type]:
     return [part for argument in arguments for part in _parts(argument)]
 
 
-def _class_section(kind: type, level: str) -> str:
+def _class_section(kind: type[Any], level: str) -> str:
     summary, attributes = _docstring(kind)
     lines = [f"{level} `{kind.__name__}`\n", f"{summary}\n"]
     if issubclass(kind, Enum):

@@ -19,7 +19,7 @@ import docs_command
 import docs_data
 import docs_states
 
-from acode_vllm.cli.arguments import _parser as command_parser
+from acode_vllm.cli.arguments import build_parser
 from acode_vllm.settings_docs import settings_table_markdown
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 BLOCK = re.compile(r"^```\{generated\} (?P<name>[a-z-]+)\n(?:.*\n)*?```\n", re.MULTILINE)
 PARTS: dict[str, Callable[[], str]] = {
-    "command": lambda: docs_command.command_markdown(command_parser()),
+    "command": lambda: docs_command.command_markdown(build_parser()),
     "settings": settings_table_markdown,
     "config-template": docs_data.template_markdown,
     "config-schema": docs_data.schema_markdown,
