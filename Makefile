@@ -51,7 +51,8 @@ test-release: venv ## Builds sdist and wheel, and runs the tests that need no vL
 	@tar -xzf $(OUT)/dist/*.tar.gz -C $(OUT)/release --strip-components=1
 	@$(PYTHON) -m venv $(OUT)/release/.venv
 	@$(OUT)/release/.venv/bin/pip -q --disable-pip-version-check install "$$(echo $(OUT)/dist/*.whl)[test,docs]"
-	@cd $(OUT)/release && rm -rf acode_vllm supervisor workers && env -u PYTHONPATH .venv/bin/pytest -m "not vllm" \
+	@$(OUT)/release/.venv/bin/python -I -c 'import acode_vllm; assert "site-packages" in acode_vllm.__file__'
+	@cd $(OUT)/release && env -u PYTHONPATH .venv/bin/pytest -m "not vllm" \
 		--numprocesses $(WORKERS) --dist worksteal --junitxml=$(OUT)/reports/release.xml $(PYTEST_ARGS)
 
 test-faults: venv ## Fifty programs that want one server at once, and the death of its owner, twenty times each
