@@ -246,7 +246,14 @@ class LocalService:
             children.append(ChildSpec("loader", lambda: self._makers.loader(wanted, self._report)))
         if self._journal is not None:  # last, so that it hangs up first: nobody is told of a tree that is ending
             children.append(ChildSpec("control", lambda: ControlWorker(self.folder.control, self)))
+            if wanted.options.metrics_port is not None:
+                children.append(self._metrics(wanted.options.metrics_port))
         return children
+
+    def _metrics(self, port: int) -> ChildSpec:
+        from acode_vllm.metrics_worker import MetricsWorker
+
+        return ChildSpec("metrics", lambda: MetricsWorker(port, self, self.folder))
 
     def _tree_event(self, event: supervisor_events.Event) -> None:
         """Runs on the root's thread."""

@@ -80,6 +80,7 @@ class VllmLifecycleOptions:
         engine_stall_timeout_seconds: How long a busy engine may show no progress.
         drain_timeout_seconds: How long a model switch waits for running requests.
         operating_mode: What may be reached.
+        metrics_port: Port on loopback on which Prometheus finds ``/metrics`` of the service; None for none.
         gpu: Devices.
         server: How vLLM is run.
     """
@@ -99,6 +100,7 @@ class VllmLifecycleOptions:
     engine_stall_timeout_seconds: float = 600.0
     drain_timeout_seconds: float = 30.0
     operating_mode: OperatingMode = OperatingMode.LOCAL_ONLY
+    metrics_port: int | None = None
     gpu: GpuOptions = field(default_factory=GpuOptions)
     server: ServerOptions = field(default_factory=ServerOptions)
 

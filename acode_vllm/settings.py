@@ -146,6 +146,11 @@ _TOP = _prefixed(
     Setting("model", kinds.model(), "The model to serve.", "", "VLLM_MODEL", "--model"),
     Setting("port", kinds.whole(1024, 65535), "Port of the API on this machine.", "port", "VLLM_PORT", "--port"),
     Setting(
+        "metrics_port", kinds.whole(1024, 65535),
+        "Port on loopback on which Prometheus finds /metrics of the service; null for none.",
+        "metrics_port", _VLLM + "METRICS_PORT", optional=True,
+    ),
+    Setting(
         "base_url",
         kinds.text("an http or https address without user, query and fragment", _url_mistake),
         "Where the server is when it is not on this machine; only in monitored and external mode.",

@@ -93,6 +93,8 @@ def check_together(options: VllmLifecycleOptions, origin: Callable[[str], str], 
 
     if options.base_url is not None and options.mode is LifecycleMode.MANAGED:
         note("base_url", options.base_url, "is for monitored and external mode; managed mode runs vLLM on this machine")
+    if options.metrics_port == options.port and options.base_url is None:
+        note("metrics_port", options.metrics_port, "is the port of the server itself")
     env, gpu = options.server.env, options.gpu
     for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"):
         if name in env and gpu.device_map is not None:

@@ -12,7 +12,7 @@ from acode_vllm.cli.events_command import show_events
 from acode_vllm.cli.history_text import history_lines
 from acode_vllm.cli.progress import DownloadLine, StartProgress
 from acode_vllm.cli.session import Session, open_session
-from acode_vllm.cli.status_command import show_status
+from acode_vllm.cli.status_command import show_metrics, show_status
 from acode_vllm.cli.terminal import Terminal
 from acode_vllm.errors import Problem, error_for
 from acode_vllm.history import History
@@ -160,6 +160,7 @@ _ACTIONS: dict[str, Action] = {
     "events": show_events,
     "list": _list,
     "logs": _logs,
+    "metrics": show_metrics,
     "set_model": _set_model,
     "reset_restarts": _reset_restarts,
     "pull_model": _pull_model,

@@ -141,6 +141,14 @@ def _add_looks(add: _Add) -> None:
         "acode providers history vllm --json",
     )
     history.add_argument("--json", action="store_true", help="as JSON")
+    add(
+        "metrics",
+        _action("metrics"),
+        "print the figures of the server for Prometheus",
+        "acode providers metrics vllm",
+        "acode providers metrics vllm > /var/lib/node_exporter/textfile/acode_vllm.prom",
+        description="The same is served on http://127.0.0.1:PORT/metrics where providers.vllm.metrics_port is set.",
+    )
     events = add(
         "events",
         _action("events"),

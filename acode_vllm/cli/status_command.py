@@ -33,6 +33,16 @@ def show_status(session: Session, arguments: argparse.Namespace, terminal: Termi
     return 0
 
 
+def show_metrics(session: Session, arguments: argparse.Namespace, terminal: Terminal) -> int:
+    """Run ``acode providers metrics``; returns the exit code."""
+    from acode_vllm.prometheus import metrics_text
+
+    service = fresh_service(session.folder)
+    report = status_report(service, session.folder, session.configuration.options.port, time.time())
+    terminal.out.write(metrics_text(report))
+    return 0
+
+
 def _show_all(arguments: argparse.Namespace, terminal: Terminal) -> int:
     reports: list[StatusReport] = []
     code = 0

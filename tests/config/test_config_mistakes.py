@@ -115,6 +115,11 @@ class TestMistakes:
         ]
         assert all(f"{world.user_file}:3" in line for line in lines[::2])
 
+    def test_metrics_on_the_server_s_own_port_are_a_mistake(self, world: World) -> None:
+        world.user(section("port: 8001\nmetrics_port: 8001"))
+        (line,) = world.mistakes()
+        assert line.startswith("providers.vllm.metrics_port = 8001")
+
     def test_text_of_a_hostile_file_cannot_move_the_cursor(self, world: World) -> None:
         world.project(section('"\\e[2Jx": 1\nmodel: "a\\e[31m\\u202e"\nenv: {"\\e[1m": "x"}'))
         for line in world.mistakes():

@@ -61,6 +61,7 @@ class TestFiles:
                 """\
 model: org/name
 port: 8001
+metrics_port: 9100
 command: /opt/vllm/bin/vllm serve
 env: {VLLM_CPU_KVCACHE_SPACE: "1"}
 extra_args: --enforce-eager --max-num-seqs 4
@@ -95,6 +96,7 @@ gpu:
         assert configuration.model == "org/name"
         assert configuration.options == VllmLifecycleOptions(
             port=8001,
+            metrics_port=9100,
             start_timeout_seconds=31.0,
             model_load_timeout_seconds=301.5,
             health_check_interval_seconds=61.0,
@@ -230,6 +232,7 @@ class TestPrecedence:
             "quantization": "q",
         }
         texts |= {"device_map": "0,1", "memory_utilization": "0.5", "stop_on_exit": "yes", "port": "8005"}
+        texts |= {"metrics_port": "9100"}
         wanted = {
             s.key: (s.variable, texts.get(s.key.rpartition(".")[2], "1" if "parallel" in s.key else "7"))
             for s in TABLE
