@@ -1,0 +1,58 @@
+"""What each of them costs while nothing happens: memory, CPU and wake-ups (NFR-006, NFR-007). All rest side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+from benchmarks import baselines
+from benchmarks.bench import Bench
+from benchmarks.figures import OURS, Figure
+from benchmarks.look_alike import devices_environ
+from benchmarks.processes import proportional_mb, resident_mb, thread_usage, usage
+
+ROW = "at_rest"
+KEEPER = f"{OURS}'s keeper"
+
+
+def run(bench: Bench) -> Iterator[Figure]:
+    """The keeper checks health every 60 s and samples 8 devices of the look-alike every 15 s, as by default."""
+    seconds = bench.rounds(300, 20)
+    with ExitStack() as stack:
+        ours = stack.enter_context(bench.scratch())
+        # The look-alike shows its devices to the keeper alone; the server knows nothing of them.
+        ours.acode("providers", "start", "vllm", **devices_environ(bench.folder))
+        keeper = int(ours.status()["watched_by"])
+        pids = {KEEPER: keeper}
+        for name, tool in (("supervisord", baselines.supervisord), ("circus", baselines.circus)):
+            scratch = stack.enter_context(bench.scratch())
+            pids[name] = stack.enter_context(tool(bench.baselines, scratch, listener=False)).pid
+            scratch.stamps.stamp("listens")
+        for name, simple in (("watcher of 40 lines", baselines.watcher), ("honcho", baselines.honcho)):
+            scratch = stack.enter_context(bench.scratch())
+            pids[name] = stack.enter_context(simple(bench.baselines, scratch)).pid
+            scratch.stamps.stamp("listens")
+        if len((ours.status()["service"] or {})["gpus"]["devices"]) != 8:
+            raise RuntimeError("the keeper does not see the look-alike's devices")
+        time.sleep(2)  # what their starts left to do is not what is measured
+        before = {name: usage(pid) for name, pid in pids.items()}
+        threads = thread_usage(keeper)
+        time.sleep(seconds)
+        used = {name: usage(pid) - before[name] for name, pid in pids.items()}
+        woken = {name: count - threads.get(name, 0) for name, count in thread_usage(keeper).items()}
+        rss = {name: resident_mb(pid) for name, pid in pids.items()}
+        pss = {name: proportional_mb(pid) for name, pid in pids.items()}
+    per_thread = ", ".join(f"{name.partition(' ')[2]} {count}" for name, count in woken.items() if count)
+    core = {name: 100 * found.cpu / seconds for name, found in used.items()}
+    text = f"at rest for {seconds} s, health every 60 s, 8 devices every 15 s: "
+    yield Figure(
+        ROW, text + "CPU", dict(core), "% of a core", "≤ 0.05 % of a core", core[KEEPER], 0.05, note=f"woken: {per_thread}"
+    )
+    share = used[KEEPER].wakeups / used["supervisord"].wakeups
+    counts: dict[str, float | None] = {name: found.wakeups for name, found in used.items()}
+    yield Figure(ROW, text + "wake-ups", counts, "", "≤ 0.2 × supervisord", share, 0.2)
+    for what, sizes in (("RSS", rss), ("PSS", pss)):
+        most = min(sizes["supervisord"], sizes["circus"])
+        share = sizes[KEEPER] / most
+        yield Figure(ROW, f"memory at rest, {what}", dict(sizes), "MB", "< supervisord and circus", share, 0.9999)

@@ -1,0 +1,97 @@
+"""Exchanges with the server, by the library and by a bare ``requests.Session``, by turns in one process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import requests
+
+from acode_vllm import VllmProvider, VllmServiceOrchestrator
+
+MESSAGES = [{"role": "user", "content": "hello"}]
+TOKENS = 4
+
+
+def compare(vllm: VllmServiceOrchestrator, what: str, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each; after a few that are not counted."""
+    vllm.ensure_healthy()
+    with requests.Session() as session, VllmProvider(vllm) as provider:
+        session.trust_env = False  # a session of ours does not look for proxies either
+        ours, bare = _SIDES[what](vllm, provider, session)
+        taken: dict[str, list[float]] = {"ours": [], "bare": []}
+        for number in range(-10, rounds):
+            sides = [("ours", ours), ("bare", bare)]
+            for name, side in sides if number % 2 else reversed(sides):
+                seconds = side()
+                if number >= 0:
+                    taken[name].append(seconds)
+        return taken
+
+
+Side = Callable[[], float]
+
+
+def _check(vllm: VllmServiceOrchestrator, provider: VllmProvider, session: requests.Session) -> tuple[Side, Side]:
+    root = vllm.base_url.removesuffix("/v1")
+
+    def ours() -> float:
+        vllm._doubted_at = time.monotonic()  # as after a failed request: no earlier check vouches for it
+        return _timed(vllm.ensure_healthy)
+
+    def bare() -> float:
+        return _timed(lambda: (session.get(f"{root}/health").content, session.get(f"{root}/v1/models").json()))
+
+    return ours, bare
+
+
+def _plain(vllm: VllmServiceOrchestrator, provider: VllmProvider, session: requests.Session) -> tuple[Side, Side]:
+    url, payload = f"{vllm.base_url}/chat/completions", _payload(vllm)
+
+    def ours() -> float:
+        return _timed(lambda: provider.chat(MESSAGES, max_tokens=TOKENS).text)
+
+    def bare() -> float:
+        return _timed(lambda: session.post(url, json=payload).json())
+
+    return ours, bare
+
+
+def _first_token(vllm: VllmServiceOrchestrator, provider: VllmProvider, session: requests.Session) -> tuple[Side, Side]:
+    url, payload = f"{vllm.base_url}/chat/completions", {**_payload(vllm), "stream": True}
+
+    def ours() -> float:
+        begun = time.perf_counter()
+        with provider.stream_chat(MESSAGES, max_tokens=TOKENS) as stream:
+            pieces = iter(stream.text)
+            next(pieces)
+            seconds = time.perf_counter() - begun
+            for _ in pieces:
+                pass
+        return seconds
+
+    def bare() -> float:
+        begun = time.perf_counter()
+        with session.post(url, json=payload, stream=True) as response:
+            lines = response.iter_lines(chunk_size=None)
+            while '"content"' not in next(lines).decode():
+                pass
+            seconds = time.perf_counter() - begun
+            for _ in lines:
+                pass
+        return seconds
+
+    return ours, bare
+
+
+def _payload(vllm: VllmServiceOrchestrator) -> dict[str, object]:
+    return {"model": vllm.served_model_name, "messages": MESSAGES, "max_tokens": TOKENS}
+
+
+def _timed(action: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    action()
+    return time.perf_counter() - begun
+
+
+_SIDES = {"check": _check, "plain": _plain, "first_token": _first_token}

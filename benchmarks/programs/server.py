@@ -1,0 +1,34 @@
+"""The server that every subject watches: the tests' stand-in for vLLM, which tells the bench of its life.
+
+``BENCH_STAMPS`` names a FIFO; a JSON line with the monotonic time is written to it at the first instruction and when
+it listens. Without it, nothing is told.
+"""
+
+import time
+
+BORN = time.monotonic()
+
+import json  # noqa: E402 - after the clock was read
+import os  # noqa: E402
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+
+def stamp(what: str, at: float) -> None:
+    path = os.environ.get("BENCH_STAMPS")
+    if path:
+        descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        os.write(descriptor, json.dumps({what: at, "pid": os.getpid()}).encode() + b"\n")
+        os.close(descriptor)
+
+
+if __name__ == "__main__":
+    stamp("born", BORN)
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "standin"))
+    import server
+
+    tell_ready = server.ApiServer._tell_ready
+    server.ApiServer._tell_ready = lambda self: (stamp("listens", time.monotonic()), tell_ready(self))[1]
+    code = server.ApiServer().run()
+    sys.stdout.flush()
+    os._exit(code)
