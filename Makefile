@@ -61,8 +61,8 @@ test-faults: venv ## Fifty programs that want one server at once, and the death 
 repeat-supervisor: venv ## The supervisor's tests again and again with threads switched as often as can be: REPEAT=200
 	@$(VENV)/bin/python tests/supervisor/repeat.py --runs $(REPEAT)
 
-bench: venv ## What the supervisor, a GPU sample and the preflight cost
-	@for script in supervisor gpu preflight; do $(VENV)/bin/python benchmarks/bench_$$script.py || exit 1; done
+bench: venv ## What this program costs, beside what people would use instead, into docs/benchmarks.md: ROW=ask_command, QUICK=1
+	@$(VENV)/bin/python -m benchmarks --build $(OUT) $(addprefix --row ,$(ROW)) $(if $(QUICK),--quick)
 
 docs: venv ## The documentation as HTML, in .build/docs/html; a warning is an error
 	@$(VENV)/bin/python -m sphinx -W --keep-going -q -b html -d $(OUT)/docs/trees docs $(OUT)/docs/html

@@ -47,16 +47,23 @@ class ConfigFile:
     Attributes:
         path: Where it is, as it was found.
         role: Why it is read.
-        digest: SHA-256 of its content, in hexadecimal; empty where it could not be read.
+        content: What it holds; None where it could not be read.
         sections: ``providers.vllm`` and ``mode``, as far as they are there.
         faults: What could not be read.
     """
 
     path: Path
     role: FileRole
-    digest: str = ""
+    content: bytes | None = field(default=None, repr=False)
     sections: Mapping[str, Entry] = field(default_factory=dict)
     faults: tuple[YamlFault, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its content, in hexadecimal; empty where it could not be read. Only trust asks for it."""
+        from hashlib import sha256  # OpenSSL: 3 MB
+
+        return "" if self.content is None else sha256(self.content).hexdigest()
 
     def at(self, line: int) -> str:
         """``path:line``, for a person."""
@@ -105,9 +112,6 @@ def read_config_file(found: FoundFile) -> ConfigFile | None:
         return _unreadable(found, f"cannot be read ({error.strerror})")
     if isinstance(content, str):
         return _unreadable(found, content)
-    from hashlib import sha256
-
-    digest = sha256(content).hexdigest()
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -115,7 +119,7 @@ def read_config_file(found: FoundFile) -> ConfigFile | None:
     from acode_vllm.yaml_sections import read_sections
 
     result = read_sections(text, (SECTION, MODE_SECTION))
-    return ConfigFile(found.path, found.role, digest, result.sections, result.faults)
+    return ConfigFile(found.path, found.role, content, result.sections, result.faults)
 
 
 def _read(path: Path) -> bytes | str:

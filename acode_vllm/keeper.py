@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import queue
-import uuid
 from dataclasses import dataclass
 
 from acode_vllm.control_client import ControlClient
@@ -219,7 +219,7 @@ class Keeper:
             subscription.close()
 
     def _begin_start(self, service: LocalService) -> None:
-        token = uuid.uuid4().hex
+        token = os.urandom(16).hex()
         service.send_request(
             LIFECYCLE, EnsureHealthy(self._wanted, token), lambda request: self._inbox.put(_Started(request))
         )

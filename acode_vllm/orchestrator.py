@@ -6,7 +6,6 @@ import math
 import os
 import threading
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -162,7 +161,7 @@ class VllmServiceOrchestrator:
                 return status
         if self.mode is LifecycleMode.EXTERNAL:
             return self._assumed()
-        token = uuid.uuid4().hex
+        token = os.urandom(16).hex()
         return self._wait_for(EnsureHealthy(self._wanted(self._model), token), token, timeout)
 
     def start(self, model: str | None = None, *, timeout: float | None = None) -> ServiceStatus:
@@ -175,7 +174,7 @@ class VllmServiceOrchestrator:
         if model is not None:
             self._check(model)
             self._model = model
-        token = uuid.uuid4().hex
+        token = os.urandom(16).hex()
         return self._wait_for(Start(self._wanted(self._model), token), token, timeout)
 
     def restart(self, *, timeout: float | None = None) -> ServiceStatus:
@@ -185,7 +184,7 @@ class VllmServiceOrchestrator:
             VllmServiceError: As `start`.
         """
         self._require_managed("restarted")
-        token = uuid.uuid4().hex
+        token = os.urandom(16).hex()
         return self._wait_for(Restart(self._wanted(self._model), token), token, timeout)
 
     def stop(self, *, timeout: float | None = None) -> StopReport:

@@ -19,7 +19,9 @@ def run(bench: Bench) -> Iterator[Figure]:
     with bench.scratch() as scratch:
         scratch.acode("providers", "start", "vllm")
         payload = {"model": scratch.model, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
-        post = f"import requests; print(requests.post({scratch.url + '/v1/chat/completions'!r}, json={payload!r}).json())"
+        post = (
+            f"import requests; print(requests.post({scratch.url + '/v1/chat/completions'!r}, json={payload!r}).json())"
+        )
         ask = [str(ACODE), "--config", str(scratch.config), "ask", "--max-tokens", "4", "hello"]
         commands = {
             OURS: Command(ask, scratch.environ),
@@ -28,5 +30,3 @@ def run(bench: Bench) -> Iterator[Figure]:
         wall, cpu = wall_and_cpu(commands, bench.rounds(31, 7))
     yield against(ROW, "acode ask against a running server, wall", wall, LIMIT, 1.5)
     yield against(ROW, "the same, CPU", cpu, LIMIT, 1.5)
-
-

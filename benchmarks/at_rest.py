@@ -47,7 +47,14 @@ def run(bench: Bench) -> Iterator[Figure]:
     core = {name: 100 * found.cpu / seconds for name, found in used.items()}
     text = f"at rest for {seconds} s, health every 60 s, 8 devices every 15 s: "
     yield Figure(
-        ROW, text + "CPU", dict(core), "% of a core", "≤ 0.05 % of a core", core[KEEPER], 0.05, note=f"woken: {per_thread}"
+        ROW,
+        text + "CPU",
+        dict(core),
+        "% of a core",
+        "≤ 0.05 % of a core",
+        core[KEEPER],
+        0.05,
+        note=f"woken: {per_thread}",
     )
     share = used[KEEPER].wakeups / used["supervisord"].wakeups
     counts: dict[str, float | None] = {name: found.wakeups for name, found in used.items()}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.child import PROGRAMS, Fifo, Lines
 from benchmarks.scratch import Scratch, free_port
@@ -105,14 +105,8 @@ def circus(environment: Environment, scratch: Scratch, *, listener: bool = True)
 def watcher(environment: Environment, scratch: Scratch) -> Iterator[Baseline]:
     """The 40 lines."""
     command = [environment.python, PROGRAMS / "watcher.py", scratch.url, *scratch.server_command]
-    process = subprocess.Popen(
-        command,
-        env=scratch.environ,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=_log(scratch),
-        start_new_session=True,
-    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    process = _started(command, scratch, env=scratch.environ, **pipes)
     assert process.stdout is not None
     lines = Lines(process.stdout.fileno())
     try:
@@ -128,9 +122,7 @@ def honcho(environment: Environment, scratch: Scratch) -> Iterator[Baseline]:
     procfile.write_text(f"server: exec {' '.join(scratch.server_command)}\n")
     command = [environment.tool("honcho"), "--no-colour", "start", "-f", str(procfile), "-d", str(scratch.folder)]
     environ = scratch.environ | {"PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(
-        command, env=environ, stdout=subprocess.PIPE, stderr=_log(scratch), cwd=scratch.folder, start_new_session=True
-    )
+    process = _started(command, scratch, env=environ, stdout=subprocess.PIPE)
     assert process.stdout is not None
     lines = Lines(process.stdout.fileno())
 
@@ -149,14 +141,8 @@ def honcho(environment: Environment, scratch: Scratch) -> Iterator[Baseline]:
 def _running(
     command: list[str], scratch: Scratch, deaths: Fifo, environ: dict[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        command,
-        env=scratch.environ | {"BENCH_DEATHS": str(deaths.path)} | (environ or {}),
-        stdout=_log(scratch),
-        stderr=_log(scratch),
-        cwd=scratch.folder,
-        start_new_session=True,
-    )
+    environ = scratch.environ | {"BENCH_DEATHS": str(deaths.path)} | (environ or {})
+    process = _started(command, scratch, env=environ)
     try:
         yield process
     finally:
@@ -177,9 +163,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _log(scratch: Scratch) -> int:
-    descriptor = os.open(scratch.folder / "baselines.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    return descriptor
+def _started(command: Sequence[str | Path], scratch: Scratch, **options: Any) -> subprocess.Popen[bytes]:
+    """Start a baseline in a session of its own; what it says beside what is listened to goes into a log."""
+    with (scratch.folder / "baselines.log").open("ab") as log:
+        return subprocess.Popen(
+            command, **{"stdout": log, "stderr": log, "cwd": scratch.folder, "start_new_session": True, **options}
+        )
 
 
 def _time_in(deaths: Fifo) -> float:

@@ -110,5 +110,3 @@ def kill(pid: int) -> float:
 def _children(pid: int) -> list[str]:
     with open(f"/proc/{pid}/task/{pid}/children") as file:
         return file.read().split()
-
-

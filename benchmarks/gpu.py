@@ -35,7 +35,9 @@ def run(bench: Bench) -> Iterator[Figure]:
     yield Figure(ROW, f"one sample of {DEVICES} devices", sample, "ms", "≤ 1 ms", *aim)
     interval = found["interval"]
     share = 100 * found["tick_cpu"] / interval
-    note = f"{found['tick_cpu'] * 1e3:.2f} ms of CPU and {found['tick_wakeups']:.1f} wake-ups for a sample of the worker"
+    note = (
+        f"{found['tick_cpu'] * 1e3:.2f} ms of CPU and {found['tick_wakeups']:.1f} wake-ups for a sample of the worker"
+    )
     yield within(ROW, f"sampling every {interval:g} s, CPU", share, "% of a core", 0.1, note=note)
     yield Figure(ROW, "the first sample, its import and opening", {OURS: found["opening"] * 1e3}, "ms")
 

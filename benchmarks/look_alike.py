@@ -1,4 +1,4 @@
-"""A look-alike of NVIDIA's library with 8 devices, compiled from the tests; the binding that loads it is the real one."""
+"""A look-alike of NVIDIA's library with 8 devices, compiled from the tests; what loads it is the real binding."""
 
 from __future__ import annotations
 

@@ -56,5 +56,3 @@ def _of_module(name: str) -> float:
     )
     done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, check=True)
     return float(done.stdout)
-
-

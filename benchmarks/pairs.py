@@ -44,7 +44,9 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
-def against(row: str, what: str, samples: Samples, base: str, limit: float, *, unit: str = "ms", note: str = "") -> Figure:
+def against(
+    row: str, what: str, samples: Samples, base: str, limit: float, *, unit: str = "ms", note: str = ""
+) -> Figure:
     """The figure of a row whose aim is a ratio to one of the baselines."""
     found = ratio(samples, OURS, base)
     factor = {"s": 1.0, "ms": 1e3, "µs": 1e6}[unit]

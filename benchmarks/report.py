@@ -53,7 +53,11 @@ def line_of(figure: Figure) -> str:
 def machine() -> dict[str, str]:
     """What it was measured on."""
     cpu = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         platform.machine(),
     )
     memory = int(Path("/proc/meminfo").read_text().split()[1]) / 1024**2
@@ -78,7 +82,9 @@ def versions(bench: Bench) -> dict[str, str]:
 
 
 def _commit() -> str:
-    done = subprocess.run(["git", "-C", REPOSITORY, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    done = subprocess.run(
+        ["git", "-C", REPOSITORY, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
     return done.stdout.strip() or "no git"
 
 
@@ -92,7 +98,11 @@ def write_json(bench: Bench, path: Path, figures: list[Figure], seconds: float) 
         "machine": machine(),
         "versions": versions(bench),
         "figures": [
-            {**{k: v for k, v in vars(figure).items() if k != "values"}, "values": dict(figure.values), "verdict": figure.verdict}
+            {
+                **{k: v for k, v in vars(figure).items() if k != "values"},
+                "values": dict(figure.values),
+                "verdict": figure.verdict,
+            }
             for figure in figures
         ],
     }
@@ -126,5 +136,3 @@ def _tables(bench: Bench, figures: list[Figure], seconds: float) -> str:
         cells = (figure.row, figure.what + note, values_of(figure), figure.aim, measured_of(figure), figure.verdict)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
-
-

@@ -29,6 +29,8 @@ def run(bench: Bench) -> Iterator[Figure]:
         taken = [latency * 1e3 for latency in json.loads(client.lines.next("[", 2.0 * seconds + 60))]
         grown, cpu = resident_mb(keeper) - memory, (usage(keeper) - used).cpu / seconds
     text = f"{len(taken) / seconds:,.0f} status requests a second for {seconds} s"
-    note = f"from the moment that each was due; median {percentile(taken, 0.5):.2f} ms; keeper {100 * cpu:.0f} % of a core"
+    note = (
+        f"from the moment that each was due; median {percentile(taken, 0.5):.2f} ms; keeper {100 * cpu:.0f} % of a core"
+    )
     yield within(ROW, f"{text}, 99th percentile", percentile(taken, 0.99), "ms", 10, note=note)
     yield Figure(ROW, "the keeper's memory meanwhile, grown by", {OURS: grown}, "MB", "flat: ≤ 0.5 MB", grown, 0.5)

@@ -16,7 +16,11 @@ ROW = "supervisor"
 COUNTS = (10, 100, 1_000, 10_000)
 LINEAR = 2.0
 """How much more a child may cost among 10,000 than among 100 for the cost to be called linear."""
-STEPS = (("start", "start, for a child"), ("restart", "crash and restart of all, for a child"), ("stop", "stop, for a child"))
+STEPS = (
+    ("start", "start, for a child"),
+    ("restart", "crash and restart of all, for a child"),
+    ("stop", "stop, for a child"),
+)
 
 
 def run(bench: Bench) -> Iterator[Figure]:
@@ -30,7 +34,15 @@ def run(bench: Bench) -> Iterator[Figure]:
         yield Figure(ROW, text, dict(values), "µs", aim, growth, LINEAR)
     memory = {str(count): statistics.median(one["memory"] for one in found[count]) / 1e3 for count in counts}
     growth = memory[str(counts[-1])] / memory[str(counts[1])]
-    yield Figure(ROW, "resident memory, for a child", dict(memory), "kB", f"≤ {LINEAR:g} × that among {counts[1]}", growth, LINEAR)
+    yield Figure(
+        ROW,
+        "resident memory, for a child",
+        dict(memory),
+        "kB",
+        f"≤ {LINEAR:g} × that among {counts[1]}",
+        growth,
+        LINEAR,
+    )
     last = found[counts[-1]]
     idle = {"wake-ups": statistics.median(one["wakeups"] for one in last)}
     yield Figure(ROW, f"wake-ups of {counts[-1]:,} idle children in 2 s", dict(idle), "", "0", idle["wake-ups"], 0)

@@ -5,11 +5,9 @@ A time-out set on a plain socket counts from each byte: a server that drips one 
 
 from __future__ import annotations
 
-import io
 import os
 import select
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -19,14 +17,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from acode_vllm.workers.interrupt import Interrupt
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
+    import ssl
 
 _T = TypeVar("_T")
 _Address = tuple[socket.AddressFamily, int, tuple[Any, ...]]
 
 
 class DeadlineSocket:
-    """What ``http.client`` needs of a socket; one thread uses it.
+    """One connection; one thread uses it.
 
     Attributes:
         deadline: When everything must be over, on ``time.monotonic()``; set anew for each exchange.
@@ -43,10 +41,13 @@ class DeadlineSocket:
         """
         self.deadline = deadline
         self._interrupt = interrupt
-        self._readers = 0
-        self._closed = False
+        self._blocked: tuple[type[Exception], ...] = (BlockingIOError,)
+        self._wants_to_write: type[Exception] | tuple[()] = ()
         self._socket = self._reach(host, port)
         if tls is not None:
+            from ssl import SSLWantReadError, SSLWantWriteError  # 4 MB, which only https costs
+
+            self._blocked, self._wants_to_write = (SSLWantReadError, SSLWantWriteError), SSLWantWriteError
             try:
                 secured = tls.wrap_socket(self._socket, server_hostname=host, do_handshake_on_connect=False)
                 self._socket = secured
@@ -68,27 +69,13 @@ class DeadlineSocket:
         while view:
             view = view[self._retry(partial(self._socket.send, view), select.POLLOUT) :]
 
-    def receive_into(self, buffer: memoryview) -> int:
-        """Receive what there is, at least one byte, by the deadline; 0 at the end of the stream."""
-        return self._retry(lambda: self._socket.recv_into(buffer), select.POLLIN)
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        """A buffered reader over `receive_into`; closing it leaves an open socket open."""
-        assert mode == "rb"
-        self._readers += 1
-        return io.BufferedReader(_Reader(self))
+    def receive(self, most: int) -> bytes:
+        """Receive what there is, at least one byte, by the deadline; nothing at the end of the stream."""
+        return self._retry(partial(self._socket.recv, most), select.POLLIN)
 
     def close(self) -> None:
-        """Close the connection; what still reads from it, as from any socket, may read to the end."""
-        self._closed = True
-        if not self._readers:
-            self._socket.close()
-
-    def reader_closed(self) -> None:
-        """A reader of `makefile` reads no more."""
-        self._readers -= 1
-        if self._closed:
-            self.close()
+        """Close the connection."""
+        self._socket.close()
 
     def _reach(self, host: str, port: int) -> socket.socket:
         failure: OSError | None = None
@@ -128,28 +115,10 @@ class DeadlineSocket:
                 raise TimeoutError("the deadline has passed")
             try:
                 return operation()
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as blocked:
-                if isinstance(blocked, ssl.SSLWantReadError):
-                    events = select.POLLIN
-                elif isinstance(blocked, ssl.SSLWantWriteError):
-                    events = select.POLLOUT
+            except self._blocked as blocked:
+                if not isinstance(blocked, BlockingIOError):  # TLS may have to read in order to write, and vice versa
+                    events = select.POLLOUT if isinstance(blocked, self._wants_to_write) else select.POLLIN
                 self._interrupt.wait(self._socket.fileno(), events, self.deadline)
-
-
-class _Reader(io.RawIOBase):
-    def __init__(self, connection: DeadlineSocket) -> None:
-        self._connection = connection
-
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        if not self.closed:
-            super().close()
-            self._connection.reader_closed()
-
-    def readinto(self, buffer: Buffer) -> int:
-        return self._connection.receive_into(memoryview(buffer))
 
 
 def _resolve(host: str, port: int, deadline: float, interrupt: Interrupt) -> list[_Address]:

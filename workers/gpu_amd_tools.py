@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -38,7 +37,9 @@ Raises:
 
 def run_tool(command: Sequence[str]) -> str | None:
     """Run one of AMD's tools, bounded in time, without a shell and without standard input."""
-    path = shutil.which(command[0]) or shutil.which(command[0], path=str(_ROCM_BIN))
+    from shutil import which
+
+    path = which(command[0]) or which(command[0], path=str(_ROCM_BIN))
     if path is None:
         return None
     done = subprocess.run(

@@ -6,7 +6,6 @@ minutes where it is down. In airgapped mode nothing is ever fetched.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -54,7 +53,9 @@ def free_bytes(folder: Path) -> int:
     """The free bytes of the disk that a folder is on, or will be on."""
     while not folder.exists():
         folder = folder.parent
-    return shutil.disk_usage(folder).free
+    from shutil import disk_usage
+
+    return disk_usage(folder).free
 
 
 def argument(extra_args: tuple[str, ...], name: str) -> str | None:

@@ -16,7 +16,7 @@ worker gone meanwhile. A worker that crashes leaves vLLM as it is, for its succe
 from __future__ import annotations
 
 import logging
-import secrets
+import os
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -211,7 +211,7 @@ class ProcessWorker(Worker):
         problem = self._edges.port_problem(plan.port, plan.host)
         if problem is not None:
             self._could_not_start(problem)
-        mark = secrets.token_hex(16)
+        mark = os.urandom(16).hex()
         self._report(MarkChosen(mark))
         self._tie(mark)
         try:

@@ -1,4 +1,4 @@
-"""The limit of what Python can do: a thread in ``waitid``, and ``subprocess.Popen``. A line on stdin starts a server."""
+"""The limit of what Python can do: a thread in ``waitid``, and ``subprocess.Popen``. A line starts a server."""
 
 from __future__ import annotations
 

@@ -30,10 +30,18 @@ def main() -> None:
         times.append(time.perf_counter() - begun)
     sampler.close()
     cpu, wakeups = worker(ticks)
-    print(json.dumps({
-        "devices": len(first.devices), "opening": opening, "median": statistics.median(times),
-        "tick_cpu": cpu, "tick_wakeups": wakeups, "interval": GpuOptions().sample_interval_seconds,
-    }))
+    print(
+        json.dumps(
+            {
+                "devices": len(first.devices),
+                "opening": opening,
+                "median": statistics.median(times),
+                "tick_cpu": cpu,
+                "tick_wakeups": wakeups,
+                "interval": GpuOptions().sample_interval_seconds,
+            }
+        )
+    )
 
 
 def worker(ticks: int) -> tuple[float, float]:

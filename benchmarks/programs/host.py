@@ -36,9 +36,9 @@ def main() -> None:
         if not checks.acquire(timeout=30):
             raise SystemExit("no checks go on")
     added = sorted({name.partition(".")[0] for name in set(sys.modules) - modules} - sys.stdlib_module_names)
-    print(json.dumps({
-        "added": resident_mb() - before, "threads": threading.active_count() - threads, "packages": added
-    }))
+    print(
+        json.dumps({"added": resident_mb() - before, "threads": threading.active_count() - threads, "packages": added})
+    )
     vllm.close()
 
 

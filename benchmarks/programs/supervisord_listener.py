@@ -1,4 +1,4 @@
-"""An event listener of supervisord's: when it tells of an exit, the monotonic time goes into the FIFO ``BENCH_DEATHS``."""
+"""An event listener of supervisord's: of each exit the monotonic time goes into the FIFO ``BENCH_DEATHS``."""
 
 import os
 import sys
