@@ -12,6 +12,8 @@ from acode_vllm.event_hub import EventHub, EventQueue
 from acode_vllm.events import Event
 from acode_vllm.remote_service import SILENCE_SECONDS, OwnerLostError, RemoteService
 from acode_vllm.service_folder import ServiceFolder
+from acode_vllm.status import ServiceStatus
+from acode_vllm.workers.lifecycle_messages import Refresh
 
 LOOK_SECONDS = 1.0
 """Between two looks for an owner where there is none: neither its lock nor its socket can be waited for."""
@@ -30,6 +32,19 @@ class EventFollower:
         self._watched = watched
         self._stopped = threading.Event()
         self._queue: EventQueue | None = None
+        self._service: RemoteService | None = None
+
+    @property
+    def status(self) -> ServiceStatus | None:
+        """The service as the owner that is followed last told it; None where there is none."""
+        service = self._service
+        return service.status if service is not None and service.alive else None
+
+    def refresh(self) -> None:
+        """Have the owner look anew, where its figures are old; what it finds is told as events. Any thread."""
+        service = self._service
+        if service is not None:
+            service.tell(Refresh())
 
     def run(self, take: Callable[[Event], None]) -> None:
         """Give ``take`` every event, on this thread, until `stop`, or until it raises.
@@ -47,9 +62,11 @@ class EventFollower:
                 self._stopped.wait(LOOK_SECONDS)
                 continue
             told = False
+            self._service = service
             try:
                 self._follow(service, take)
             finally:
+                self._service = None
                 service.close()
 
     def stop(self) -> None:

@@ -44,6 +44,7 @@ def add_parser(commands: Subcommands[CommandParser], shared: argparse.ArgumentPa
         "start, stop and look at a provider's server",
         examples=(
             "acode providers start vllm",
+            "acode providers status vllm --watch  # as it changes, until Ctrl-C",
             "acode providers status vllm --json",
             "acode providers set-model vllm meta-llama/Llama-2-13b-hf",
             "acode providers stop vllm",
@@ -126,12 +127,14 @@ def _add_looks(add: _Add) -> None:
         _action("status"),
         "show what the server is and does",
         "acode providers status vllm",
+        "acode providers status vllm --watch  # as it changes, until Ctrl-C",
         "acode providers status vllm --json",
         "acode providers status --all  # every service of yours",
         provider=_Provider.OPTIONAL,
     )
     status.add_argument("--json", action="store_true", help="as JSON: docs/schemas/status.schema.json")
     status.add_argument("--all", action="store_true", help="every service of this user, one line each")
+    status.add_argument("--watch", action="store_true", help="show it as it changes, until Ctrl-C")
     _add_logs(add)
     history = add(
         "history",

@@ -21,6 +21,10 @@ def show_status(session: Session, arguments: argparse.Namespace, terminal: Termi
     """Run the command; returns the exit code."""
     if arguments.all:
         return _show_all(arguments, terminal)
+    if arguments.watch:
+        from acode_vllm.cli.watch_command import watch_status
+
+        return watch_status(session, terminal)
     service = fresh_service(session.folder)
     options = session.configuration.options
     now = time.time()
