@@ -21,7 +21,7 @@ class PartReport:
     """One part of a check.
 
     Attributes:
-        part: ``process``, ``listener``, ``health``, ``models`` or ``engine``.
+        part: ``process``, ``listener``, ``health``, ``models``, ``engine`` or ``gpu``.
         verdict: How well it is.
         seconds: How long the look took.
         reason: Why it is not healthy; or what proved that it is.

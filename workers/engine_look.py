@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from acode_vllm.health import PartReport
+from acode_vllm.health import PartReport, Verdict
 from acode_vllm.workers.engine_counters import NO_TOKENS, EngineCounters, parse_counters
 from acode_vllm.workers.engine_verdict import Asked, Evidence, judge_engine
+from acode_vllm.workers.latency_trend import LatencyTrend
 from acode_vllm.workers.probe import Answer, Probe, ProbeError, SilentError
 from acode_vllm.workers.token_meter import TokenMeter
 
@@ -59,6 +60,7 @@ class EngineLook:
         monotonic: The clock of the intervals.
         cpu_seconds: CPU time of the server's tree so far; None where that cannot be known.
         gpu_busy: Whether its GPUs compute; None where that cannot be known.
+        held_bytes: How much GPU memory it holds; None where that cannot be known.
     """
 
     def __init__(
@@ -66,10 +68,13 @@ class EngineLook:
         monotonic: Callable[[], float],
         cpu_seconds: Callable[[], float | None],
         gpu_busy: Callable[[], bool | None],
+        held_bytes: Callable[[], int | None],
     ) -> None:
         self._monotonic = monotonic
         self._cpu_seconds = cpu_seconds
         self._gpu_busy = gpu_busy
+        self._held_bytes = held_bytes
+        self._trend = LatencyTrend()
         self._last: _Seen | None = None
         self._alive_at = monotonic()
         self._ask = 0
@@ -123,6 +128,11 @@ class EngineLook:
         ended = self._monotonic()
         if verdict.proof:
             self._alive_at = ended
+        if asked is Asked.ANSWERED:
+            self._trend.add(ended, asked_seconds, self._held_bytes())
+        slowdown = self._trend.slowdown(ended, self._held_bytes())
+        if verdict.verdict is not Verdict.UNHEALTHY and slowdown is not None:
+            return PartReport("engine", Verdict.DEGRADED, ended - began, str(slowdown), endpoint)
         return PartReport("engine", verdict.verdict, ended - began, verdict.reason, endpoint)
 
     def _read_counters(self, probe: Probe) -> EngineCounters | None:

@@ -15,6 +15,7 @@ from acode_vllm.health import HealthReport, PartReport, Verdict
 from acode_vllm.server_process import ServerProcess
 from acode_vllm.workers.engine_look import LOOK_SECONDS, EngineLimits, EngineLook
 from acode_vllm.workers.engine_verdict import SLOW_SECONDS
+from acode_vllm.workers.gpu_evidence import GpuEvidence
 from acode_vllm.workers.interrupt import Interrupt
 from acode_vllm.workers.messages import Watch
 from acode_vllm.workers.probe import Answer, Probe, ProbeError, RefusedError
@@ -43,21 +44,15 @@ class ServerView(Protocol):
         ...
 
 
-def _unknown_gpu() -> bool | None:
-    return None
-
-
 @dataclass(frozen=True)
 class Machine:
     """What a check asks of the machine that the server runs on.
 
     Attributes:
         view: How one server's processes are looked at.
-        gpu_busy: Whether the GPUs compute; None where that cannot be known.
     """
 
     view: Callable[[ServerProcess], ServerView]
-    gpu_busy: Callable[[], bool | None] = _unknown_gpu
 
 
 class HealthCheck:
@@ -69,6 +64,7 @@ class HealthCheck:
         interrupt: Ends what blocks.
         monotonic: The clock of `HealthReport.monotonic` and of the engine's intervals.
         wall: Wall-clock time for `HealthReport.at`.
+        gpus: What is known of the machine's devices; None for nothing.
     """
 
     def __init__(
@@ -78,6 +74,7 @@ class HealthCheck:
         interrupt: Interrupt,
         monotonic: Callable[[], float],
         wall: Callable[[], float],
+        gpus: GpuEvidence | None = None,
     ) -> None:
         self._wanted = watch.served_name
         self._view = machine.view(watch.server) if watch.server is not None else None
@@ -88,7 +85,11 @@ class HealthCheck:
             watch.options.engine_check_timeout_seconds, watch.options.engine_stall_timeout_seconds
         )
         cpu_seconds = self._view.cpu_seconds if self._view is not None else _unknown_cpu
-        self._engine = EngineLook(monotonic, cpu_seconds, machine.gpu_busy)
+        self._gpus = gpus if gpus is not None and self._view is not None else GpuEvidence(monotonic)
+        self._tree: Collection[int] = ()
+        self._engine = EngineLook(
+            monotonic, cpu_seconds, lambda: self._gpus.busy(self._tree), lambda: self._gpus.held_bytes(self._tree)
+        )
         self._monotonic = monotonic
         self._wall = wall
 
@@ -161,6 +162,11 @@ class HealthCheck:
         yield self._ask("models", "/v1/models", judge)
         if deep:
             yield self._engine.look(self._probe, self._wanted or names[0], self._limits)
+        began = self._monotonic()
+        warnings = self._gpus.warnings(self._tree)
+        if warnings is not None:
+            verdict = Verdict.DEGRADED if warnings else Verdict.HEALTHY
+            yield PartReport("gpu", verdict, self._monotonic() - began, "; ".join(warnings))
 
     def _look_at_process(self, view: ServerView) -> PartReport:
         began = self._monotonic()
@@ -170,7 +176,7 @@ class HealthCheck:
 
     def _look_at_listener(self, view: ServerView) -> PartReport:
         began = self._monotonic()
-        tree = view.pids()
+        tree = self._tree = view.pids()
         reason = judge_listener(self._port, view.listeners(self._port, self._address, tree), tree)
         return PartReport("listener", _verdict(not reason), self._monotonic() - began, reason)
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from acode_vllm.health import HealthReport, PartReport, Verdict
 from acode_vllm.supervisor import NO_REPLY, ExitReason, ReplyTo, Timer, Worker
+from acode_vllm.workers.gpu_evidence import GpuEvidence
 from acode_vllm.workers.health_check import HealthCheck, Machine
 from acode_vllm.workers.interrupt import Interrupt, Interrupted
-from acode_vllm.workers.messages import CheckNow, HealthReported, Report, ServerReady, Unwatch, Watch
+from acode_vllm.workers.messages import CheckNow, GpuReport, HealthReported, Report, ServerReady, Unwatch, Watch
 
 KNOCK_SECONDS = 0.05
 """Between two tries to connect while the server loads: its port refuses until the model is there."""
@@ -39,9 +40,9 @@ class HealthWorker(Worker):
 
     A check that takes its whole time blocks nobody but this worker. Between checks it sleeps.
 
-    It is told `Watch` and `Unwatch` (casts) and `CheckNow` (a call answered with a `HealthReport`, or a cast); it
-    reports `ServerReady` once, then `HealthReported` after each check. Whether failures in a row mean a restart is
-    decided elsewhere.
+    It is told `Watch`, `Unwatch` and `GpuReport` (casts) and `CheckNow` (a call answered with a `HealthReport`, or a
+    cast); it reports `ServerReady` once, then `HealthReported` after each check. Whether failures in a row mean a
+    restart is decided elsewhere.
     """
 
     def __init__(self, report: Report, machine: Machine, *, wall: Callable[[], float] = time.time) -> None:
@@ -70,6 +71,10 @@ class HealthWorker(Worker):
 
     # Hooks
 
+    def init(self) -> None:
+        """Know nothing of the GPUs yet."""
+        self._gpus = GpuEvidence(self.clock.monotonic)
+
     def handle_call(self, message: object, reply_to: ReplyTo) -> object:
         """`CheckNow`; those that wait by the time the check begins share it."""
         if not isinstance(message, CheckNow):
@@ -79,7 +84,7 @@ class HealthWorker(Worker):
         return NO_REPLY
 
     def handle_cast(self, message: object) -> None:
-        """`Watch`, `Unwatch`, `CheckNow`."""
+        """`Watch`, `Unwatch`, `CheckNow`, `GpuReport`."""
         match message:
             case Watch():
                 self._begin(message)
@@ -87,6 +92,8 @@ class HealthWorker(Worker):
                 self._end()
             case CheckNow():
                 self._queue_check()
+            case GpuReport(sample):
+                self._gpus.take(sample)
             case _:
                 super().handle_cast(message)
 
@@ -115,7 +122,7 @@ class HealthWorker(Worker):
     def _begin(self, watch: Watch) -> None:
         self._end()
         self._watch = watch
-        self._check = HealthCheck(watch, self._machine, self._interrupt, self.clock.monotonic, self._wall)
+        self._check = HealthCheck(watch, self._machine, self._interrupt, self.clock.monotonic, self._wall, self._gpus)
         self._ready = watch.ready
         self._failures = self._misses = 0
         self._engine_due_at = self.clock.monotonic()

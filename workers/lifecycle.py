@@ -312,6 +312,7 @@ class Lifecycle(LifecycleSteps):
         self._ledger.update(last_check=report, failures=message.failures)
         self._refreshing.checked()
         self._effects.append(Emit(HealthChecked(self._wall(), report, message.failures)))
+        self._effects += [Emit(WarningRaised(self._wall(), text)) for text in self._degradations.news(report)]
         if report.ok:
             if self._watches_only:
                 self._ledger.update(problem=None)

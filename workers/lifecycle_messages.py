@@ -13,6 +13,7 @@ from acode_vllm.workers.messages import (
     CheckNow,
     FailServer,
     FollowLoad,
+    GpuReport,
     PreparedModel,
     SampleGpus,
     StopFollowing,
@@ -188,7 +189,7 @@ class Tell:
     """Cast to a worker; to one that is not there, nothing."""
 
     worker: str
-    message: FailServer | Watch | Unwatch | FollowLoad | StopFollowing | CheckNow | SampleGpus
+    message: FailServer | Watch | Unwatch | FollowLoad | StopFollowing | CheckNow | SampleGpus | GpuReport
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from acode_vllm.running_clock import RunningClock
 from acode_vllm.server_process import ServerProcess
 from acode_vllm.states import LifecycleMode, ServiceState, Trigger
 from acode_vllm.status import ServiceStatus
+from acode_vllm.workers.degradation import Degradations
 from acode_vllm.workers.lifecycle_messages import (
     Answer,
     Effect,
@@ -31,6 +32,7 @@ from acode_vllm.workers.lifecycle_problems import left_over_problem
 from acode_vllm.workers.messages import (
     CheckNow,
     FollowLoad,
+    GpuReport,
     PreparedModel,
     SampleGpus,
     ServerFound,
@@ -95,6 +97,7 @@ class LifecycleSteps:
         self._stop_waiters: list[object] = []
         self._interrupted: list[object] = []
         self._refreshing = Refreshing()
+        self._degradations = Degradations()
         self._effects: list[Effect] = []
         self._ledger = ServiceLedger(
             options, monotonic, wall, running_clock, lambda event: self._effects.append(Emit(event))
@@ -145,6 +148,8 @@ class LifecycleSteps:
         """The devices were read."""
         self._ledger.update(gpus=sample)
         self._refreshing.sampled(self._monotonic())
+        if self._phase is Phase.UP and self._status.server is not None:
+            self._effects.append(Tell("health", GpuReport(sample)))
         return self._take()
 
     def refresh(self, to: object) -> list[Effect]:

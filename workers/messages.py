@@ -330,7 +330,7 @@ class SampleGpus:
 
 @dataclass(frozen=True)
 class GpuReport:
-    """A sample was taken, at the interval or for who asked by a cast."""
+    """A sample was taken, at the interval or for who asked by a cast; passed on to the HealthWorker."""
 
     sample: GpuSample
 

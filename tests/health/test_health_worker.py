@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import statistics
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from standin import StandIn, free_port
 from acode_vllm.health import Verdict
 from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.supervisor import ManualClock, WorkerDown, call
+from acode_vllm.workers.health_worker import KNOCK_SECONDS
 from acode_vllm.workers.messages import CheckNow, HealthReported, ServerReady, Unwatch, Watch
 
 MakeHealth = Callable[..., Health]
@@ -40,16 +40,15 @@ def test_a_loading_server_is_reported_ready_once_and_refused_connections_are_no_
 
 
 def test_readiness_is_reported_one_try_and_one_check_after_the_server_listens(health: MakeHealth) -> None:
-    worker, delays = health(), []
-    for _ in range(7):
-        with StandIn(load_seconds=0.12, wait=False) as server:
-            worker.tell(watch_of(server, ready=False))
-            server.wait_until_serving()
-            began = time.monotonic()
-            assert isinstance(worker.next(), ServerReady)
-            delays.append(time.monotonic() - began)
-    # Tries are 50 ms apart, 25 ms in the median, and a check takes 10: 36 ms on an idle machine, more on a busy one.
-    assert statistics.median(delays) < 0.08
+    clock = ManualClock()
+    worker = health(clock=clock)
+    with StandIn(load_seconds=0.3, wait=False) as server:
+        worker.tell(watch_of(server, ready=False))
+        clock.wait_for_deadline(pytest.approx(KNOCK_SECONDS))
+        server.wait_until_serving()
+        # By this clock there is one try since the server listens, and the check that follows it.
+        clock.advance(KNOCK_SECONDS)
+        assert isinstance(worker.next(), ServerReady)
 
 
 def test_nobody_listening_is_tried_at_most_20_times_a_second(health: MakeHealth) -> None:

@@ -1,0 +1,108 @@
+"""What a sample of the GPUs says about one server, and how a check uses it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from health_harness import Health, watch_of
+from standin import StandIn
+
+from acode_vllm.gpus import GpuDevice, GpuProcess, GpuSample
+from acode_vllm.health import Verdict
+from acode_vllm.workers.gpu_evidence import RECENT_SECONDS, GpuEvidence
+from acode_vllm.workers.messages import GpuReport, HealthReported
+
+GIB = 2**30
+OURS, OTHERS = 100, 200
+DEVICE = GpuDevice(
+    0, "GPU-0", "NVIDIA H100", "nvidia", 80 * GIB, 72 * GIB, 8 * GIB, 0.0, 50.0, 100.0, (GpuProcess(OURS, 72 * GIB),)
+)
+
+
+def sample(*devices: GpuDevice) -> GpuSample:
+    return GpuSample(0.0, devices, "nvml")
+
+
+class Known:
+    """Evidence with a clock that is moved by hand."""
+
+    def __init__(self, *devices: GpuDevice) -> None:
+        self.now = 1000.0
+        self.evidence = GpuEvidence(lambda: self.now)
+        self.evidence.take(sample(*devices))
+
+
+def test_only_devices_that_the_server_holds_tell_whether_it_computes() -> None:
+    stranger = replace(DEVICE, index=1, utilization=99.0, processes=(GpuProcess(OTHERS, GIB),))
+    assert Known(DEVICE, stranger).evidence.busy({OURS}) is False
+    assert Known(replace(DEVICE, utilization=60.0), stranger).evidence.busy({OURS}) is True
+    assert Known(stranger).evidence.busy({OURS}) is None
+    assert Known(replace(DEVICE, utilization=None)).evidence.busy({OURS}) is None
+
+
+def test_an_old_sample_says_nothing() -> None:
+    known = Known(replace(DEVICE, utilization=60.0))
+    known.now += RECENT_SECONDS + 1
+    assert known.evidence.busy({OURS}) is None
+    assert known.evidence.warnings({OURS}) is None
+    assert GpuEvidence(lambda: 0.0).busy({OURS}) is None
+
+
+def test_what_the_server_holds_is_told_from_what_others_hold() -> None:
+    shared = replace(DEVICE, processes=(GpuProcess(OURS, 40 * GIB), GpuProcess(OTHERS, 32 * GIB)))
+    assert Known(shared).evidence.held_bytes({OURS}) == 40 * GIB
+    assert Known(replace(DEVICE, processes=(GpuProcess(OURS, None),))).evidence.held_bytes({OURS}) is None
+
+
+@pytest.mark.spec("NFR-015", "AC-031")
+def test_memory_that_others_nearly_fill_degrades_the_check_and_names_them(health: Callable[..., Health]) -> None:
+    with StandIn() as server:
+        worker = health()
+        full = replace(
+            DEVICE,
+            used_bytes=79 * GIB,
+            free_bytes=GIB,
+            processes=(GpuProcess(server.pid, 40 * GIB), GpuProcess(os.getpid(), 39 * GIB)),
+        )
+        worker.tell(GpuReport(sample(full)))
+        worker.tell(watch_of(server))
+        report = worker.next()
+        assert isinstance(report, HealthReported)
+        part = report.report.parts[-1]
+        assert (part.part, part.verdict, report.failures) == ("gpu", Verdict.DEGRADED, 0)
+        assert "nearly full" in part.reason
+        assert f"PID {os.getpid()}" in part.reason
+
+
+def test_devices_that_are_well_are_a_part_that_is_well_and_none_are_none(health: Callable[..., Health]) -> None:
+    with StandIn() as server:
+        worker = health()
+        assert [part.part for part in worker.check().parts] == ["process"], "nothing is watched"
+        worker.tell(watch_of(server))
+        worker.next()
+        assert [part.part for part in worker.check().parts][-1] == "engine"
+        worker.tell(GpuReport(sample(replace(DEVICE, processes=(GpuProcess(server.pid, 72 * GIB),)))))
+        part = worker.check().parts[-1]
+        assert (part.part, part.verdict, part.reason) == ("gpu", Verdict.HEALTHY, "")
+        worker.tell(GpuReport(sample()))
+        assert [part.part for part in worker.check().parts][-1] == "engine"
+
+
+def test_an_engine_that_is_silent_while_its_gpu_computes_is_busy(health: Callable[..., Health]) -> None:
+    with StandIn() as server:
+        worker = health()
+        worker.tell(watch_of(server, health_check_interval_seconds=600.0, engine_check_timeout_seconds=0.4))
+        worker.next()
+        computing = replace(DEVICE, utilization=98.0, processes=(GpuProcess(server.pid, 72 * GIB),))
+        with server.stopped_engine():
+            worker.tell(GpuReport(sample(computing)))
+            busy = worker.check()
+            assert busy.verdict is Verdict.DEGRADED
+            assert "its GPUs are busy" in busy.reason
+            worker.tell(GpuReport(sample(replace(computing, utilization=0.0))))
+            hung = worker.check()
+            assert hung.verdict is Verdict.UNHEALTHY
+            assert "its GPUs are idle" in hung.reason
