@@ -48,6 +48,12 @@ run(["== " ++ Name | Rest]) ->
 %% ---- Steps ----
 
 step(Line, Sup) ->
+    case string:split(Line, " while ") of
+        [First, Second] -> report(Line, overlap(string:lexemes(First, " "), string:lexemes(Second, " "), Sup), Sup);
+        [_] -> single(Line, Sup)
+    end.
+
+single(Line, Sup) ->
     case string:lexemes(Line, " ") of
         ["sup" | Opts] -> define(root, Opts), Sup;
         ["child" | Opts] -> define_child(root, Opts), Sup;
@@ -91,39 +97,33 @@ op(["stop"], _, Root) ->
     exit(Root, shutdown),
     receive {'DOWN', Ref, process, Root, _} -> ok end,
     {"ok", Root};
-op(Op, ended, Root) -> {request(Op, self_ended), Root};
-op(Op, Sup, Root) -> {request(Op, Sup), Root}.
+op(_, ended, Root) -> {"noproc", Root};
+op(Op, Sup, Root) ->
+    try {request(Op, Sup), Root}
+    catch
+        exit:{noproc, _} -> {"noproc", Root};
+        exit:{shutdown, {gen_server, call, _}} -> {"down shutdown", Root}
+    end.
 
-request(_, self_ended) -> "noproc";
 request(["start_child" | Opts], Sup) ->
-    case (catch supervisor:start_child(Sup, spec(Opts))) of
+    case supervisor:start_child(Sup, spec(Opts)) of
         {ok, Child} -> who(Child);
         {error, already_present} -> "already_present";
         {error, {already_started, Child}} -> ["already_started ", who(Child)];
-        {error, {failed, _} = R} -> ["failed ", reason(R)];
-        {error, failed} -> "failed crash";
-        {error, spin} -> "failed crash";
-        {error, {shutdown, {failed_to_start_child, _, _}} = R} -> ["failed ", reason(R)];
-        {error, _} -> "invalid";
-        {'EXIT', {noproc, _}} -> "noproc"
+        {error, {R, Child}} when is_tuple(Child), element(1, Child) =:= child -> ["failed ", reason(R)];
+        {error, _} -> "invalid"
     end;
-request(["terminate", Id], Sup) -> answer(catch supervisor:terminate_child(Sup, list_to_atom(Id)));
-request(["restart", Id], Sup) -> answer(catch supervisor:restart_child(Sup, list_to_atom(Id)));
-request(["delete", Id], Sup) -> answer(catch supervisor:delete_child(Sup, list_to_atom(Id)));
+request(["terminate", Id], Sup) -> answer(supervisor:terminate_child(Sup, list_to_atom(Id)));
+request(["restart", Id], Sup) -> answer(supervisor:restart_child(Sup, list_to_atom(Id)));
+request(["delete", Id], Sup) -> answer(supervisor:delete_child(Sup, list_to_atom(Id)));
 request(["which"], Sup) ->
-    case (catch supervisor:which_children(Sup)) of
-        {'EXIT', {noproc, _}} -> "noproc";
-        L -> lists:join(" ", [[atom_to_list(Id), "=", who(P)] || {Id, P, _, _} <- L])
-    end;
+    lists:join(" ", [[atom_to_list(Id), "=", who(P)] || {Id, P, _, _} <- supervisor:which_children(Sup)]);
 request(["count"], Sup) ->
-    case (catch supervisor:count_children(Sup)) of
-        {'EXIT', {noproc, _}} -> "noproc";
-        L -> io_lib:format("specs=~p active=~p supervisors=~p workers=~p",
-                           [proplists:get_value(K, L) || K <- [specs, active, supervisors, workers]])
-    end;
+    L = supervisor:count_children(Sup),
+    io_lib:format("specs=~p active=~p supervisors=~p workers=~p",
+                  [proplists:get_value(K, L) || K <- [specs, active, supervisors, workers]]);
 request(["spec", Id], Sup) ->
-    case (catch supervisor:get_childspec(Sup, list_to_atom(Id))) of
-        {'EXIT', {noproc, _}} -> "noproc";
+    case supervisor:get_childspec(Sup, list_to_atom(Id)) of
         {error, not_found} -> "not_found";
         {ok, #{restart := R, shutdown := S, type := T} = M} ->
             io_lib:format("~p ~s ~p ~p", [R, shutdown(S), T, maps:get(significant, M, false)])
@@ -134,11 +134,46 @@ shutdown(S) -> atom_to_list(S).
 
 answer(ok) -> "ok";
 answer({ok, Child}) -> who(Child);
-answer({error, failed}) -> "failed crash";
-answer({error, spin}) -> "failed crash";
-answer({error, {shutdown, {failed_to_start_child, _, _}} = R}) -> ["failed ", reason(R)];
-answer({error, A}) when is_atom(A) -> atom_to_list(A);
-answer({'EXIT', {noproc, _}}) -> "noproc".
+answer({error, A}) when A =:= not_found; A =:= running; A =:= restarting -> atom_to_list(A);
+answer({error, R}) -> ["failed ", reason(R)].
+
+%% ---- Two at once: the second while a child keeps the supervisor waiting in the first ----
+
+overlap(First, Second, Root) ->
+    ets:insert(world, {hold, true}),
+    One = begin_op(First, Root),
+    wait_held(),
+    Two = begin_op(Second, Root),
+    timer:sleep(?SETTLE_MS),
+    ets:insert(world, {hold, false}),
+    [P ! release || [P] <- ets:match(world, {{held, '$1'}})],
+    ets:match_delete(world, {{held, '_'}}),
+    [said(One), ", ", said(Two)].
+
+%% A supervisor heeds only its parent's request to end, so that one is made here.
+begin_op(["stop"], Root) ->
+    Ref = monitor(process, Root),
+    exit(Root, shutdown),
+    {ended, Ref};
+begin_op(Op, Root) ->
+    {Main, Ref} = {self(), make_ref()},
+    spawn(fun() -> {Out, _} = op(Op, Root, Root), Main ! {Ref, Out} end),
+    {said, Ref}.
+
+said({ended, Ref}) -> receive {'DOWN', Ref, process, _, _} -> "ok" end;
+said({said, Ref}) -> receive {Ref, Out} -> Out end.
+
+wait_held() ->
+    case ets:match(world, {{held, '$1'}}) of
+        [] -> timer:sleep(1), wait_held();
+        _ -> ok
+    end.
+
+held(Name) ->
+    case ets:lookup(world, hold) of
+        [{hold, true}] -> log(["slow ", Name]), ets:insert(world, {{held, self()}}), receive release -> ok end;
+        _ -> ok
+    end.
 
 who(P) when is_pid(P) ->
     case ets:lookup(world, {pid, P}) of [{_, N}] -> N; [] -> "?" end;
@@ -199,6 +234,8 @@ spec([Id, Restart | Opts]) ->
 option("significant", {S, B}) -> {S#{significant => true}, B};
 option("supervisor", {S, B}) -> {S#{type => supervisor}, B};
 option("stubborn", {S, B}) -> {S, B#{stubborn => true}};
+option("slow", {S, B}) -> {S, B#{slow => true}};
+option("silent", {S, B}) -> {S, B#{silent => true}};
 option("crash_on_stop", {S, B}) -> {S, B#{crash_on_stop => true}};
 option("shutdown=brutal_kill", {S, B}) -> {S#{shutdown => brutal_kill}, B};
 option("shutdown=infinity", {S, B}) -> {S#{shutdown => infinity}, B};
@@ -223,13 +260,20 @@ start_it(Id, #{init := List} = B) ->
     N = turn(Id),
     {Outcome, Name} = outcome(Id, N, List),
     case Outcome of
-        "ok" ->
-            log(["init ", Name]),
-            {ok, register_child(Id, Name, spawn_link(fun() -> process_flag(trap_exit, true), child(Name, B) end))};
-        "fail" -> log(["fail ", Name]), {error, failed};
+        "slow" -> held(Name), up(Id, Name, B);
+        "slow_fail" -> held(Name), log(["fail ", Name]), {error, failed};
+        "ok" -> up(Id, Name, B);
         "spin" -> {error, spin};
-        "ignore" -> log(["ignore ", Name]), ignore
+        "ignore" -> log(["ignore ", Name]), ignore;
+        "fail" -> log(["fail ", Name]), {error, failed};
+        "fail_" ++ Reason -> log(["fail ", Name]), {error, exit_reason(Reason)}
     end.
+
+up(Id, Name, B) ->
+    log(["init ", Name]),
+    {Starter, Traps} = {self(), not is_map_key(silent, B)},
+    Pid = spawn_link(fun() -> process_flag(trap_exit, Traps), Starter ! {self(), ready}, child(Name, B) end),
+    receive {Pid, ready} -> {ok, register_child(Id, Name, Pid)} end.
 
 start_super(Id, List, _) ->
     N = turn(Id),
@@ -248,6 +292,7 @@ child(Name, B) ->
         {leave, Reason} -> log(["end ", Name, " ", reason(Reason)]), exit(Reason);
         {'EXIT', _, _} when is_map_key(stubborn, B) -> log(["deaf ", Name]), receive never -> ok end;
         {'EXIT', _, _} when is_map_key(crash_on_stop, B) -> log(["end ", Name, " crash"]), exit(crash);
+        {'EXIT', _, Reason} when is_map_key(slow, B) -> held(Name), log(["end ", Name, " ", reason(Reason)]), exit(Reason);
         {'EXIT', _, Reason} -> log(["end ", Name, " ", reason(Reason)]), exit(Reason)
     end.
 
