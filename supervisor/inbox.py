@@ -56,8 +56,9 @@ class Inbox:
 
     @property
     def idle(self) -> bool:
-        """Whether the process's thread is in one of the waits below."""
-        return self._idle
+        """Whether the thread is between two hooks, or waits for a child: given up on, it then ends by itself."""
+        with self._lock:
+            return self._idle
 
     @property
     def stop_reason(self) -> ExitReason | None:
@@ -160,6 +161,11 @@ class Inbox:
 
     # On the process's own thread.
 
+    def rest(self) -> None:
+        """Note that no hook runs, until :meth:`take` returns."""
+        with self._lock:
+            self._idle = True
+
     def take(self) -> Envelope | None:
         """Wait for the next envelope; None once the process is asked to end.
 
@@ -167,18 +173,19 @@ class Inbox:
             GivenUp: The process was given up on.
         """
         with self._lock:
-            while True:
+            self._idle = True
+            envelope = None
+            while envelope is None:
                 if self.fence.closed:
                     raise GivenUp
                 if self._stop_reason is not None:
-                    return None
+                    break
                 self._queue_due_timers()
                 envelope = self._mailbox.take()
-                if envelope is not None:
-                    return envelope
-                self._idle = True
-                self.clock.wait(self._arrived, self._timers.next_deadline())
-                self._idle = False
+                if envelope is None:
+                    self.clock.wait(self._arrived, self._timers.next_deadline())
+            self._idle = False
+            return envelope
 
     def wait_for_child(self, child: Caller, predicate: Callable[[], bool], deadline: float | None) -> bool:
         """Wait for a child; meanwhile calls from it or below it are refused, not stuck.

@@ -233,6 +233,7 @@ class Process:
             if not wanted:
                 self._ignored = True
                 return NORMAL
+            self.inbox.rest()
             self._phase = Phase.RUNNING
             self._up = True
             self._changed.notify_all()

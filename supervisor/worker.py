@@ -11,6 +11,7 @@ from typing import Final, Literal
 from .clock import Clock
 from .envelopes import Call, Cast, DownSignal, Envelope, Info, Sample, TimerDue
 from .errors import NotStarted
+from .fence import own_fence
 from .handle import SupervisorHandle
 from .process import Process, act_for
 from .reasons import NORMAL, ExitReason
@@ -167,7 +168,9 @@ class Worker(Startable):
 
         Calls that wait are answered WorkerDown now. The first request to end stays.
         """
-        self.incarnation.inbox.ask_to_end(reason)
+        with own_fence() as allowed:
+            if allowed:
+                self.incarnation.inbox.ask_to_end(reason)
 
     def send_after(self, seconds: float, message: object) -> Timer:
         """Have ``message`` delivered to :meth:`handle_info` in ``seconds``, on the clock."""

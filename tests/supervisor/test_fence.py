@@ -90,6 +90,14 @@ def test_its_stop_of_a_supervisor_changes_nothing(tree: Any) -> None:
     assert root.count_children().active == 1
 
 
+def test_its_stop_of_another_worker_changes_nothing(tree: Any) -> None:
+    root = two(tree)
+    b = root.whereis("b")
+    held = tree.tell(b, lambda worker: worker)
+    assert zombie(tree, root, "a", lambda worker: held.stop()) is None
+    assert call(b, "hello") == "hello"
+
+
 def test_its_replies_are_dropped_and_its_callers_were_told(tree: Any) -> None:
     root = two(tree)
     a = root.whereis("a")

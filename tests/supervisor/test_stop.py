@@ -19,6 +19,7 @@ from acode_vllm.supervisor import (
     ChildStarted,
     ChildType,
     Crash,
+    ExitReason,
     InterruptFailed,
     RestartScheduled,
     StartFailed,
@@ -27,6 +28,7 @@ from acode_vllm.supervisor import (
     WouldDeadlock,
     call,
 )
+from acode_vllm.supervisor.body import Body
 from acode_vllm.supervisor.process import Process
 
 
@@ -95,6 +97,23 @@ def test_brutal_kill_neither_asks_nor_waits(tree: Any) -> None:
     assert [ref.exit_reason for ref in refs] == [KILLED, KILLED]
     assert "end a Killed" not in tree.log.lines
     assert [event.child_id for event in tree.of(ChildAbandoned)] == ["a"]  # the idle one's thread just ends
+
+
+def test_a_thread_on_its_way_to_its_mailbox_is_not_reported_as_left_behind(
+    tree: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = tree.gate()
+    serve = Process._serve
+
+    def late(process: Process, body: Body) -> ExitReason:
+        if process.name == "root/a":
+            gate.wait(20)
+        return serve(process, body)
+
+    monkeypatch.setattr(Process, "_serve", late)
+    root = tree.started(tree.spec("a", shutdown=BRUTAL_KILL))
+    root.terminate_child("a")  # it is up, and has not come to wait for a message
+    assert tree.of(ChildAbandoned) == []
 
 
 def test_calls_to_a_brutally_killed_worker_are_told_so(tree: Any) -> None:
@@ -343,6 +362,8 @@ def test_the_thread_is_over_when_the_stop_is_answered(tree: Any, monkeypatch: py
 def test_an_idle_tree_waits_for_nothing_but_messages(tree: Any) -> None:
     root = tree.started(*(tree.spec(name) for name in "abc"))
     processes = [root.ref.process, *(root.whereis(name).process for name in "abc")]
+    assert [call(root.whereis(name), "hello") for name in "abc"] == ["hello"] * 3
+    root.which_children()  # so that each has handled something, and waits for the next
     while not all(process.inbox.idle for process in processes):
         pass
     assert tree.clock.deadlines == ()
