@@ -340,6 +340,20 @@ def test_a_permanent_nested_supervisor_comes_back_fresh(tree: Any) -> None:
     assert [info.id for info in call(second, WhichChildren())] == ["x"]
 
 
+@pytest.mark.parametrize("restart", [Restart.PERMANENT, Restart.TRANSIENT])
+def test_a_nested_supervisor_that_somebody_stops_has_ended_in_good_order(tree: Any, restart: Restart) -> None:
+    made: list[Any] = []
+
+    def start() -> Any:
+        made.append(tree.supervisor(tree.spec("x"), name="n"))
+        return made[-1]
+
+    root = tree.started(ChildSpec("n", start, restart, type=ChildType.SUPERVISOR))
+    made[0].stop()
+    (info,) = root.which_children()
+    assert info.child == (made[1].ref if restart is Restart.PERMANENT else None)
+
+
 def test_escalation_reaches_the_owner(tree: Any) -> None:
     inner = ChildSpec("n", lambda: tree.supervisor(tree.spec("x"), name="n", intensity=0), type=ChildType.SUPERVISOR)
     root = tree.started(tree.spec("a"), inner, intensity=0)
