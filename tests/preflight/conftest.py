@@ -24,7 +24,7 @@ def vllm(tmp_path: Path) -> MakeVllm:
 
     def make(version: str = "0.32.0+cu129", name: str = "vllm", python: Path | None = None) -> dict[str, str]:
         root = tmp_path / "venv"
-        site = root / "lib/python3.11/site-packages"
+        site = root / f"lib/python3.{sys.version_info.minor}/site-packages"
         head = f"Metadata-Version: 2.4\nName: {name}\nVersion: {version}\n\n"
         _write(root / "pyvenv.cfg", "home = /usr/bin\ninclude-system-site-packages = false\n")
         _write(site / f"vllm-{version}.dist-info/METADATA", head)
