@@ -11,18 +11,17 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from acode_vllm.errors import WaitTimeoutError, error_for
+from acode_vllm.errors import VllmServiceError, WaitTimeoutError, error_for
 from acode_vllm.event_hub import EventHub, EventQueue, Subscription
 from acode_vllm.events import Event
 from acode_vllm.gpus import GpuSample
 from acode_vllm.history import History, HistoryEntry
-from acode_vllm.model_id import parse_model_id
 from acode_vllm.options import DEFAULT_MODEL, VllmLifecycleOptions
 from acode_vllm.service_backend import ServiceBackend
-from acode_vllm.service_folder import ServiceFolder
 from acode_vllm.states import LifecycleMode, ServiceState
 from acode_vllm.status import ServiceStatus, assumed_status
 from acode_vllm.waiting_problems import not_managed_problem
+from acode_vllm.wanted_settings import WantedSettings
 from acode_vllm.workers.lifecycle_messages import (
     Abandon,
     EnsureHealthy,
@@ -33,7 +32,6 @@ from acode_vllm.workers.lifecycle_messages import (
     Restart,
     Start,
     Stop,
-    Wanted,
 )
 from acode_vllm.workers.messages import StopReport
 
@@ -74,15 +72,12 @@ class VllmServiceOrchestrator:
         *,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        self._options = options or VllmLifecycleOptions()
-        self._environ = dict(os.environ if environ is None else environ)
-        self._model = model
-        self._check(model)
-        self._folder = ServiceFolder.of(self._environ, self._options.port)
+        self._settings = WantedSettings(
+            model, options or VllmLifecycleOptions(), os.environ if environ is None else environ
+        )
         self._doubted_at = -math.inf
         self._guard = threading.Lock()
         self._service: ServiceBackend | None = None
-        self._wanted_cache: Wanted | None = None
         self._hub = EventHub()
         self._listening: list[EventQueue] = []
 
@@ -90,50 +85,53 @@ class VllmServiceOrchestrator:
     def from_configuration(cls, flags: Mapping[str, object] | None = None) -> VllmServiceOrchestrator:
         """An orchestrator with the settings that hold for a program started here: flags, environment, files, defaults.
 
+        A change of the files, or of the model by ``acode providers set-model``, takes effect with the next call; what
+        needs a restart of vLLM says so, and waits for `restart`.
+
         Args:
             flags: As a command line would give them: ``model``, ``port``, ``lifecycle_mode``, ``mode``, ``config``.
 
         Raises:
             ConfigurationError: ACODE-VLM-010 with every mistake, or 024 for a file that needs trust.
         """
-        from acode_vllm.config import load
-        from acode_vllm.remembered_model import model_to_serve
+        from acode_vllm.live_configuration import LiveConfiguration
 
-        configuration = load(flags, environ=os.environ, cwd=Path.cwd(), home=Path.home())
-        folder = ServiceFolder.of(os.environ, configuration.options.port)
-        return cls(model_to_serve(configuration, folder), configuration.options, environ=os.environ)
+        live = LiveConfiguration(flags or {}, os.environ, Path.cwd(), Path.home())
+        made = cls(live.model, live.configuration.options, environ=os.environ)
+        made._settings = WantedSettings(live.model, live.configuration.options, os.environ, live)
+        return made
 
     # What it is
 
     @property
     def model(self) -> str:
         """The model that is served when no other is asked for."""
-        return self._model
+        return self._settings.model
 
     @property
     def options(self) -> VllmLifecycleOptions:
-        """Its settings."""
-        return self._options
+        """Its settings as they are now."""
+        return self._settings.options
 
     @property
     def mode(self) -> LifecycleMode:
         """Who owns the server's life."""
-        return self._options.mode
+        return self._settings.options.mode
 
     @property
     def base_url(self) -> str:
         """Root of the OpenAI-compatible API, with ``/v1``; `openai.OpenAI` takes it as it is."""
-        return f"{self._options.url}/v1"
+        return f"{self._settings.options.url}/v1"
 
     @property
     def served_model_name(self) -> str:
         """The name that requests use for the model."""
-        return self._wanted(self._model).served_name
+        return self._settings.wanted.served_name
 
     @property
     def api_key(self) -> str | None:
         """The bearer key of the API, from VLLM_API_KEY."""
-        return self._environ.get("VLLM_API_KEY") or None
+        return self._settings.api_key
 
     # What it does
 
@@ -144,25 +142,24 @@ class VllmServiceOrchestrator:
         external mode nothing is even checked.
 
         Args:
-            model: Another model than the orchestrator's; it becomes the orchestrator's, and the server is restarted
-                with it where it serves another (FR-005, FR-027).
+            model: Another model than the orchestrator's; it becomes the orchestrator's, unless it cannot be loaded, and
+                the server is restarted with it where it serves another (FR-005, FR-027).
             timeout: Seconds to wait; the server goes on past it.
 
         Raises:
             VllmServiceError: Its subclass and code say why there is no healthy server.
         """
-        if model is not None and model != self._model:
-            self._check(model)
-            self._model = model
+        self._take_changes()
+        before = self._settings.take_model(model)
         service = self._service
         if service is not None:
             status = service.status
-            if status.vouches(self._model, time.monotonic(), self._vouch_seconds, self._doubted_at):
+            if status.vouches(self._settings.model, time.monotonic(), self._vouch_seconds, self._doubted_at):
                 return status
         if self.mode is LifecycleMode.EXTERNAL:
             return self._assumed()
         token = os.urandom(16).hex()
-        return self._wait_for(EnsureHealthy(self._wanted(self._model), token), token, timeout)
+        return self._wait_for(EnsureHealthy(self._settings.wanted, token), token, timeout, before)
 
     def start(self, model: str | None = None, *, timeout: float | None = None) -> ServiceStatus:
         """Start the server, where it does not run, and wait until it is healthy; the restart counter begins anew.
@@ -170,12 +167,11 @@ class VllmServiceOrchestrator:
         Raises:
             VllmServiceError: As `ensure_healthy`; ACODE-VLM-017 in monitored and external mode.
         """
+        self._take_changes()
         self._require_managed("started")
-        if model is not None:
-            self._check(model)
-            self._model = model
+        before = self._settings.take_model(model)
         token = os.urandom(16).hex()
-        return self._wait_for(Start(self._wanted(self._model), token), token, timeout)
+        return self._wait_for(Start(self._settings.wanted, token), token, timeout, before)
 
     def restart(self, *, timeout: float | None = None) -> ServiceStatus:
         """End the server and start it again with the settings as they are now; wait until it is healthy.
@@ -183,9 +179,10 @@ class VllmServiceOrchestrator:
         Raises:
             VllmServiceError: As `start`.
         """
+        self._take_changes()
         self._require_managed("restarted")
         token = os.urandom(16).hex()
-        return self._wait_for(Restart(self._wanted(self._model), token), token, timeout)
+        return self._wait_for(Restart(self._settings.wanted, token), token, timeout)
 
     def stop(self, *, timeout: float | None = None) -> StopReport:
         """End the server with its whole process tree; whoever waits for it is told.
@@ -227,7 +224,7 @@ class VllmServiceOrchestrator:
             return service.status
         from acode_vllm.recorded import recorded_service
 
-        recorded = recorded_service(self._folder)
+        recorded = recorded_service(self._settings.folder)
         return recorded.status if recorded is not None else self._assumed()
 
     def refresh(self, *, timeout: float = 5.0) -> ServiceStatus:
@@ -240,7 +237,7 @@ class VllmServiceOrchestrator:
         if service is None or service.status.state is ServiceState.UNKNOWN:
             from acode_vllm.fresh_status import fresh_service
 
-            found = fresh_service(self._folder, timeout)
+            found = fresh_service(self._settings.folder, timeout)
             return found.status if found is not None else self._assumed()
         with suppress(WaitTimeoutError):
             service.ask(Refresh(), timeout)
@@ -249,7 +246,9 @@ class VllmServiceOrchestrator:
     def gpus(self) -> GpuSample:
         """The machine's GPUs as they were last sampled; read now where nobody samples them."""
         sample = self.status().gpus
-        if sample is not None and time.time() - sample.at < 2 * max(self._options.gpu.sample_interval_seconds, 1.0):
+        if sample is not None and time.time() - sample.at < 2 * max(
+            self._settings.options.gpu.sample_interval_seconds, 1.0
+        ):
             return sample
         from acode_vllm.tree import sample_gpus
 
@@ -257,7 +256,7 @@ class VllmServiceOrchestrator:
 
     def history(self) -> list[HistoryEntry]:
         """What has happened to the service, oldest first; kept for at least a day."""
-        return History(self._folder.history).read()
+        return History(self._settings.folder.history).read()
 
     def subscribe(self, callback: Callable[[Event], None]) -> Subscription:
         """Have ``callback`` called with every event, on a thread of its own, until it or the orchestrator is closed.
@@ -277,12 +276,9 @@ class VllmServiceOrchestrator:
 
     def close(self) -> None:
         """Let go of the service. The server stays, unless ``stop_on_exit``; the orchestrator can be used again."""
+        self._let_go()
         with self._guard:
-            service, self._service = self._service, None
             listening, self._listening = self._listening, []
-        if service is not None:
-            service.close()
-            service.hub.remove(self._hub)
         for listener in listening:
             listener.close()
 
@@ -306,45 +302,53 @@ class VllmServiceOrchestrator:
                 from acode_vllm.shared_service import share_service
                 from acode_vllm.tree import vllm_makers
 
-                self._service = share_service(self._folder, self._wanted(self._model), vllm_makers)
+                self._service = share_service(self._settings.folder, self._settings.wanted, vllm_makers)
                 self._service.hub.add(self._hub)
             return self._service
 
-    def _wait_for(self, request: object, token: str, timeout: float | None) -> ServiceStatus:
+    def _let_go(self) -> None:
+        with self._guard:
+            service, self._service = self._service, None
+        if service is not None:
+            service.close()
+            service.hub.remove(self._hub)
+
+    def _take_changes(self) -> None:
+        """Take over what has changed in the configuration's files. The server, where there is one, goes on."""
+        before = self._settings.refresh()
+        if before is None:
+            return
+        self._doubted_at = time.monotonic()  # so that the owner hears of it
+        options = self.options
+        if (before.mode, before.port, before.base_url) != (options.mode, options.port, options.base_url):
+            self._let_go()  # it is opened again as what it is now
+
+    def _wait_for(self, request: object, token: str, timeout: float | None, before: str | None = None) -> ServiceStatus:
         service = self._open()
+        model = self._settings.model
         try:
             status = service.ask(request, timeout)
-        except KeyboardInterrupt:
-            service.ask(Interrupt(token), INTERRUPTED_STOP_SECONDS)
-            raise
         except WaitTimeoutError:
             service.tell(Abandon(token))
+            raise
+        except (KeyboardInterrupt, VllmServiceError) as error:
+            if (
+                before is not None and self._settings.model == model
+            ):  # it is not served: what was wanted before still is
+                self._settings.model = before
+            if isinstance(error, KeyboardInterrupt):
+                service.ask(Interrupt(token), INTERRUPTED_STOP_SECONDS)
             raise
         assert isinstance(status, ServiceStatus)
         return status
 
-    def _wanted(self, model: str) -> Wanted:
-        cached = self._wanted_cache
-        if cached is None or cached.model != model:
-            cached = Wanted(model, self._options, self._environ, self.api_key)
-            self._wanted_cache = cached
-        return cached
-
     @property
     def _vouch_seconds(self) -> float:
-        return min(self._options.health_check_interval_seconds, VOUCH_SECONDS)
+        return min(self._settings.options.health_check_interval_seconds, VOUCH_SECONDS)
 
     def _assumed(self) -> ServiceStatus:
-        return assumed_status(self.mode, self._options.url, self._model)
+        return assumed_status(self.mode, self._settings.options.url, self._settings.model)
 
     def _require_managed(self, verb: str) -> None:
         if self.mode is not LifecycleMode.MANAGED:
-            raise error_for(not_managed_problem(self.mode, self._options.url, verb))
-
-    def _check(self, model: str) -> None:
-        from acode_vllm.validation import options_problems
-
-        parse_model_id(model)
-        problem = options_problems(model, self._options)
-        if problem is not None:
-            raise error_for(problem)
+            raise error_for(not_managed_problem(self.mode, self._settings.options.url, verb))

@@ -7,6 +7,7 @@ file's is the later wish.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from acode_vllm.atomic_file import replace_file
 from acode_vllm.config import Configuration
@@ -23,6 +24,11 @@ def model_to_serve(configuration: Configuration, folder: ServiceFolder) -> str:
     return remembered_model(folder, configured) or configured
 
 
+def remembered_model_file(folder: ServiceFolder) -> Path:
+    """Where it is remembered."""
+    return folder.path / "model.json"
+
+
 def remember_model(folder: ServiceFolder, model: str, configured: str) -> None:
     """Remember ``model`` for as long as the configuration says ``configured``.
 
@@ -32,13 +38,13 @@ def remember_model(folder: ServiceFolder, model: str, configured: str) -> None:
     """
     folder.ensure()
     content = json.dumps({"model": model, "configured": configured})
-    replace_file(folder.path / "model.json", content.encode(), durable=True)
+    replace_file(remembered_model_file(folder), content.encode(), durable=True)
 
 
 def remembered_model(folder: ServiceFolder, configured: str) -> str | None:
     """The remembered model; None where there is none, or the configuration has changed since."""
     try:
-        data = json.loads((folder.path / "model.json").read_bytes())
+        data = json.loads(remembered_model_file(folder).read_bytes())
         model, then = data["model"], data["configured"]
     except (OSError, ValueError, KeyError, TypeError):
         return None

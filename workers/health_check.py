@@ -93,6 +93,11 @@ class HealthCheck:
         self._monotonic = monotonic
         self._wall = wall
 
+    @property
+    def probe(self) -> Probe:
+        """The way to the server, for looks that are no check; whoever uses it leaves it closed or kept."""
+        return self._probe
+
     def knock(self) -> bool:
         """Whether somebody listens: a fraction of a millisecond where nobody does; the connection is kept for `run`.
 

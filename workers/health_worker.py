@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from acode_vllm.health import HealthReport, PartReport, Verdict
 from acode_vllm.supervisor import NO_REPLY, ExitReason, ReplyTo, Timer, Worker
+from acode_vllm.workers.drain import LOOK_AGAIN_SECONDS, DrainWatch
+from acode_vllm.workers.drain_messages import Drain, Drained
 from acode_vllm.workers.gpu_evidence import GpuEvidence
 from acode_vllm.workers.health_check import HealthCheck, Machine
 from acode_vllm.workers.interrupt import Interrupt, Interrupted
@@ -40,9 +42,9 @@ class HealthWorker(Worker):
 
     A check that takes its whole time blocks nobody but this worker. Between checks it sleeps.
 
-    It is told `Watch`, `Unwatch` and `GpuReport` (casts) and `CheckNow` (a call answered with a `HealthReport`, or a
-    cast); it reports `ServerReady` once, then `HealthReported` after each check. Whether failures in a row mean a
-    restart is decided elsewhere.
+    It is told `Watch`, `Unwatch`, `Drain` and `GpuReport` (casts) and `CheckNow` (a call answered with a `HealthReport`,
+    or a cast); it reports `ServerReady` once, then `HealthReported` after each check, and `Drained` at the end of a
+    drain. Whether failures in a row mean a restart is decided elsewhere.
     """
 
     def __init__(self, report: Report, machine: Machine, *, wall: Callable[[], float] = time.time) -> None:
@@ -59,6 +61,7 @@ class HealthWorker(Worker):
         self._interrupt = Interrupt()
         self._watch: Watch | None = None
         self._check: HealthCheck | None = None
+        self._drain: DrainWatch | None = None
         self._serial = 0
         self._timer: Timer | None = None
         self._due_at = 0.0
@@ -84,12 +87,14 @@ class HealthWorker(Worker):
         return NO_REPLY
 
     def handle_cast(self, message: object) -> None:
-        """`Watch`, `Unwatch`, `CheckNow`, `GpuReport`."""
+        """`Watch`, `Unwatch`, `Drain`, `CheckNow`, `GpuReport`."""
         match message:
             case Watch():
                 self._begin(message)
             case Unwatch():
                 self._end()
+            case Drain(seconds):
+                self._begin_drain(seconds)
             case CheckNow():
                 self._queue_check()
             case GpuReport(sample):
@@ -135,7 +140,21 @@ class HealthWorker(Worker):
             self._timer = None
         if self._check is not None:
             self._check.close()
-        self._watch = self._check = None
+        self._watch = self._check = self._drain = None
+
+    def _begin_drain(self, seconds: float) -> None:
+        if self._watch is None:
+            self._report(Drained(None, None))
+            return
+        self._drain = DrainWatch(self.clock.monotonic() + seconds)
+        self._schedule(0.0)
+
+    def _look_for_requests(self, watch: Watch, check: HealthCheck, drain: DrainWatch) -> None:
+        if drain.look(check.probe, self.clock.monotonic()):
+            self._report(Drained(watch.server, drain.left))
+            self._end()
+        else:
+            self._schedule(LOOK_AGAIN_SECONDS)
 
     def _schedule(self, seconds: float) -> None:
         if self._timer is not None:
@@ -147,6 +166,9 @@ class HealthWorker(Worker):
 
     def _due(self) -> None:
         if self._watch is None or self._check is None:
+            return
+        if self._drain is not None:
+            self._look_for_requests(self._watch, self._check, self._drain)
             return
         if not self._ready and not self._check.knock():
             self._schedule(KNOCK_SECONDS)
@@ -161,7 +183,7 @@ class HealthWorker(Worker):
 
     def _asked(self) -> None:
         self._ask_queued = False
-        if self._watch is None or self._check is None:
+        if self._watch is None or self._check is None or self._drain is not None:
             report = self._nothing_watched()
         else:
             report = self._look(self._watch, self._check, due=self.clock.monotonic() >= self._due_at)

@@ -12,7 +12,6 @@ from dataclasses import replace
 from acode_vllm.errors import Problem
 from acode_vllm.events import (
     HealthChecked,
-    LoadProgressed,
     ProblemRaised,
     ServerEnded,
     ServerStarted,
@@ -34,13 +33,12 @@ from acode_vllm.workers.lifecycle_messages import (
     Wanted,
 )
 from acode_vllm.workers.lifecycle_problems import down_problem, limit_problem, not_ours_problem, unhealthy_problem
-from acode_vllm.workers.lifecycle_steps import LifecycleSteps, Phase, Waiter
+from acode_vllm.workers.lifecycle_state import Phase, Waiter
+from acode_vllm.workers.lifecycle_steps import LifecycleSteps
 from acode_vllm.workers.messages import (
     CheckNow,
     FailServer,
     HealthReported,
-    LoadStep,
-    LoadTimedOut,
     ModelPrepared,
     PreparedModel,
     ServerDied,
@@ -71,6 +69,7 @@ class Lifecycle(LifecycleSteps):
             return [Refuse(to, self._status.problem)]
         self._waiters.append(Waiter(to, token, wanted))
         if self._serves(wanted):
+            self._take_settings(wanted)
             self._effects.append(Tell("health", CheckNow()))
         return self._advance()
 
@@ -85,7 +84,7 @@ class Lifecycle(LifecycleSteps):
             return [Refuse(to, not_ours_problem(self._found, self._status.url, "restarted"))]
         self._ledger.forget_restarts()
         self._waiters.append(Waiter(to, token, wanted))
-        if self._phase is Phase.UP:
+        if self._phase in (Phase.UP, Phase.DRAINING):
             self._begin_stop("restart requested")
         return self._advance()
 
@@ -96,6 +95,7 @@ class Lifecycle(LifecycleSteps):
         self._refuse_all(
             Problem("ACODE-VLM-022", "The server was stopped while this call waited for it to be healthy.")
         )
+        self._before = self._going_back = None
         if self._phase is Phase.PREPARING:
             self._cancel_preparation("stop requested")
         if self._phase is not Phase.IDLE:
@@ -129,7 +129,11 @@ class Lifecycle(LifecycleSteps):
         """A caller was interrupted: a start that nobody else waits for is ended, and no half-started server stays."""
         self._waiters = [w for w in self._waiters if w.token != token]
         unwanted = not self._waiters and self._status.state is not ServiceState.RUNNING
-        if unwanted and self._phase is Phase.UP and not self._monitored:
+        if unwanted:
+            self._before = None
+        if self._phase is Phase.DRAINING and not self._wants_another():
+            self._stay()
+        elif unwanted and self._phase is Phase.UP and not self._monitored:
             self._begin_stop("the start was interrupted")
         elif unwanted and self._phase is Phase.PREPARING:
             self._cancel_preparation("the start was interrupted")
@@ -237,6 +241,9 @@ class Lifecycle(LifecycleSteps):
 
     def server_died(self, message: ServerDied) -> list[Effect]:
         """The API server has ended, unasked (FR-032): from this moment nothing vouches for it."""
+        if self._phase is Phase.DRAINING:
+            self._begin_stop("it ended before it was to be switched")
+            return self._take()
         if self._phase is not Phase.UP:
             return []
         self._ledger.went_down()
@@ -256,7 +263,7 @@ class Lifecycle(LifecycleSteps):
             seconds = message.report.seconds if message.report else None
             pid, how = message.server.identity.pid, str(message.exit)
             self._effects.append(Emit(ServerEnded(self._wall(), pid, how, message.asked, seconds, message.problem)))
-        if self._phase is Phase.STOPPING:
+        if self._phase in (Phase.STOPPING, Phase.DRAINING):
             return self._stopped(message.report or StopReport("already gone", 0.0))
         problem = message.problem
         if problem is None:
@@ -301,12 +308,13 @@ class Lifecycle(LifecycleSteps):
         self._effects.append(Tell("loader", StopFollowing()))
         self._ledger.move(Trigger.HEALTHY, f"healthy, {self._status.model} is served")
         self._ledger.came_up()
+        self._before = None
         self._effects.append(Emit(HealthChecked(self._wall(), message.report, 0)))
         return self._advance(fresh=True)
 
     def health_reported(self, message: HealthReported) -> list[Effect]:
         """A check of a server that had been ready ended (FR-018, FR-020, AC-016, AC-017)."""
-        if message.server != self._status.server or self._phase is Phase.STOPPING:
+        if message.server != self._status.server or self._phase in (Phase.STOPPING, Phase.DRAINING):
             return []
         report = message.report
         self._ledger.update(last_check=report, failures=message.failures)
@@ -330,18 +338,4 @@ class Lifecycle(LifecycleSteps):
             self._ledger.went_down()
             self._ledger.move(Trigger.UNHEALTHY, report.reason)
             self._effects.append(Tell("process", FailServer(unhealthy_problem(self._status, report, message.failures))))
-        return self._take()
-
-    def load_step(self, message: LoadStep) -> list[Effect]:
-        """The load went on."""
-        if message.server != self._status.server or self._status.state is ServiceState.RUNNING:
-            return []
-        self._ledger.update(progress=message.progress)
-        self._effects.append(Emit(LoadProgressed(self._wall(), message.progress)))
-        return self._take()
-
-    def load_timed_out(self, message: LoadTimedOut) -> list[Effect]:
-        """No sign of life, or no end of loading, in time (FR-047)."""
-        if message.server == self._status.server and self._status.state is ServiceState.STARTING:
-            self._effects.append(Tell("process", FailServer(message.problem)))
         return self._take()

@@ -9,6 +9,7 @@ from acode_vllm.errors import Problem
 from acode_vllm.events import Event
 from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.server_process import ServerProcess
+from acode_vllm.workers.drain_messages import Drain
 from acode_vllm.workers.messages import (
     CheckNow,
     FailServer,
@@ -178,6 +179,15 @@ class Replan:
 
 
 @dataclass(frozen=True)
+class CompareSettings:
+    """A caller's settings are others than before: the next start is to use them; say what waits for a restart."""
+
+    wanted: Wanted
+    prepared: PreparedModel | None
+    server: ServerProcess
+
+
+@dataclass(frozen=True)
 class StopProcess:
     """Have the tree ended; where nothing runs, say that the engine has ended."""
 
@@ -189,7 +199,7 @@ class Tell:
     """Cast to a worker; to one that is not there, nothing."""
 
     worker: str
-    message: FailServer | Watch | Unwatch | FollowLoad | StopFollowing | CheckNow | SampleGpus | GpuReport
+    message: FailServer | Watch | Unwatch | Drain | FollowLoad | StopFollowing | CheckNow | SampleGpus | GpuReport
 
 
 @dataclass(frozen=True)
@@ -215,4 +225,4 @@ class Emit:
     event: Event
 
 
-Effect = Prepare | StartEngine | Replan | StopProcess | Tell | Answer | Refuse | Emit
+Effect = Prepare | StartEngine | Replan | CompareSettings | StopProcess | Tell | Answer | Refuse | Emit

@@ -9,15 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from acode_vllm.errors import Problem, VllmServiceError, error_for
-from acode_vllm.events import Event, GpusSampled, ProblemRaised
-from acode_vllm.running_clock import WINDOW_SECONDS, RunningClock
+from acode_vllm.events import Event, GpusSampled, ProblemRaised, WarningRaised
+from acode_vllm.running_clock import RunningClock
+from acode_vllm.server_process import ServerProcess
 from acode_vllm.status import ServiceStatus
 from acode_vllm.supervisor import (
     NO_REPLY,
-    AutoShutdown,
     ChildSpec,
     ChildType,
-    Crash,
     Down,
     ExitReason,
     MailboxFull,
@@ -33,11 +32,14 @@ from acode_vllm.supervisor import (
     cast,
 )
 from acode_vllm.supervisor import events as supervisor_events
+from acode_vllm.workers.drain_messages import Drained
+from acode_vllm.workers.engine_supervisor import PROCESS, engine_supervisor, log_engine_event
 from acode_vllm.workers.lifecycle import Lifecycle
 from acode_vllm.workers.lifecycle_edges import LifecycleEdges
 from acode_vllm.workers.lifecycle_messages import (
     Abandon,
     Answer,
+    CompareSettings,
     Effect,
     Emit,
     EnsureHealthy,
@@ -75,10 +77,11 @@ from acode_vllm.workers.messages import (
     ServerUp,
     StopServer,
 )
-from acode_vllm.workers.process_edges import ServerCrashed, shutdown_seconds
+from acode_vllm.workers.process_edges import shutdown_seconds
+from acode_vllm.workers.process_identity import read_environment
+from acode_vllm.workers.settings_changes import changes_since_start
 
 ENGINE = "engine"
-PROCESS = "process"
 CALL_SECONDS = 30.0
 """How long the root may take to answer; it never waits for a server."""
 
@@ -104,6 +107,7 @@ class LifecycleWorker(Worker):
         self._engine_token: object = None
         self._shown: ServiceStatus | None = None
         self._recovered = False
+        self._told: set[tuple[ServerProcess, tuple[str, ...]]] = set()
 
     def init(self) -> None:
         """Take over what an earlier owner left; the rest happens when somebody asks."""
@@ -166,6 +170,8 @@ class LifecycleWorker(Worker):
                 self._do(self._life.server_ready(message))
             case HealthReported():
                 self._do(self._life.health_reported(message))
+            case Drained():
+                self._do(self._life.drained(message))
             case LoadStep():
                 self._do(self._life.load_step(message))
             case LoadTimedOut():
@@ -222,6 +228,8 @@ class LifecycleWorker(Worker):
                     if self._plan is not None:
                         env = {**self._plan.env, **env}
                         self._plan = replace(self._plan, adopt=adopt, leftover_marks=marks, env=env)
+                case CompareSettings():
+                    queue += self._compare(effect)
                 case Prepare(attempt, wanted):
                     mark = self._life.status.mark
                     marks = (mark,) if mark else ()
@@ -278,7 +286,24 @@ class LifecycleWorker(Worker):
         ref = self.supervisor.start_child(spec, CALL_SECONDS)
         assert ref is not None
         self._engine_token = self.monitor(ref)
-        return []
+        return self._waits_for_restart(effect.adopt, self._plan) if effect.adopt is not None else []
+
+    def _compare(self, effect: CompareSettings) -> list[Effect]:
+        """Have the next start use other settings than the last, and say which of them wait for it."""
+        start = StartEngine(effect.wanted, effect.prepared, effect.server, (effect.server.mark,))
+        try:
+            self._plan = self._edges.make_plan(start)
+        except VllmServiceError as error:
+            return [Emit(ProblemRaised(self._edges.wall(), error.problem))]
+        return self._waits_for_restart(effect.server, self._plan)
+
+    def _waits_for_restart(self, server: ServerProcess, plan: LaunchPlan) -> list[Effect]:
+        changes = changes_since_start(server, plan, read_environment(server.identity.pid))
+        if not changes or (server, changes) in self._told:
+            return []
+        self._told.add((server, changes))
+        text = f"settings have changed since vLLM was started, and wait for a restart: {'; '.join(changes)}"
+        return [Emit(WarningRaised(self._edges.wall(), text))]
 
     def _end_engine(self) -> None:
         if self._engine_token is not None:
@@ -304,22 +329,7 @@ class LifecycleWorker(Worker):
     def _make_engine(self) -> Supervisor:
         """A fresh engine supervisor with a fresh restart counter. Runs on the root's thread."""
         options = self._initial.options if self._plan is None else self._plan.options
-        process = ChildSpec(
-            PROCESS,
-            self._make_process,
-            restart=Restart.TRANSIENT,
-            significant=True,
-            shutdown=shutdown_seconds(options),
-            restart_delay=options.restart_delay_seconds,
-        )
-        self._engine = Supervisor(
-            [process],
-            intensity=options.max_restarts_per_minute,
-            period=WINDOW_SECONDS,
-            auto_shutdown=AutoShutdown.ANY_SIGNIFICANT,
-            intensity_clock=self._running,
-            on_event=self._engine_event,
-        )
+        self._engine = engine_supervisor(options, self._make_process, self._running, self._engine_event)
         return self._engine
 
     def _make_process(self) -> Worker:
@@ -329,9 +339,7 @@ class LifecycleWorker(Worker):
 
     def _engine_event(self, event: supervisor_events.Event) -> None:
         """Runs on the engine supervisor's thread."""
-        reason = getattr(event, "reason", None)
-        if not (isinstance(reason, Crash) and isinstance(reason.exception, ServerCrashed)):
-            supervisor_events.log_event(event)  # vLLM's own death is told as what it is, not as a traceback of ours
+        log_engine_event(event)
         if isinstance(event, supervisor_events.RestartScheduled):
             cast(self.ref, RestartScheduled(event.delay))
         elif isinstance(event, supervisor_events.RestartLimitReached):

@@ -16,6 +16,7 @@ from acode_vllm.health import HealthReport
 from acode_vllm.loading import LoadProgress
 from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.server_process import ServerProcess
+from acode_vllm.workers.drain_messages import Drained
 
 
 @dataclass(frozen=True)
@@ -335,7 +336,6 @@ class GpuReport:
     sample: GpuSample
 
 
-Told = StopServer | FailServer | Watch | Unwatch | CheckNow | PrepareModel | FollowLoad | StopFollowing | SampleGpus
 Reported = (
     MarkChosen
     | ServerUp
@@ -343,6 +343,7 @@ Reported = (
     | ServerDown
     | ServerReady
     | HealthReported
+    | Drained
     | ModelPrepared
     | LoadStep
     | LoadTimedOut

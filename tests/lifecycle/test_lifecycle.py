@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from acode_vllm.errors import Problem
-from acode_vllm.events import ProblemRaised, RestartDone, StateChanged
+from acode_vllm.events import ProblemRaised, RestartDone, StateChanged, WarningRaised
 from acode_vllm.health import HealthReport, PartReport, Verdict
 from acode_vllm.loading import LoadProgress, LoadStage
 from acode_vllm.options import VllmLifecycleOptions
@@ -16,6 +16,7 @@ from acode_vllm.running_clock import RunningClock
 from acode_vllm.server_process import ProcessIdentity, ServerProcess
 from acode_vllm.states import LifecycleMode, ServiceState
 from acode_vllm.status import ServiceStatus
+from acode_vllm.workers.drain_messages import Drain, Drained
 from acode_vllm.workers.lifecycle import Lifecycle
 from acode_vllm.workers.lifecycle_messages import (
     Answer,
@@ -29,7 +30,7 @@ from acode_vllm.workers.lifecycle_messages import (
     Tell,
     Wanted,
 )
-from acode_vllm.workers.lifecycle_steps import Phase
+from acode_vllm.workers.lifecycle_state import Phase
 from acode_vllm.workers.messages import (
     CheckNow,
     FailServer,
@@ -113,6 +114,9 @@ class Bench:
     def down(self, problem: Problem | None = CRASH, *, asked: bool = False) -> list[Effect]:
         message = ServerDown(self.life.status.server, ProcessExit(0), asked, problem, StopReport("graceful", 0.4))
         return self.do(self.life.server_down(message))
+
+    def drained(self, left: int | None = 0) -> list[Effect]:
+        return self.do(self.life.drained(Drained(self.life.status.server, left)))
 
     def run(self, model: str = "acode/one", pid: int = 100) -> None:
         """Bring it to Running."""
@@ -360,7 +364,8 @@ class TestSwitch:
     def test_another_model_ends_the_server_and_starts_it_with_the_other(self) -> None:
         bench = Bench()
         bench.run("acode/one")
-        assert of(bench.ensure("b", "acode/two"), StopProcess)
+        bench.ensure("b", "acode/two")
+        assert of(bench.drained(), StopProcess)
         assert of(bench.down(None, asked=True), Prepare)[0].wanted.model == "acode/two"
         bench.prepared(model="acode/two")
         two = server("acode/two", 101)
@@ -375,7 +380,91 @@ class TestSwitch:
         bench.up()
         effects = bench.ready()
         assert [a.to for a in of(effects, Answer)] == ["a"]
+        assert Tell("health", Drain(30.0)) in effects
+
+    def test_requests_in_hand_may_finish_before_anything_is_ended(self) -> None:
+        bench = Bench()
+        bench.run()
+        effects = bench.ensure("b", "acode/two")
+        assert of(effects, Tell) == [Tell("health", Drain(30.0))]
+        assert not of(effects, StopProcess)
+        assert bench.life.status.state is S.RUNNING
+        assert not bench.life.status.vouches("acode/one", bench.time, 10.0), "who comes now has to ask"
+
+    def test_who_comes_while_requests_finish_waits_and_is_served_after_the_switch(self) -> None:
+        bench = Bench()
+        bench.run("acode/one")
+        bench.ensure("b", "acode/two")
+        bench.ensure("c", "acode/one")
+        assert bench.health(ok=True) == [], "a check that was under way vouches for nothing"
+        bench.drained()
+        bench.down(None, asked=True)
+        bench.prepared(model="acode/two")
+        two = server("acode/two", 101)
+        bench.up(two)
+        effects = bench.ready(two)
+        assert [a.to for a in of(effects, Answer)] == ["b"]
+        assert of(effects, Tell)[-1] == Tell("health", Drain(30.0)), "and back again, for whoever waits for it"
+
+    def test_requests_that_do_not_finish_in_time_are_cut_off_and_told(self) -> None:
+        bench = Bench()
+        bench.run()
+        bench.ensure("b", "acode/two")
+        effects = bench.drained(left=3)
         assert of(effects, StopProcess)
+        assert "3 request(s) were cut off after 30 s" in events(effects, WarningRaised)[0].text
+
+    def test_without_a_time_for_it_nothing_is_waited_for(self) -> None:
+        bench = Bench()
+        bench.run()
+        asked = wanted("acode/two", drain_timeout_seconds=0.0)
+        assert of(bench.do(bench.life.ensure_healthy("b", "token-b", asked)), StopProcess)
+
+    def test_a_server_that_dies_meanwhile_is_switched_at_once(self) -> None:
+        bench = Bench()
+        bench.run()
+        bench.ensure("b", "acode/two")
+        assert of(bench.do(bench.life.server_died(ServerDied(server(), ProcessExit(signal=9)))), StopProcess)
+        assert of(bench.down(None, asked=True), Prepare)[0].wanted.model == "acode/two"
+        assert bench.life.status.restart_count == 0
+
+    @pytest.mark.parametrize("how", ["interrupt", "abandon"])
+    def test_a_switch_that_nobody_wants_any_more_is_none(self, how: str) -> None:
+        bench = Bench()
+        bench.run()
+        bench.ensure("b", "acode/two")
+        bench.ensure("c", "acode/one")
+        if how == "interrupt":
+            effects = bench.do(bench.life.interrupt("i", "token-b"))
+        else:
+            bench.do(bench.life.abandon("token-b"))
+            effects = bench.drained()
+        assert not of(effects, StopProcess)
+        (watch,) = [t.message for t in of(effects, Tell) if isinstance(t.message, Watch)]
+        assert watch.ready, "it is checked, and goes on"
+        assert [a.to for a in of(bench.health(ok=True), Answer)] == ["c"]
+
+    def test_a_stop_does_not_wait_for_requests(self) -> None:
+        bench = Bench()
+        bench.run()
+        bench.ensure("b", "acode/two")
+        effects = bench.do(bench.life.stop("s", wanted()))
+        assert of(effects, StopProcess)
+        assert [r.to for r in of(effects, Refuse)] == ["b"]
+        assert bench.drained() == []
+
+    def test_a_health_worker_that_crashed_is_told_again_what_it_waits_for(self) -> None:
+        bench = Bench()
+        bench.run()
+        bench.ensure("b", "acode/two")
+        told = [type(t.message) for t in of(bench.do(bench.life.worker_restarted("health")), Tell)]
+        assert told == [Watch, Drain]
+
+    def test_a_word_of_an_earlier_server_s_requests_changes_nothing(self) -> None:
+        bench = Bench()
+        bench.run()
+        bench.ensure("b", "acode/two")
+        assert bench.life.drained(Drained(server(pid=99), 0)) == []
 
     def test_a_model_that_fails_does_not_fail_those_who_want_another(self) -> None:
         bench = Bench()
@@ -384,6 +473,73 @@ class TestSwitch:
         effects = bench.prepared(NO_MODEL)
         assert [r.to for r in of(effects, Refuse)] == ["a"]
         assert of(effects, Prepare)[0].wanted.model == "acode/two"
+
+
+class TestGoingBack:
+    """A model that cannot be loaded must not cost the one that was served before."""
+
+    def test_a_model_that_cannot_be_loaded_is_refused_and_the_one_before_is_loaded_again(self) -> None:
+        bench = Bench()
+        self._switch(bench)
+        effects = bench.prepared(NO_MODEL)
+        (refused,) = of(effects, Refuse)
+        assert (refused.to, refused.problem.code) == ("b", "ACODE-VLM-002")
+        assert "acode/one is loaded again" in refused.problem.evidence
+        assert of(effects, Prepare)[0].wanted.model == "acode/one"
+        assert events(effects, ProblemRaised)[0].problem == NO_MODEL
+        assert "going back to acode/one: acode/two could not be loaded" in bench.life.status.reason
+        bench.prepared()
+        bench.up(server(pid=102))
+        bench.ready(server(pid=102))
+        assert (bench.life.status.state, bench.life.status.model) == (S.RUNNING, "acode/one")
+
+    def test_so_it_is_when_it_crashes_until_it_is_given_up(self) -> None:
+        bench = Bench()
+        self._switch(bench)
+        bench.prepared(model="acode/two")
+        bench.up(server("acode/two", 101))
+        bench.down()
+        effects = bench.do(bench.life.limit_reached())
+        assert of(effects, Refuse)[0].problem.code == "ACODE-VLM-011"
+        assert of(effects, Prepare)[0].wanted.model == "acode/one"
+        assert not bench.life.status.limit_reached
+        assert bench.life.status.restart_count == 0
+
+    def test_who_waits_for_a_third_model_comes_first(self) -> None:
+        bench = Bench()
+        self._switch(bench)
+        bench.ensure("c", "acode/three")
+        assert [p.wanted.model for p in of(bench.prepared(NO_MODEL), Prepare)] == ["acode/three"]
+
+    def test_there_is_one_way_back_and_no_other(self) -> None:
+        bench = Bench()
+        self._switch(bench)
+        bench.prepared(NO_MODEL)
+        assert not of(bench.prepared(NO_MODEL), Prepare)
+        assert bench.life.status.state is S.FAILED
+
+    def test_a_model_that_was_served_since_is_not_gone_back_from(self) -> None:
+        bench = Bench()
+        self._switch(bench)
+        bench.prepared(model="acode/two")
+        bench.up(server("acode/two", 101))
+        bench.ready(server("acode/two", 101))
+        bench.down()
+        assert not of(bench.do(bench.life.limit_reached()), Prepare)
+
+    def test_a_stop_forgets_it(self) -> None:
+        bench = Bench()
+        self._switch(bench)
+        bench.do(bench.life.stop("s", wanted()))
+        bench.ensure("c", "acode/two")
+        assert not of(bench.prepared(NO_MODEL), Prepare)
+
+    @staticmethod
+    def _switch(bench: Bench) -> None:
+        bench.run("acode/one")
+        bench.ensure("b", "acode/two")
+        bench.drained()
+        bench.down(None, asked=True)
 
 
 class TestStop:

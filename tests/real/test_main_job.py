@@ -2,100 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
+from real_runs import (
+    ANSWER,
+    BASE,
+    HELLO,
+    OTHER,
+    PROMPT,
+    WAIT,
+    Listener,
+    acode,
+    gone,
+    owned,
+    status_of,
+    succeed,
+    tree_of,
+)
 from real_service import RealService
 from standin import StandIn
 
-from acode_vllm import ProviderRegistry, VllmServiceOrchestrator
+from acode_vllm import ProviderRegistry
 from acode_vllm.errors import InterruptedByStopError, VllmServiceError
-from acode_vllm.events import Event, LoadProgressed, ServerStarted, StateChanged
-from acode_vllm.states import ServiceState
-
-HELLO, OTHER, BASE = "acode/tiny-hello", "acode/tiny-other", "acode/tiny-base"
-PROMPT, ANSWER = "write a hello world program", 'print("Hello, world!")'
-WAIT = 240.0
-
-
-def acode(service: RealService, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "acode_vllm.cli.main", *arguments],
-        env={**service.environ, "PYTHONSAFEPATH": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=WAIT,
-        check=False,
-        **options,  # type: ignore[call-overload]
-    )
-
-
-def succeed(service: RealService, *arguments: str) -> str:
-    done = acode(service, *arguments)
-    assert done.returncode == 0, done.stderr
-    return str(done.stdout)
-
-
-def status_of(service: RealService) -> dict[str, object]:
-    data = json.loads(succeed(service, "providers", "status", "vllm", "--json"))
-    assert isinstance(data, dict)
-    return data
-
-
-def tree_of(pid: int) -> list[psutil.Process]:
-    root = psutil.Process(pid)
-    return [root, *root.children(recursive=True)]
-
-
-def gone(members: list[psutil.Process]) -> bool:
-    return not any(member.is_running() and member.status() != psutil.STATUS_ZOMBIE for member in members)
-
-
-@contextmanager
-def owned(
-    service: RealService, model: str = HELLO, listen: Callable[[Event], None] | None = None, **changes: object
-) -> Iterator[VllmServiceOrchestrator]:
-    """An orchestrator whose server is stopped at the end."""
-    options = replace(service.options, **changes)  # type: ignore[arg-type]
-    with VllmServiceOrchestrator(model, options, environ=service.environ) as vllm:
-        if listen is not None:
-            vllm.subscribe(listen)
-        try:
-            yield vllm
-        finally:
-            vllm.stop(timeout=60)
-
-
-class Listener:
-    """Waits for states."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self._condition = threading.Condition()
-
-    def __call__(self, event: Event) -> None:
-        with self._condition:
-            self.events.append(event)
-            self._condition.notify_all()
-
-    def wait(self, wanted: Callable[[Event], bool], count: int = 1) -> None:
-        with self._condition:
-            assert self._condition.wait_for(lambda: sum(map(wanted, self.events)) >= count, WAIT), self.events
-
-    def wait_running(self, count: int) -> None:
-        self.wait(lambda event: isinstance(event, StateChanged) and event.new is ServiceState.RUNNING, count)
+from acode_vllm.events import LoadProgressed, ServerStarted
 
 
 @pytest.mark.spec("IT-001", "IT-007", "AC-001", "AC-002", "AC-006", "AC-032", "AC-033", "AC-035", "FR-007", "FR-008")

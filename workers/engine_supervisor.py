@@ -1,0 +1,52 @@
+"""The engine supervisor: restarts one vLLM within its limit, and gives up past it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from acode_vllm.options import VllmLifecycleOptions
+from acode_vllm.running_clock import WINDOW_SECONDS, RunningClock
+from acode_vllm.supervisor import AutoShutdown, ChildSpec, Crash, Restart, Supervisor, Worker
+from acode_vllm.supervisor import events as supervisor_events
+from acode_vllm.workers.process_edges import ServerCrashed, shutdown_seconds
+
+PROCESS = "process"
+
+
+def engine_supervisor(
+    options: VllmLifecycleOptions,
+    make_process: Callable[[], Worker],
+    running: RunningClock,
+    on_event: Callable[[supervisor_events.Event], None],
+) -> Supervisor:
+    """A fresh engine supervisor with a fresh restart counter, not started yet.
+
+    Args:
+        options: The restart limit and the delay.
+        make_process: Makes a ProcessWorker, on the engine supervisor's thread.
+        running: The clock of the restart window.
+        on_event: Told what it does, on its thread.
+    """
+    process = ChildSpec(
+        PROCESS,
+        make_process,
+        restart=Restart.TRANSIENT,
+        significant=True,
+        shutdown=shutdown_seconds(options),
+        restart_delay=options.restart_delay_seconds,
+    )
+    return Supervisor(
+        [process],
+        intensity=options.max_restarts_per_minute,
+        period=WINDOW_SECONDS,
+        auto_shutdown=AutoShutdown.ANY_SIGNIFICANT,
+        intensity_clock=running,
+        on_event=on_event,
+    )
+
+
+def log_engine_event(event: supervisor_events.Event) -> None:
+    """Log what an engine supervisor does; vLLM's own death is told as what it is, not as a traceback of ours."""
+    reason = getattr(event, "reason", None)
+    if not (isinstance(reason, Crash) and isinstance(reason.exception, ServerCrashed)):
+        supervisor_events.log_event(event)
