@@ -55,8 +55,8 @@ test-release: venv ## Builds sdist and wheel, and runs the tests that need no vL
 	@cd $(OUT)/release && env -u PYTHONPATH .venv/bin/pytest -m "not vllm" \
 		--numprocesses $(WORKERS) --dist worksteal --junitxml=$(OUT)/reports/release.xml $(PYTEST_ARGS)
 
-test-faults: venv ## Fifty programs that want one server at once, and the death of its owner, twenty times each
-	@FAULT_PROGRAMS=50 FAULT_REPEAT=20 $(PYTEST) tests/control/test_many_programs.py $(PYTEST_ARGS)
+test-faults: venv vllm models ## Sudden deaths, twenty times each: fifty programs and their owner, vLLM's start stopped at any moment
+	@FAULT_PROGRAMS=50 FAULT_REPEAT=20 $(PYTEST) tests/control/test_many_programs.py tests/faults tests/real/test_faults.py $(PYTEST_ARGS)
 
 repeat-supervisor: venv ## The supervisor's tests again and again with threads switched as often as can be: REPEAT=200
 	@$(VENV)/bin/python tests/supervisor/repeat.py --runs $(REPEAT)

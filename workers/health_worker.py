@@ -42,9 +42,9 @@ class HealthWorker(Worker):
 
     A check that takes its whole time blocks nobody but this worker. Between checks it sleeps.
 
-    It is told `Watch`, `Unwatch`, `Drain` and `GpuReport` (casts) and `CheckNow` (a call answered with a `HealthReport`,
-    or a cast); it reports `ServerReady` once, then `HealthReported` after each check, and `Drained` at the end of a
-    drain. Whether failures in a row mean a restart is decided elsewhere.
+    It is told `Watch`, `Unwatch`, `Drain` and `GpuReport` (casts) and `CheckNow` (a cast, or a call answered with a
+    `HealthReport`). It reports `ServerReady` once, then `HealthReported` after each check, and `Drained` at the end of
+    a drain. Whether failures in a row mean a restart is decided elsewhere.
     """
 
     def __init__(self, report: Report, machine: Machine, *, wall: Callable[[], float] = time.time) -> None:
