@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from acode_vllm.errors import Problem
 from acode_vllm.gpus import GpuSample
+from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.redaction import API_KEY_NAME
 from acode_vllm.supervisor import CallError, WorkerRef, call
 from acode_vllm.workers.found_server import find_server
@@ -16,7 +17,9 @@ from acode_vllm.workers.gpu_source import CANNOT_LOOK, NO_ANSWER
 from acode_vllm.workers.gpu_worker import ANSWER_SECONDS
 from acode_vllm.workers.messages import PreparedModel, PrepareModel, SampleGpus, ServerFound
 from acode_vllm.workers.model_check import Ask
+from acode_vllm.workers.port import port_holders, port_problem
 from acode_vllm.workers.preflight import Looks, preflight, prepare_with
+from acode_vllm.workers.preflight_report import Finding
 from acode_vllm.workers.process_tree import ProcessTree
 
 GPU_WORKER = "gpu"
@@ -53,7 +56,19 @@ def check_start(message: PrepareModel, ask: Ask, whereis: WhereIs) -> PreparedMo
         server_pids=own_pids,
         look_again=_Again(whereis, RETURN_LOOKS if message.leftover_marks else 0),
     )
-    return preflight(message.model, options, message.env, looks).result
+    report = preflight(message.model, options, message.env, looks)
+    return replace(report, findings=(*report.findings, *port_findings(options, own_pids))).result
+
+
+def port_findings(options: VllmLifecycleOptions, own_pids: Callable[[], frozenset[int]]) -> tuple[Finding, ...]:
+    """What keeps a server from the port; nothing where that is only what is ended before the start anyway.
+
+    The start looks again, once everything is cleared: what is found here is told together with the other findings.
+    """
+    problem = port_problem(options.port, options.server.host)
+    if problem is None or own_pids() & {holder.pid for holder in port_holders(options.port)}:
+        return ()
+    return (Finding.of(f"Port {options.port}", problem),)
 
 
 def pids_of(marks: tuple[str, ...]) -> frozenset[int]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+from standin import free_port
 
 from acode_vllm.errors import Problem
 from acode_vllm.gpus import GpuDevice, GpuSample
@@ -16,7 +19,7 @@ from acode_vllm.workers.gpu_worker import GpuWorker
 from acode_vllm.workers.hub_client import HubSilent
 from acode_vllm.workers.messages import PreparedModel, PrepareModel, Reported
 from acode_vllm.workers.model_loader import ModelLoader
-from acode_vllm.workers.start_check import check_start, sample_by_worker
+from acode_vllm.workers.start_check import check_start, port_findings, sample_by_worker
 
 GIB = 1 << 30
 DEADLINE = 20.0
@@ -62,10 +65,13 @@ def tree(driver: Driver | None) -> Iterator[Supervisor]:
         supervisor.stop(DEADLINE)
 
 
-def check(supervisor: Supervisor, model: str, environ: dict[str, str], *marks: str) -> PreparedModel | Problem:
+def check(
+    supervisor: Supervisor, model: str, environ: dict[str, str], *marks: str, port: int | None = None
+) -> PreparedModel | Problem:
     loader = supervisor.whereis("loader")
     assert loader is not None
-    answer = call(loader, PrepareModel(model, VllmLifecycleOptions(), environ, leftover_marks=marks), DEADLINE)
+    options = VllmLifecycleOptions(port=port or free_port())
+    answer = call(loader, PrepareModel(model, options, environ, leftover_marks=marks), DEADLINE)
     assert isinstance(answer, (PreparedModel, Problem))
     return answer
 
@@ -125,3 +131,31 @@ def test_without_an_earlier_instance_there_is_nothing_to_wait_for(vllm: MakeVllm
     assert isinstance(problem, Problem)
     assert problem.code == "ACODE-VLM-006"
     assert driver.taken == 1
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    """A port that this process listens on."""
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", 0))
+        stranger.listen()
+        yield int(stranger.getsockname()[1])
+
+
+@pytest.mark.spec("AC-005", "AC-036", "FR-043", "UT-002")
+def test_a_taken_port_is_told_together_with_everything_else(vllm: MakeVllm, taken_port: int) -> None:
+    with tree(Driver((GPU,))) as supervisor:
+        problem = check(supervisor, "/nowhere/model", vllm(), port=taken_port)
+    assert isinstance(problem, Problem)
+    assert problem.code == "ACODE-VLM-005"
+    assert f"Port {taken_port} is in use by PID {os.getpid()} " in problem.message
+    assert "1 more thing stands in the way" in problem.message
+    assert "also ACODE-VLM-025: There is no model folder /nowhere/model." in problem.evidence[-1]
+
+
+def test_a_port_that_only_a_left_over_holds_stops_no_start(taken_port: int) -> None:
+    options = VllmLifecycleOptions(port=taken_port)
+    assert port_findings(options, lambda: frozenset({os.getpid()})) == ()
+    assert [finding.problem.code for finding in port_findings(options, frozenset) if finding.problem] == [
+        "ACODE-VLM-005"
+    ]
