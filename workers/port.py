@@ -70,7 +70,7 @@ def port_problem(port: int, host: str) -> Problem | None:
         still_closing = bool(sockets_on(port)) and not holders
         if still_closing and _bind(family, host, port, reuse=True) is None:
             return None
-        return _in_use(port, holders)
+        return in_use(port, holders)
     reason = refused.strerror or str(refused)
     if refused.errno in (errno.EACCES, errno.EPERM):
         return Problem("ACODE-VLM-005", f"Port {port} may not be used: {reason}.")
@@ -134,7 +134,8 @@ def _asks_for(pid: int, port: int) -> bool:
     return pid != os.getpid() and re.search(rf"(^|\0)--port[=\0]{port}(\0|$)", "\0".join(command_line(pid))) is not None
 
 
-def _in_use(port: int, holders: tuple[PortHolder, ...]) -> Problem:
+def in_use(port: int, holders: tuple[PortHolder, ...]) -> Problem:
+    """The problem that these processes hold the port (FR-043)."""
     who = "; ".join(str(holder) for holder in holders)
     pid = next((holder.pid for holder in holders if holder.pid is not None), None)
     return Problem(

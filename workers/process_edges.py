@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.server_process import ServerProcess
 from acode_vllm.workers.leash import Leash
 from acode_vllm.workers.messages import LaunchPlan, ProcessExit
-from acode_vllm.workers.port import port_problem
+from acode_vllm.workers.port import in_use, port_holders, port_problem
 from acode_vllm.workers.spawn import spawn_server
 from acode_vllm.workers.tree_stop import KILL_WAIT_SECONDS
 
@@ -38,10 +38,17 @@ class Diagnose(Protocol):
 
 
 def diagnose_from_log(log_path: Path, offset: int, exit: ProcessExit, *, model: str, port: int) -> Problem:  # noqa: A002
-    """`acode_vllm.workers.diagnosis.diagnose`, imported when it is first needed."""
+    """`acode_vllm.workers.diagnosis.diagnose`, imported when it is first needed.
+
+    vLLM's log says that the port was taken, and not by whom: that is looked up (FR-043).
+    """
     from acode_vllm.workers.diagnosis import diagnose
 
-    return diagnose(log_path, offset, exit, model=model, port=port)
+    problem = diagnose(log_path, offset, exit, model=model, port=port)
+    if problem.code != "ACODE-VLM-005" or not (holders := port_holders(port)):
+        return problem
+    named = in_use(port, holders)
+    return replace(named, evidence=(*named.evidence, *problem.evidence), log_path=problem.log_path)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ import sys
 import pytest
 
 from acode_vllm.workers import port as port_module
+from acode_vllm.workers.messages import ProcessExit
 from acode_vllm.workers.port import PortHolder, listeners, port_holders, port_problem
+from acode_vllm.workers.process_edges import diagnose_from_log
 from acode_vllm.workers.sockets import TcpSocket, holders_of, sockets_on
 
 LOOPBACK = "127.0.0.1"
@@ -183,3 +185,20 @@ def test_sockets_that_come_and_go_leave_no_descriptor(port):
     for _ in range(20):
         port_problem(port, LOOPBACK)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.spec("FR-043", "AC-036")
+def test_a_port_that_was_lost_during_the_start_is_told_with_who_took_it(port, tmp_path):
+    log = tmp_path / "vllm.log"
+    log.write_text("(APIServer pid=1) OSError: [Errno 98] Address already in use\n")
+
+    def problem():
+        return diagnose_from_log(log, 0, ProcessExit(code=1), model="a/b", port=port)
+
+    with listening(port):
+        named = problem()
+    assert named.code == "ACODE-VLM-005"
+    assert f"Port {port} is in use by PID {os.getpid()} " in named.message
+    assert "Address already in use" in named.evidence[-1]
+    assert named.log_path == str(log)
+    assert problem().message == f"Port {port} is taken by another process.", "who took it is gone"
