@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from acode_vllm.errors import CODES, Problem
 from acode_vllm.health import HealthReport, Verdict
 from acode_vllm.status import ServiceStatus
 from acode_vllm.workers.messages import ServerFound, StopReport
+
+_NUMBER = re.compile(r"0x[0-9a-f]+|\d+")
+"""What differs between two reports of one cause: PIDs, addresses, amounts."""
 
 
 def limit_problem(status: ServiceStatus, allowed: int) -> Problem:
@@ -18,8 +23,12 @@ def limit_problem(status: ServiceStatus, allowed: int) -> Problem:
     last = status.problem
     if last is not None and not last.retryable:
         return last
-    history = tuple(f"restart {r.attempt}: {r.reason} ({r.result})" for r in status.restarts[-(allowed + 1) :])
-    cause = f"; the last time: {last.message}" if last else ""
+    restarts = status.restarts[-(allowed + 1) :]
+    history = tuple(f"restart {r.attempt}: {r.reason} ({r.result})" for r in restarts)
+    cause = ""
+    if last is not None:
+        same = len({_NUMBER.sub("", text) for text in (last.message, *(r.reason for r in restarts))}) == 1
+        cause = f"; each time for the same reason: {last.message}" if same else f"; the last time: {last.message}"
     remedy = "Mend the cause, then run: acode providers start vllm (or: acode providers reset-restarts vllm)."
     if last is not None and last.code in ("ACODE-VLM-006", "ACODE-VLM-023"):
         remedy = "Use a smaller model, a shorter max_model_len or a smaller batch, then start again."

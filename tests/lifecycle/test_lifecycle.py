@@ -284,6 +284,19 @@ class TestCrash:
         assert [line.split(":")[0] for line in refused.problem.evidence[:3]] == ["restart 1", "restart 2", "restart 3"]
         assert bench.life.status.state is S.FAILED
         assert bench.life.status.limit_reached
+        assert "each time for the same reason: " in refused.problem.message
+
+    def test_the_causes_before_the_limit_are_told_apart_but_for_their_numbers(self) -> None:
+        bench = Bench()
+        bench.run()
+        bench.ensure("b")
+        for pid, text in ((101, "worker 17 died"), (102, "worker 18 died"), (103, "the disk was slow")):
+            bench.down(problem=Problem("ACODE-VLM-015", text))
+            bench.do(bench.life.restart_scheduled(2.0))
+            bench.up(server(pid=pid))
+        bench.down(problem=Problem("ACODE-VLM-015", "worker 19 died"))
+        (refused,) = of(bench.do(bench.life.limit_reached()), Refuse)
+        assert "; the last time: worker 19 died" in refused.problem.message
 
     def test_a_tree_that_is_released_has_not_given_up(self) -> None:
         bench = Bench()
