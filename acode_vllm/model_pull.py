@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from acode_vllm.errors import Problem, error_for
 from acode_vllm.loading import LoadProgress
 from acode_vllm.model_id import parse_model_id
 from acode_vllm.options import VllmLifecycleOptions
+from acode_vllm.resumable_fetch import PIECE_BYTES, fetch_blob
 from acode_vllm.workers.download_progress import DownloadProgress
-from acode_vllm.workers.hub_cache import cache_root, repository_folder
+from acode_vllm.workers.hub_cache import repository_folder
 from acode_vllm.workers.hub_client import (
     HubModel,
     HubQuestion,
@@ -21,11 +23,10 @@ from acode_vllm.workers.hub_client import (
     question_for,
     refusal,
 )
-from acode_vllm.workers.model_check import prepare_model
+from acode_vllm.workers.model_check import prepare_model, revision_of, weights_root
 
 LOOK_SECONDS = 0.5
 """Between two looks at the growing files."""
-REVISION = "main"
 
 Show = Callable[[LoadProgress], None]
 
@@ -54,45 +55,64 @@ def pull_model(model: str, options: VllmLifecycleOptions, env: Mapping[str, str]
         raise error_for(prepared)
     if prepared.cached:
         return None
-    question = question_for(model, REVISION, {**env, **options.server.env})
+    inherited = {**env, **options.server.env}
+    question = question_for(model, revision_of(options), inherited)
     answer = ask_hub(question)
     if isinstance(answer, Problem):
         raise error_for(answer)
     if isinstance(answer, HubSilent):
         raise error_for(_silent(model, answer))
-    cache = cache_root({**env, **options.server.env})
-    with _Watching(DownloadProgress(repository_folder(cache, model), prepared.download_bytes), show):
+    cache = weights_root(options, inherited)
+    progress = DownloadProgress(repository_folder(cache, model), prepared.download_bytes)
+    with _client_silent(), _Watching(progress, show):
         _fetch(question, answer, cache)
     return prepared.download_bytes or 0
 
 
 def _fetch(question: HubQuestion, answer: HubModel, cache: Path) -> None:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
-    disable_progress_bars()  # one line for the whole is told instead
+    wanted = files_to_fetch(answer, None)
+    blobs = repository_folder(cache, question.model) / "blobs"
     try:
+        for name, size in wanted.items():
+            if size > PIECE_BYTES:
+                fetch_blob(question, answer.commit or question.revision, name, blobs)
         snapshot_download(
             question.model,
-            revision=answer.commit or REVISION,
+            revision=answer.commit or question.revision,
             cache_dir=cache,
             token=question.token or False,
             endpoint=question.endpoint,
-            allow_patterns=sorted(files_to_fetch(answer, None)),
+            allow_patterns=sorted(wanted),
         )
-        _point_at(cache, question.model, answer.commit)
+        _point_at(cache, question, answer.commit)
     except Exception as error:
         found = refusal(question, error)
         problem = _silent(question.model, found) if isinstance(found, HubSilent) else found
         raise error_for(problem) from error
+
+
+@contextmanager
+def _client_silent() -> Iterator[None]:
+    """Keep the client's progress bars and warnings back: one line for the whole, and one error, are told instead."""
+    from huggingface_hub.utils import logging
+    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
+
+    before = logging.get_verbosity()
+    disable_progress_bars()
+    logging.set_verbosity_error()
+    try:
+        yield
     finally:
+        logging.set_verbosity(before)
         enable_progress_bars()
 
 
-def _point_at(cache: Path, model: str, commit: str) -> None:
+def _point_at(cache: Path, question: HubQuestion, commit: str) -> None:
     """Make the branch's name stand for the commit, as the client does for a name that it was asked for."""
-    if commit:
-        reference = repository_folder(cache, model) / "refs" / REVISION
+    if commit and commit != question.revision:
+        reference = repository_folder(cache, question.model) / "refs" / question.revision
         reference.parent.mkdir(parents=True, exist_ok=True)
         reference.write_text(commit, encoding="ascii")
 

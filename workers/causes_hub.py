@@ -152,7 +152,7 @@ RULES: tuple[CauseRule, ...] = (
             "Connection broken",
         ),
         "The download of {model} broke off: {line}",
-        "Start again: the download is resumed.",
+        "Fetch it with: acode providers pull-model vllm {model}, which goes on where it broke off; then start again.",
     ),
     CauseRule(
         "file missing on the hub",

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,14 +13,15 @@ from pathlib import Path
 
 from acode_vllm.errors import Problem
 from acode_vllm.redaction import redact
-from acode_vllm.workers.cause_rule import CauseRule, problem_of
-from acode_vllm.workers.causes_hub import RULES
+from acode_vllm.workers import causes_hub, causes_machine
+from acode_vllm.workers.cause_rule import CauseRule, match_line, problem_of
 from acode_vllm.workers.hub_cache import hub_home
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 DEADLINE = 5.0
 """Seconds that the hub may take for each answer."""
 
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt")
 _NEVER_FETCHED = ("original/*", "*.onnx", "*.h5", "*.msgpack", "*.ot", "*.tflite", "*.gguf", "*.pth", "*.md", "*.png")
 
@@ -125,6 +127,10 @@ _CASES: tuple[tuple[str, int | None, bool | None, str], ...] = (
 )
 
 
+_CONNECTION_ROWS = ("certificate", "proxy", "download cut")
+"""Rows of `causes_hub` that know better than that the hub cannot be reached."""
+
+
 def refusal(question: HubQuestion, error: Exception) -> HubSilent | Problem:
     """What an error of the hub's client says; one that says nothing of the hub is raised again."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
@@ -136,15 +142,20 @@ def refusal(question: HubQuestion, error: Exception) -> HubSilent | Problem:
             return problem_of(_row(name), question.model, lines)
     if status is not None:
         return HubSilent(redact(lines[0]))
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        return problem_of(_row("disk full"), question.model, [said])
+    if isinstance(error, PermissionError):
+        return problem_of(_row("permission denied"), question.model, [said])
     if any("Timeout" in kind for kind in kinds):
         return HubSilent(f"{question.endpoint} gave no answer within {question.deadline:g} s")
     if isinstance(error, OSError) or "TransportError" in kinds:
-        return problem_of(_row("hub unreachable"), question.model, lines)
+        match = match_line([_row(name) for name in _CONNECTION_ROWS], said)
+        return problem_of(match.rule if match else _row("hub unreachable"), question.model, [said])
     raise error
 
 
 def _row(name: str) -> CauseRule:
-    return next(rule for rule in RULES if rule.name == name)
+    return next(rule for rule in (*causes_hub.RULES, *causes_machine.RULES) if rule.name == name)
 
 
 def bytes_to_fetch(answer: HubModel, have: Path | None) -> int:

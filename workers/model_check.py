@@ -124,19 +124,21 @@ def _needs_more(options: VllmLifecycleOptions) -> bool:
     return any(value is not None and not value.startswith("/") for value in values)
 
 
-def _revision(options: VllmLifecycleOptions) -> str:
+def revision_of(options: VllmLifecycleOptions) -> str:
+    """The branch, tag or commit that vLLM will load."""
     return argument(options.server.extra_args, "revision") or "main"
 
 
-def _weights_root(options: VllmLifecycleOptions, env: Mapping[str, str]) -> Path:
+def weights_root(options: VllmLifecycleOptions, env: Mapping[str, str]) -> Path:
+    """The cache into which vLLM will fetch the model: the hub's, or ``--download-dir``."""
     named = argument(options.server.extra_args, "download-dir")
     return Path(named) if named else cache_root(env)
 
 
 def _cached(model: str, options: VllmLifecycleOptions, env: Mapping[str, str]) -> Presence:
-    root = _weights_root(options, env)
+    root = weights_root(options, env)
     return look_up(
-        root, model, _revision(options), tokenizer=_wants_tokenizer(options), weights=_wants_weights(options)
+        root, model, revision_of(options), tokenizer=_wants_tokenizer(options), weights=_wants_weights(options)
     )
 
 
@@ -188,9 +190,9 @@ def _from_hub(
 ) -> PreparedModel | Problem:
     if env.get("VLLM_USE_MODELSCOPE", "").strip().lower() in _TRUE:
         return PreparedModel(model, False, {}, warnings=("the model comes from ModelScope, which was not asked",))
-    root = _weights_root(options, env)
+    root = weights_root(options, env)
     folder = repository_folder(root, model)
-    answer = ask(question_for(model, _revision(options), env))
+    answer = ask(question_for(model, revision_of(options), env))
     if isinstance(answer, Problem):
         return answer
     if isinstance(answer, HubSilent):

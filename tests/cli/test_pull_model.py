@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from fake_hub import FakeHub
+from model_folders import safetensors
 from service_fixtures import write_model
 
-from acode_vllm.options import VllmLifecycleOptions
+from acode_vllm.options import ServerOptions, VllmLifecycleOptions
 from acode_vllm.workers.hub_client import ask_hub
 from acode_vllm.workers.messages import PreparedModel
 from acode_vllm.workers.model_check import prepare_model
@@ -86,3 +88,44 @@ def test_a_hub_that_cannot_be_reached_is_said_so() -> None:
     done = pull(hub)
     assert done.returncode == 1
     assert "ACODE-VLM-013" in done.stderr
+
+
+def test_a_pull_that_was_cut_goes_on_where_it_was(folder: Path, own_world: Path) -> None:
+    (folder / "model.safetensors").write_bytes(safetensors(25_000_000))
+    hub = FakeHub(cut_after=15_000_000, known_tokens={TOKEN})
+    hub.put_folder(MODEL, folder, private=True, allowed=frozenset({TOKEN}))
+    with hub.serve():
+        cut = pull(hub, HF_TOKEN=TOKEN)
+        assert cut.returncode == 1
+        assert "ACODE-VLM-013" in cut.stderr
+        assert "The download of acode/pulled broke off: " in cut.stderr
+        assert f"acode providers pull-model vllm {MODEL}, which goes on where it broke off" in cut.stderr
+        assert "Trying to resume" not in cut.stderr, "the client's own words are kept out of ours"
+        hub.cut_after = None
+        hub.asked.clear()
+        whole = pull(hub, HF_TOKEN=TOKEN)
+    assert whole.returncode == 0, whole.stderr
+    # The client keeps what has come in whole pieces of 10 MiB.
+    assert [asked.first_byte for asked in hub.asked if asked.first_byte] == [10 * 1024**2]
+    assert TOKEN not in cut.stdout + cut.stderr + whole.stdout + whole.stderr
+
+
+def test_what_is_pulled_is_what_vllm_will_load_of_the_revision_and_the_folder_that_it_is_told(
+    folder: Path, own_world: Path
+) -> None:
+    elsewhere = own_world / "models"
+    arguments = ("--revision", "v2", "--download-dir", str(elsewhere))
+    config = own_world / "acode.yml"
+    config.write_text(json.dumps({"providers": {"vllm": {"extra_args": arguments}}}))
+    hub = FakeHub()
+    hub.put_folder(MODEL, folder)
+    with hub.serve():
+        done = pull(hub, "--config", str(config))
+    assert done.returncode == 0, done.stderr
+    assert f"/api/models/{MODEL}/revision/v2" in {asked.path for asked in hub.asked}
+    options = VllmLifecycleOptions(server=ServerOptions(extra_args=arguments))
+    prepared = prepare_model(MODEL, options, dict(os.environ), ask_hub)
+    assert isinstance(prepared, PreparedModel)
+    assert prepared.cached
+    assert prepared.folder is not None
+    assert prepared.folder.is_relative_to(elsewhere)

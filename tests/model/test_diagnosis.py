@@ -32,7 +32,7 @@ CAUSES: dict[str, tuple[str, str, str, str]] = {
     ),
     "hub_unreachable": ("013", "hub cannot be reached", "network", "cannot find the requested files"),
     "hub_401_bad_token": ("003", "refused the token in HF_TOKEN", "HF_TOKEN", "401 Unauthorized"),
-    "download_cut": ("013", "download of acode/open broke off", "resumed", "peer closed connection"),
+    "download_cut": ("013", "download of acode/open broke off", "where it broke off", "peer closed connection"),
     "kv_cache_too_big": ("006", "100000.0 GiB does not fit", "VLLM_CPU_KVCACHE_SPACE", "less than requested memory"),
     "kv_cache_no_room": (
         "026",

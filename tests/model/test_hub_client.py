@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,6 +14,7 @@ from fake_hub import FakeHub
 from model_folders import SHARDS, write_model
 
 from acode_vllm.errors import Problem
+from acode_vllm.workers import hub_client
 from acode_vllm.workers.hub_client import (
     HubModel,
     HubQuestion,
@@ -163,3 +166,19 @@ def test_the_shards_of_a_real_answer_are_counted(hub: FakeHub) -> None:
     assert isinstance(answer, HubModel)
     assert bytes_to_fetch(answer, None) == sum(answer.files.values())
     assert set(SHARDS) <= set(answer.files)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (errno.ENOSPC, "ACODE-VLM-012"),
+        (errno.EDQUOT, "ACODE-VLM-012"),
+        (errno.EACCES, "ACODE-VLM-032"),
+        (errno.ECONNREFUSED, "ACODE-VLM-013"),
+    ],
+)
+def test_what_this_machine_refuses_is_not_blamed_on_the_hub(number: int, code: str) -> None:
+    problem = hub_client.refusal(HubQuestion("a/b"), OSError(number, os.strerror(number), "/cache/blob"))
+    assert isinstance(problem, Problem)
+    assert problem.code == code
+    assert os.strerror(number) in problem.message + str(problem.evidence)

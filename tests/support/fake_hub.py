@@ -53,6 +53,8 @@ class Asked:
     method: str
     path: str
     token: str | None
+    first_byte: int = 0
+    """Where the part of the file begins that was asked for; more than 0 for a download that is resumed."""
 
 
 @dataclass
@@ -65,7 +67,9 @@ class FakeHub:
         asked: Every request, in order.
         answer_delay: Seconds before each answer.
         bytes_per_second: Speed of a file's body; None for as fast as possible.
-        cut_after: A file's body ends after so many bytes, with the connection; None for whole.
+        cut_after: The connection ends at this byte of a file; None for never.
+        cuts: How often it does so; then never again. None for always.
+        stall_after: Nothing more comes from this byte of a file on, and the connection stays; None for never.
         silent: Accept, and never answer.
         status: Answer everything with this status; None for the truth.
     """
@@ -76,10 +80,13 @@ class FakeHub:
     answer_delay: float = 0.0
     bytes_per_second: float | None = None
     cut_after: int | None = None
+    cuts: int | None = None
+    stall_after: int | None = None
     silent: bool = False
     status: int | None = None
     url: str = ""
     closing: threading.Event = field(default_factory=threading.Event)
+    _server: ThreadingHTTPServer | None = None
 
     def put_folder(self, repo_id: str, folder: Path, **how: Any) -> FakeRepo:
         """Publish a folder's files under an ID."""
@@ -98,16 +105,23 @@ class FakeHub:
         Handler.hub = hub
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         server.daemon_threads = False
+        self._server = server
         self.url = f"http://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="fake-hub")
         thread.start()
         try:
             yield self
         finally:
-            self.closing.set()
-            server.shutdown()
+            self.go_down()
             thread.join()
-            server.server_close()
+
+    def go_down(self) -> None:
+        """Answer nothing more: connections are refused from now on, and those that there are end."""
+        self.closing.set()
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
 
 
 @dataclass(frozen=True)
@@ -137,7 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
-        self.hub.asked.append(Asked(self.command, path, self._token()))
+        self.hub.asked.append(Asked(self.command, path, self._token(), self._first_byte()))
         self.close_connection = True
         if self.hub.silent:
             self.hub.closing.wait(60)
@@ -154,6 +168,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(refusal.status, body, {**headers, "x-error-message": refusal.message})
         except (BrokenPipeError, ConnectionResetError):
             return
+
+    def _first_byte(self) -> int:
+        wanted = re.match(r"bytes=(\d+)-", self.headers.get("range", ""))
+        return int(wanted[1]) if wanted else 0
 
     def _token(self) -> str | None:
         words = self.headers.get("authorization", "").split()
@@ -234,16 +252,19 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, body, headers)
             return
         headers |= {"etag": f'"{_etag(content)}"', "accept-ranges": "bytes", "content-type": "application/octet-stream"}
-        status, first = 200, 0
-        if (wanted := re.match(r"bytes=(\d+)-", self.headers.get("range", ""))) and int(wanted[1]) < len(content):
-            status, first = 206, int(wanted[1])
+        status, first = 200, self._first_byte()
+        if 0 < first < len(content):
+            status = 206
             headers["content-range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
-        self._send(status, content[first:], headers, is_file=True)
+        else:
+            first = 0
+        self._send(status, content[first:], headers, first=first)
 
     def _json(self, value: object) -> None:
         self._send(200, json.dumps(value).encode(), {"content-type": "application/json"})
 
-    def _send(self, status: int, body: bytes, headers: Mapping[str, str], *, is_file: bool = False) -> None:
+    def _send(self, status: int, body: bytes, headers: Mapping[str, str], *, first: int | None = None) -> None:
+        """Send an answer; ``first`` is the place in its file of the part that is sent, None where it is no file."""
         self.send_response(status)
         for key, value in headers.items():
             self.send_header(key, value)
@@ -252,12 +273,19 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        if is_file and self.hub.cut_after is not None:
-            body = body[: self.hub.cut_after]
+        if first is not None and self.hub.cut_after is not None and first + len(body) > self.hub.cut_after:
+            body = body[: max(0, self.hub.cut_after - first)]
+            if self.hub.cuts is not None:
+                self.hub.cuts -= 1
+                self.hub.cut_after = self.hub.cut_after if self.hub.cuts > 0 else None
         for start in range(0, len(body), CHUNK):
+            if first is not None and self.hub.stall_after is not None and first + start >= self.hub.stall_after:
+                self.hub.closing.wait(60)
+                return
             piece = body[start : start + CHUNK]
             self.wfile.write(piece)
-            if is_file and self.hub.bytes_per_second and self.hub.closing.wait(len(piece) / self.hub.bytes_per_second):
+            speed = self.hub.bytes_per_second
+            if first is not None and speed and self.hub.closing.wait(len(piece) / speed):
                 return
 
 
