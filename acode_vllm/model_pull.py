@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -96,16 +97,16 @@ def _fetch(question: HubQuestion, answer: HubModel, cache: Path) -> None:
 @contextmanager
 def _client_silent() -> Iterator[None]:
     """Keep the client's progress bars and warnings back: one line for the whole, and one error, are told instead."""
-    from huggingface_hub.utils import logging
+    from huggingface_hub.utils.logging import get_verbosity, set_verbosity
     from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
-    before = logging.get_verbosity()
+    before = get_verbosity()
     disable_progress_bars()
-    logging.set_verbosity_error()
+    set_verbosity(logging.ERROR)
     try:
         yield
     finally:
-        logging.set_verbosity(before)
+        set_verbosity(before)
         enable_progress_bars()
 
 

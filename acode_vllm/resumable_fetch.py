@@ -35,7 +35,6 @@ def fetch_blob(question: HubQuestion, commit: str, name: str, blobs: Path) -> No
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
 
     url = hf_hub_url(question.model, name, revision=commit, endpoint=question.endpoint)
     token = question.token or False
@@ -45,7 +44,7 @@ def fetch_blob(question: HubQuestion, commit: str, name: str, blobs: Path) -> No
     blob = blobs / described.etag
     # The token is for the hub, not for the storage to which it points.
     at_hub = urlsplit(described.location).netloc == urlsplit(question.endpoint).netloc
-    headers = build_hf_headers(token=token if at_hub else False)
+    headers = {"authorization": f"Bearer {token}"} if token and at_hub else {}
     blobs.mkdir(parents=True, exist_ok=True)
     unfinished = blobs / f"{described.etag}.incomplete"
     with open(os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+b") as file:
