@@ -1,0 +1,167 @@
+"""Every answer of a model hub, asked by a real vLLM and by its preflight: what the user is told, and what nobody is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+import pytest
+from acode_command import Said
+from fake_hub import FakeHub
+from own_services import OwnService, side_by_side
+from real_service import RealService
+
+HELLO, MODEL = "acode/tiny-hello", "acme/model"
+LINK = f"https://huggingface.co/{MODEL}"
+PROMPT, ANSWER = "write a hello world program", 'print("Hello, world!")'
+# No token has a shape that would give it away: what hides it has to know it.
+GOOD, STRANGER, UNKNOWN = "Qx7vLm2pRt9wZk4nBc8dF", "Jh3sYb6gVu1eXo5tKa0mN", "Wd8zEq4cPi7rTf2lSj9yG"
+TOKENS = (GOOD, STRANGER, UNKNOWN)
+
+
+def _gone(hub: FakeHub) -> None:
+    del hub.repos[MODEL]
+
+
+def _private(hub: FakeHub) -> None:
+    hub.repos[MODEL] = replace(hub.repos[MODEL], private=True, allowed=frozenset({GOOD}))
+
+
+def _gated(hub: FakeHub) -> None:
+    hub.repos[MODEL] = replace(hub.repos[MODEL], gated=True, allowed=frozenset({GOOD}))
+
+
+def _forgets_the_token(hub: FakeHub) -> None:
+    hub.known_tokens.discard(UNKNOWN)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One way in which the hub refuses.
+
+    Attributes:
+        name: In words.
+        token: Of the user; None for none.
+        happens: Makes a hub, which has given everything to everybody, refuse.
+        code: What the user is told.
+        cause: A part of the message.
+        remedy: A part of what to do.
+    """
+
+    name: str
+    token: str | None
+    happens: Callable[[FakeHub], None]
+    code: str
+    cause: str
+    remedy: str
+
+
+REFUSALS = (
+    Refusal("no such model", STRANGER, _gone, "ACODE-VLM-002", f"{MODEL} was not found on Hugging Face", LINK),
+    Refusal("private, no token", None, _private, "ACODE-VLM-003", "private, or it does not exist", "HF_TOKEN"),
+    Refusal("private, token of a stranger", STRANGER, _private, "ACODE-VLM-002", "was not found", "with permission"),
+    Refusal("gated, no token", None, _gated, "ACODE-VLM-003", f"{MODEL} is gated", f"Accept its terms at {LINK}"),
+    Refusal("gated, no permission", STRANGER, _gated, "ACODE-VLM-003", "has not been given access", "Accept its terms"),
+    Refusal("token unknown", UNKNOWN, _forgets_the_token, "ACODE-VLM-003", "refused the token", "valid token"),
+)
+
+
+class Onlooker:
+    """Reads the command lines of all processes, as any user of the machine may, while a block runs."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="onlooker")
+
+    def _look(self) -> None:
+        while True:
+            self.seen.update(" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
+            if self._over.wait(0.2):
+                return
+
+    def __enter__(self) -> Onlooker:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+@contextmanager
+def hub_with(folder: Path) -> Iterator[FakeHub]:
+    """A hub that gives the model to everybody."""
+    hub = FakeHub(known_tokens=set(TOKENS))
+    hub.put_folder(MODEL, folder)
+    with hub.serve():
+        yield hub
+
+
+def own(service: RealService, hub: FakeHub, place: Path, token: str | None, **changes: object) -> OwnService:
+    environ = {"HF_ENDPOINT": hub.url, **({"HF_TOKEN": token} if token else {})}
+    return OwnService.like(service, place, environ, model=MODEL, **changes)
+
+
+def holds_token(*texts: str) -> list[str]:
+    return [token for token in TOKENS for text in texts if token in text]
+
+
+def tokens_shown(hub: FakeHub) -> set[str | None]:
+    """Who asked for the model, as the hub sees it."""
+    return {asked.token for asked in hub.asked if MODEL in asked.path}
+
+
+def check_told(case: Refusal, said: Said) -> None:
+    """The user is told this, once, in a form to act on."""
+    assert said.code == 1, (case.name, said.all)
+    assert said.out == "", case.name
+    first, _, rest = said.err[said.err.index("ACODE-VLM-") :].partition("\n")
+    assert first.startswith(f"{case.code}: "), (case.name, said.err)
+    assert case.cause in first, (case.name, said.err)
+    assert case.remedy in next(line for line in rest.splitlines() if "What to do: " in line), (case.name, said.err)
+    assert "Traceback" not in said.err, case.name
+
+
+@pytest.mark.spec("FR-013", "FR-025", "FR-044", "FR-045", "AC-008", "AC-009", "AC-012", "AC-037", "AC-039", "IT-005")
+def test_the_preflight_tells_every_refusal_before_vllm_is_started(
+    real_service: RealService, tiny_models: Mapping[str, Path], tmp_path: Path
+) -> None:
+    def run(case: Refusal) -> None:
+        with hub_with(tiny_models[HELLO]) as hub:
+            service = own(real_service, hub, tmp_path / case.name, case.token)
+            case.happens(hub)
+            said = service.acode("ask", PROMPT)
+        check_told(case, said)
+        assert not service.log.exists(), f"{case.name}: vLLM was started"
+        assert not holds_token(said.all, service.written()), case.name
+        assert tokens_shown(hub) == {case.token}, case.name
+
+    with Onlooker() as onlooker:
+        side_by_side(run, REFUSALS)
+    assert not holds_token(*onlooker.seen)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.spec("FR-013", "FR-025", "FR-044", "FR-045", "AC-009", "AC-012", "AC-037", "AC-039", "IT-005")
+@pytest.mark.spec("ACODE-VLM-002", "ACODE-VLM-003")
+def test_vllms_own_log_tells_every_refusal_that_comes_after_the_preflight(
+    real_service: RealService, tiny_models: Mapping[str, Path], tmp_path: Path
+) -> None:
+    def run(case: Refusal) -> None:
+        with hub_with(tiny_models[HELLO]) as hub:
+            service = own(real_service, hub, tmp_path / case.name, case.token)
+            said = service.acode("ask", PROMPT, once_started=lambda: case.happens(hub))
+        check_told(case, said)
+        assert f"Log: {service.log}" in said.err, case.name
+        assert "Evidence: " in said.err, case.name
+        assert said.err.count("vLLM started with") == 1, f"{case.name}: tried again in vain"
+        assert not holds_token(said.all, service.written()), case.name
+
+    with Onlooker() as onlooker:
+        side_by_side(run, REFUSALS)
+    assert not holds_token(*onlooker.seen)
