@@ -15,13 +15,13 @@ class PendingRestart:
     """A restart that is to come; the child is "restarting" while it has one.
 
     Attributes:
-        timer: The delay, while it runs.
+        timer: The delay before it; None where it waits in the mailbox for its turn.
     """
 
     __slots__ = ("timer",)
 
-    def __init__(self) -> None:
-        self.timer: Timer | None = None
+    def __init__(self, timer: Timer | None = None) -> None:
+        self.timer = timer
 
 
 @dataclass(eq=False)

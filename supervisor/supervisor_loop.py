@@ -114,7 +114,7 @@ class SupervisorLoop:
         elif isinstance(envelope, TryAgain):
             self._try_again(envelope)
         elif isinstance(envelope, TimerDue) and envelope.timer.cancel():
-            self._delay_over(envelope.timer)
+            self._attempt(envelope.timer.message)
 
     def terminate(self, reason: ExitReason) -> None:
         """Stop the children in reverse start order, one after the other."""
@@ -188,9 +188,9 @@ class SupervisorLoop:
         delay = spec.delay(child.attempts)
         self._emit(RestartScheduled(self._name, spec.id, child.attempts, delay, reason))
         if delay > 0:
-            child.pending = pending = PendingRestart()
-            pending.timer = Timer(self._own.clock.monotonic() + delay, (child, pending))
-            self._own.inbox.add_timer(pending.timer)
+            timer = Timer(self._own.clock.monotonic() + delay, child)
+            child.pending = PendingRestart(timer)
+            self._own.inbox.add_timer(timer)
         else:
             self._attempt(child)
 
@@ -211,11 +211,6 @@ class SupervisorLoop:
         if child is not None and child.pending is message.token:
             child.pending = None
             self._restart(child, message.reason)
-
-    def _delay_over(self, timer: Timer) -> None:
-        child, pending = timer.message
-        if child.pending is pending:
-            self._attempt(child)
 
     def _cancel_restart(self, child: Child) -> None:
         if child.pending is not None and child.pending.timer is not None:

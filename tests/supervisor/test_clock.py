@@ -66,6 +66,21 @@ def test_the_system_clock_takes_any_deadline(tree: Any) -> None:
     done()
 
 
+@pytest.mark.parametrize("clock", [SYSTEM_CLOCK, ManualClock()])
+def test_without_a_deadline_nobody_wakes_up_by_itself(clock: Any) -> None:
+    asked: list[float | None] = []
+
+    class Recording(threading.Condition):
+        def wait(self, timeout: float | None = None) -> bool:
+            asked.append(timeout)
+            return True
+
+    condition = Recording()
+    with condition:
+        clock.wait(condition, None)
+    assert asked == [None]
+
+
 def test_no_time_out_is_no_deadline() -> None:
     assert deadline_after(SYSTEM_CLOCK, None) is None
     assert deadline_after(ManualClock(3.0), 2.0) == 5.0

@@ -203,6 +203,29 @@ def test_an_initialisation_that_succeeds_late_causes_nothing(tree: Any) -> None:
     assert "end a" not in " ".join(tree.log.lines)
 
 
+def test_an_initialisation_that_fails_late_causes_nothing(tree: Any) -> None:
+    gate = tree.gate()
+    refs: list[Any] = []
+
+    def init(worker: Any) -> None:
+        refs.append(worker.ref)
+        gate.wait(20)
+        raise OSError("late")
+
+    root = tree.started()
+    answer = tree.in_thread(lambda: root.start_child(tree.spec("a", start_timeout=1.0, puppet={"on_init": init})))
+    tree.log.wait_for("init a")
+    thread = next(thread for thread in threading.enumerate() if thread.name == "acode-root/a")
+    tree.clock.wait_for_deadline(1.0)
+    tree.clock.advance(1.0)
+    with pytest.raises(StartFailed):
+        answer()
+    gate.set()
+    thread.join(20)
+    assert refs[0].exit_reason == KILLED
+    assert root.which_children() == ()
+
+
 def test_monitors_learn_that_it_was_given_up_on(tree: Any) -> None:
     root = two(tree)
     a, b = root.whereis("a"), root.whereis("b")

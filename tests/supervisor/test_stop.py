@@ -15,9 +15,7 @@ from acode_vllm.supervisor import (
     CallTimeout,
     ChildAbandoned,
     ChildExited,
-    ChildSpec,
     ChildStarted,
-    ChildType,
     Crash,
     ExitReason,
     InterruptFailed,
@@ -240,28 +238,6 @@ def test_a_start_that_hangs_while_stopping_has_its_shutdown_time(tree: Any) -> N
     assert [event.child_id for event in tree.of(ChildAbandoned)] == ["b"]
 
 
-def test_stop_reaches_a_nested_supervisor_that_is_still_starting(tree: Any) -> None:
-    gate = tree.gate()
-    inner = ChildSpec(
-        "n",
-        lambda: tree.supervisor(
-            tree.spec("x"),
-            tree.spec("y", puppet={"on_init": lambda _: not gate.wait(20), "on_interrupt": lambda _: gate.set()}),
-            tree.spec("z"),
-            name=None,
-        ),
-        type=ChildType.SUPERVISOR,
-    )
-    root = tree.supervisor(tree.spec("a"), inner)
-    started = tree.in_thread(root.start)
-    tree.log.wait_for("init y")
-    root.stop()
-    with pytest.raises(StartFailed) as caught:
-        started()
-    assert caught.value.reason == SHUTDOWN
-    assert tree.log.lines[1:] == ["init x", "init y", "end y Shutdown", "end x Shutdown", "end a Shutdown"]
-
-
 def test_stop_can_be_called_again_and_by_many(tree: Any) -> None:
     root = tree.started(tree.spec("a"))
     for result in [tree.in_thread(root.stop) for _ in range(5)]:
@@ -328,18 +304,6 @@ def test_thousands_of_children(tree: Any) -> None:
     assert root.count_children().active == 2000
     root.stop()
     assert tree.log.lines[-1] == "end c0 Shutdown"
-
-
-def test_supervisors_nest_deeply(tree: Any) -> None:
-    def level(depth: int) -> ChildSpec:
-        if depth == 0:
-            return tree.spec("leaf")
-        return ChildSpec(f"s{depth}", lambda: tree.supervisor(level(depth - 1), name=None), type=ChildType.SUPERVISOR)
-
-    root = tree.started(level(60))
-    assert tree.log.lines == ["init leaf"]
-    root.stop()
-    assert tree.log.lines == ["init leaf", "end leaf Shutdown"]
 
 
 def test_the_thread_is_over_when_the_stop_is_answered(tree: Any, monkeypatch: pytest.MonkeyPatch) -> None:
