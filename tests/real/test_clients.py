@@ -1,0 +1,140 @@
+"""Whichever client asks a real vLLM: the provider, openai's and plain requests, while the server dies under them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import openai
+import pytest
+import requests
+from real_service import RealService
+
+from acode_vllm import VllmProvider, VllmServiceOrchestrator
+from acode_vllm.events import Event, LoadProgressed, RestartDone, ServerEnded, ServerStarted, StateChanged
+from acode_vllm.loading import LoadStage
+from acode_vllm.states import ServiceState
+
+HELLO = "acode/tiny-hello"
+QUESTION: list[Any] = [{"role": "user", "content": "write a hello world program"}]
+ANSWER = 'print("Hello, world!")'
+WAIT = 300.0
+BEFORE_SPAWN, AFTER_SERVING = 10.0, 10.0
+"""What we may add to vLLM's own start on a machine that is busy with other things; 1 s together is usual."""
+
+
+class Times:
+    """When what happened, on the clock of the events."""
+
+    def __init__(self, vllm: VllmServiceOrchestrator) -> None:
+        self._events: list[Event] = []
+        vllm.subscribe(self._events.append)
+
+    def first(self, holds: Callable[[Event], bool], since: float) -> float:
+        return next(event.at for event in list(self._events) if event.at >= since and holds(event))
+
+    def added_to_a_start(self, begun: float, allowed_before: float) -> None:
+        """From the wish to the process, and from vLLM's last line to Running: everything that is not vLLM's own."""
+        spawned = self.first(lambda e: isinstance(e, ServerStarted), begun)
+        served = self.first(lambda e: isinstance(e, LoadProgressed) and e.progress.stage is LoadStage.SERVING, spawned)
+        running = self.first(lambda e: isinstance(e, StateChanged) and e.new is ServiceState.RUNNING, spawned)
+        print(
+            f"added: {spawned - begun:.2f} s before vLLM, {running - served:.2f} s after; own {served - spawned:.1f} s"
+        )
+        assert spawned - begun < allowed_before
+        assert running - served < AFTER_SERVING
+
+
+class Loop:
+    """Asks again and again on a thread of its own; counts answers, and errors by their kind."""
+
+    def __init__(self, ask: Callable[[], str], errors: tuple[type[Exception], ...]) -> None:
+        self.answers: list[str] = []
+        self.errors: list[Exception] = []
+        self.surprises: list[Exception] = []
+        self._ask, self._expected = ask, errors
+        self._changed = threading.Condition()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Loop:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._ended.set()
+        self._thread.join(WAIT)
+        assert not self._thread.is_alive()
+
+    def wait(self, holds: Callable[[], bool]) -> None:
+        with self._changed:
+            assert self._changed.wait_for(holds, WAIT), (self.answers[-3:], self.errors[-3:], self.surprises)
+
+    def _run(self) -> None:
+        while not self._ended.wait(0.05):
+            self._ask_once()
+
+    def _ask_once(self) -> None:
+        try:
+            outcome: str | Exception = self._ask()
+        except Exception as error:  # noqa: BLE001 - looked at by the test
+            outcome = error
+        with self._changed:
+            if isinstance(outcome, str):
+                self.answers.append(outcome)
+            else:
+                (self.errors if isinstance(outcome, self._expected) else self.surprises).append(outcome)
+            self._changed.notify_all()
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.spec("PT-001", "PT-003", "NFR-002", "NFR-004", "NFR-005", "FR-022", "FR-051")
+def test_clients_of_all_kinds_live_through_a_restart_and_what_we_add_to_vllms_start_is_little(
+    real_service: RealService,
+) -> None:
+    with (
+        VllmServiceOrchestrator(HELLO, real_service.options, environ=real_service.environ) as vllm,
+        VllmProvider(vllm) as provider,
+        openai.OpenAI(base_url=vllm.base_url, api_key="-", max_retries=0, timeout=30) as client,
+        requests.Session() as session,
+    ):
+        times = Times(vllm)
+        try:
+            begun = time.time()
+            assert provider.chat(QUESTION, temperature=0).text == ANSWER, "the first request starts the server"
+            times.added_to_a_start(begun, BEFORE_SPAWN)
+
+            def by_openai() -> str:
+                answer = client.chat.completions.create(model=HELLO, messages=QUESTION, temperature=0)
+                return answer.choices[0].message.content or ""
+
+            def by_requests() -> str:
+                wanted = {"model": HELLO, "messages": QUESTION, "temperature": 0}
+                answer = session.post(f"{vllm.base_url}/chat/completions", json=wanted, timeout=30)
+                answer.raise_for_status()
+                return str(answer.json()["choices"][0]["message"]["content"])
+
+            with Loop(by_openai, (openai.APIError,)) as one, Loop(by_requests, (requests.RequestException,)) as other:
+                for loop in (one, other):
+                    loop.wait(lambda loop=loop: len(loop.answers) >= 3)  # type: ignore[misc]
+                killed = time.time()
+                os.kill(vllm.status().pid or 0, signal.SIGKILL)
+                assert provider.chat(QUESTION, temperature=0).text == ANSWER, "the provider carries its request over"
+                counts = len(one.answers), len(other.answers)
+                for loop, count in zip((one, other), counts, strict=True):
+                    loop.wait(lambda loop=loop, count=count: len(loop.answers) >= count + 3)  # type: ignore[misc]
+            assert one.surprises == other.surprises == []
+            assert one.errors, "while it was away a client without a keeper is told so"
+            assert other.errors
+            assert set(one.answers) == set(other.answers) == {ANSWER}
+            ended = times.first(lambda e: isinstance(e, ServerEnded), killed)
+            delay = real_service.options.restart_delay_seconds
+            assert ended - killed < BEFORE_SPAWN, "orphans and all"
+            times.added_to_a_start(killed, 2 * BEFORE_SPAWN + delay)
+            assert times.first(lambda e: isinstance(e, RestartDone), killed) > killed
+        finally:
+            vllm.stop(timeout=60)
