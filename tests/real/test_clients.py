@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -15,6 +16,7 @@ import requests
 from real_service import RealService
 
 from acode_vllm import VllmProvider, VllmServiceOrchestrator
+from acode_vllm.errors import RequestError
 from acode_vllm.events import Event, LoadProgressed, RestartDone, ServerEnded, ServerStarted, StateChanged
 from acode_vllm.loading import LoadStage
 from acode_vllm.states import ServiceState
@@ -136,5 +138,38 @@ def test_clients_of_all_kinds_live_through_a_restart_and_what_we_add_to_vllms_st
             assert ended - killed < BEFORE_SPAWN, "orphans and all"
             times.added_to_a_start(killed, 2 * BEFORE_SPAWN + delay)
             assert times.first(lambda e: isinstance(e, RestartDone), killed) > killed
+        finally:
+            vllm.stop(timeout=60)
+
+
+@pytest.mark.timeout(600)
+def test_structured_outputs_usage_and_refusals_pass_through_unharmed(real_service: RealService) -> None:
+    with (
+        VllmServiceOrchestrator(HELLO, real_service.options, environ=real_service.environ) as vllm,
+        VllmProvider(vllm) as provider,
+    ):
+        try:
+            # A text of an enumeration has no room for the white space that a tiny model would fill an object with.
+            schema = {"enum": ["good", "bad"]}
+            shaped = provider.chat(
+                QUESTION,
+                temperature=0,
+                response_format={"type": "json_schema", "json_schema": {"name": "mood", "schema": schema}},
+            )
+            assert json.loads(shaped.text) in ("good", "bad")
+
+            with provider.stream_chat(QUESTION, temperature=0, stream_options={"include_usage": True}) as stream:
+                chunks = list(stream)
+            assert stream.received == ANSWER
+            assert chunks[-1]["usage"]["completion_tokens"] > 0
+            assert provider.list_models() == [HELLO]
+            for mistake, status in (({"model": "acode/none"}, 404), ({"max_tokens": -1}, 400), ({"n": "many"}, 400)):
+                with pytest.raises(RequestError) as refused:
+                    provider.chat(QUESTION, **mistake)
+                assert refused.value.status in (status, 422)
+            with pytest.raises(RequestError) as refused:
+                provider.embed(["a"])  # this model makes none
+            assert refused.value.status in (400, 404, 501)
+            assert vllm.status().restart_count == 0
         finally:
             vllm.stop(timeout=60)
