@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import threading
 from dataclasses import replace
 
 import pytest
 
 from acode_vllm.cli.history_text import history_lines
-from acode_vllm.cli.progress import StartProgress, bar, overall_fraction
+from acode_vllm.cli.progress import DownloadLine, ProgressLine, Rate, StartProgress, bar, clock, overall_fraction
 from acode_vllm.cli.status_text import duration, status_lines
 from acode_vllm.cli.terminal import Terminal
 from acode_vllm.errors import Problem
@@ -126,7 +127,9 @@ class TestProgress:
         progress = StartProgress(Terminal(io.StringIO(), stream, quiet=quiet))
         for event in events:
             progress(event)  # type: ignore[arg-type]
-        return stream.getvalue()
+        shown = stream.getvalue()
+        progress.clear()
+        return shown
 
     def load(self, stage: LoadStage, fraction: float | None = None) -> LoadProgressed:
         return LoadProgressed(1.0, LoadProgress(stage, fraction))
@@ -177,6 +180,93 @@ class TestProgress:
         assert len(bar(0.0)) == len(bar(1.0)) == len(bar(2.0)) == 20
 
 
+class _Clock:
+    """A clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class TestDownload:
+    def show(self, *seconds_and_bytes: tuple[float, int], total: int | None = 10**9) -> list[str]:
+        moved, err = _Clock(), io.StringIO()
+        line = DownloadLine(Terminal(io.StringIO(), err), moved)
+        for seconds, done in seconds_and_bytes:
+            moved.now = 100.0 + seconds
+            line(LoadProgress(LoadStage.DOWNLOADING, done / total if total else None, "x", done, total))
+        return err.getvalue().splitlines()
+
+    @pytest.mark.spec("NFR-016")
+    def test_without_a_terminal_a_line_is_said_every_ten_seconds_and_not_more(self) -> None:
+        lines = self.show(*((n * 0.5, n * 5_000_000) for n in range(81)))
+        assert len(lines) == 5
+
+    def test_rate_and_time_left_are_those_of_the_last_seconds(self) -> None:
+        last = self.show((0, 0), (10, 100_000_000), (20, 500_000_000))[-1]
+        assert last == "Downloading... [█████████░░░░░░░░░] 50%  x, 25.0 MB/s, 20 s left"
+
+    def test_where_the_total_is_not_known_no_time_is_promised(self) -> None:
+        last = self.show((0, 0), (10, 100_000_000), total=None)[-1]
+        assert last == "Downloading... x, 10.0 MB/s"
+
+    def test_nothing_is_told_before_it_can_be_told_honestly(self) -> None:
+        clock = _Clock()
+        rate = Rate(clock)
+        assert rate.of(0) is None
+        clock.now += 2.9
+        assert rate.of(1000) is None
+        clock.now += 1.1
+        assert rate.of(2000) == 500.0
+        clock.now += 60.0
+        assert rate.of(2000) is not None
+        clock.now += 20.0
+        assert rate.of(2000) == 0.0
+        assert rate.of(10) is None, "another download"
+
+
+class TestLine:
+    def test_on_a_terminal_the_time_goes_on_while_nothing_is_told(self) -> None:
+        moved, err = _Clock(), _Watched()
+        line = ProgressLine(Terminal(io.StringIO(), err), moved)
+        line.show("Model loading...")
+        moved.now += 65.0
+        assert err.shown.wait(30.0)
+        line.clear()
+        assert err.getvalue().endswith("\r\x1b[K")
+
+    def test_a_line_is_never_wider_than_the_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "40")
+        err = _Tty()
+        line = ProgressLine(Terminal(io.StringIO(), err), _Clock())
+        line.show("Model loading " * 10)
+        shown = err.getvalue().removeprefix("\r\x1b[K")
+        line.clear()
+        assert len(shown) == 39
+        assert shown.endswith("…")
+
+    @pytest.mark.parametrize(
+        ("seconds", "text"), [(-1, "0 s"), (7.4, "7 s"), (59.6, "1:00"), (125, "2:05"), (3725, "1:02:05")]
+    )
+    def test_times_are_said_shortly(self, seconds: float, text: str) -> None:
+        assert clock(seconds) == text
+
+
 class _Tty(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+class _Watched(_Tty):
+    """Tells when the time that has passed was written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown = threading.Event()
+
+    def write(self, text: str) -> int:
+        if "1:05" in text:
+            self.shown.set()
+        return super().write(text)
