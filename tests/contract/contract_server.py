@@ -134,6 +134,19 @@ class ContractServer:
         finally:
             connection.close()
 
+    def leave(self, path: str, body: object) -> None:
+        """Begin a streamed answer, and hang up at its first line."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=self.patience)
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {API_KEY}"}
+        try:
+            connection.request("POST", path, json.dumps(body), headers)
+            response = connection.getresponse()
+            assert response.status == 200
+            assert response.readline().startswith(b"data: ")
+            response.close()
+        finally:
+            connection.close()
+
     def close(self) -> None:
         """End what is left of its group, in order if it can, and remove the shared memory that it left."""
         for number, seconds in ((signal.SIGCONT, 0.0), (signal.SIGTERM, 15.0), (signal.SIGKILL, 15.0)):
