@@ -55,7 +55,7 @@ test-release: venv ## Builds sdist and wheel, and runs the tests that need no vL
 	@cd $(OUT)/release && env -u PYTHONPATH .venv/bin/pytest -m "not vllm" \
 		--numprocesses $(WORKERS) --dist worksteal --junitxml=$(OUT)/reports/release.xml $(PYTEST_ARGS)
 
-test-faults: venv vllm models ## Sudden deaths, twenty times each: fifty programs and their owner, vLLM's start stopped at any moment
+test-faults: venv vllm models ## Sudden deaths: fifty programs and their owner twenty times, twenty moments of a start, each fault once
 	@FAULT_PROGRAMS=50 FAULT_REPEAT=20 $(PYTEST) tests/control/test_many_programs.py tests/faults tests/real/test_faults.py $(PYTEST_ARGS)
 
 repeat-supervisor: venv ## The supervisor's tests again and again with threads switched as often as can be: REPEAT=200

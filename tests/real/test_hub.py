@@ -127,7 +127,7 @@ def check_told(case: Refusal, said: Said) -> None:
     assert "Traceback" not in said.err, case.name
 
 
-@pytest.mark.spec("FR-013", "FR-025", "FR-044", "FR-045", "AC-008", "AC-009", "AC-012", "AC-037", "AC-039", "IT-005")
+@pytest.mark.spec("FR-013", "FR-025", "FR-044", "FR-045", "AC-008", "AC-009", "AC-012", "AC-037", "AC-039")
 def test_the_preflight_tells_every_refusal_before_vllm_is_started(
     real_service: RealService, tiny_models: Mapping[str, Path], tmp_path: Path
 ) -> None:
@@ -147,7 +147,7 @@ def test_the_preflight_tells_every_refusal_before_vllm_is_started(
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.spec("FR-013", "FR-025", "FR-044", "FR-045", "AC-009", "AC-012", "AC-037", "AC-039", "IT-005")
+@pytest.mark.spec("FR-013", "FR-025", "FR-044", "FR-045", "AC-009", "AC-012", "AC-037", "AC-039")
 @pytest.mark.spec("ACODE-VLM-002", "ACODE-VLM-003")
 def test_vllms_own_log_tells_every_refusal_that_comes_after_the_preflight(
     real_service: RealService, tiny_models: Mapping[str, Path], tmp_path: Path
