@@ -5,6 +5,7 @@ VLLM_VERSION ?= 0.32.0
 PYTEST_ARGS ?=
 REPEAT ?= 200
 WORKERS ?= 4
+MINUTES ?= 20
 
 OUT := $(abspath $(BUILD))
 VENV := $(OUT)/venv
@@ -21,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-vllm test-python test-release test-faults repeat-supervisor bench schemas lint format venv vllm models clean clean-all
+.PHONY: help demo test test-fast test-vllm test-python test-release test-faults soak repeat-supervisor bench schemas lint format venv vllm models clean clean-all
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +58,9 @@ test-release: venv ## Builds sdist and wheel, and runs the tests that need no vL
 
 test-faults: venv vllm models ## Sudden deaths: fifty programs and their owner twenty times, twenty moments of a start, each fault once
 	@FAULT_PROGRAMS=50 FAULT_REPEAT=20 $(PYTEST) tests/control/test_many_programs.py tests/faults tests/real/test_faults.py $(PYTEST_ARGS)
+
+soak: venv ## Random faults every few seconds on the stand-in server, and what came of them: MINUTES=20, SEED=N
+	@$(VENV)/bin/python tests/faults/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 repeat-supervisor: venv ## The supervisor's tests again and again with threads switched as often as can be: REPEAT=200
 	@$(VENV)/bin/python tests/supervisor/repeat.py --runs $(REPEAT)

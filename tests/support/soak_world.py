@@ -1,0 +1,248 @@
+"""What a soak plays with: one service on the stand-in server, its keeper, its clients, and a look at all of them."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+from keepers import Acode
+from service_fixtures import write_model
+from soak_report import Life, Measure
+from standin import SERVER, free_port
+
+from acode_vllm.history import History
+from acode_vllm.recorded import RecordedService, recorded_service
+from acode_vllm.server_process import ServerProcess
+from acode_vllm.states import ServiceState
+from acode_vllm.workers.shared_memory import SharedFile, files_used_by
+
+PROGRAM = Path(__file__).with_name("soak_program.py")
+NORMAL: dict[str, Any] = {"shm": True, "workers": 2, "strays": 1, "token_seconds": 0.002, "exit_delay": 0.5}
+"""The stand-in without a fault: two workers, a process in a session of its own, shared memory."""
+LONGEST_LIFE = 24 * 3600
+
+
+class Program:
+    """A keeper or a client, run beside this process."""
+
+    def __init__(self, *arguments: str, environ: dict[str, str]) -> None:
+        self.name = arguments[0]
+        self.outcomes: Counter[str] = Counter()
+        """Of a client's requests."""
+        given = subprocess.PIPE if self.name == "client" else subprocess.DEVNULL
+        self.process = subprocess.Popen(
+            [sys.executable, str(PROGRAM), *arguments],
+            stdin=given,
+            stdout=given,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, **environ},
+        )
+        self.pid = self.process.pid
+        self._reader = None
+        if self.name == "client":
+            self._reader = threading.Thread(target=self._count)
+            self._reader.start()
+
+    @property
+    def runs(self) -> bool:
+        return self.process.poll() is None
+
+    def tell(self, order: str) -> None:
+        """Give a client an order."""
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):
+            self.process.stdin.write(order + "\n")
+            self.process.stdin.flush()
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def end(self) -> None:
+        """End it in order: a client at the end of its input, a keeper by SIGTERM."""
+        self.send(signal.SIGCONT)
+        if self.process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self.process.stdin.close()
+        else:
+            self.process.terminate()
+        try:
+            self.process.wait(60)
+        finally:
+            self.process.kill()
+            self.forget()
+
+    def forget(self) -> None:
+        """It has ended: let go of what is left of it."""
+        self.process.wait()
+        if self._reader is not None:
+            self._reader.join()
+            assert self.process.stdin is not None
+            assert self.process.stdout is not None
+            with suppress(BrokenPipeError):
+                self.process.stdin.close()
+            self.process.stdout.close()
+
+    def _count(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with suppress(ValueError):  # a line that its death has cut
+                self.outcomes.update(json.loads(line))
+
+
+class World:
+    """One service with its keeper and its clients. Everything is under ``folder``.
+
+    Args:
+        folder: Empty.
+        clients: How many; the first is never killed.
+        settle_seconds: How old a program must be before what it holds is compared.
+    """
+
+    def __init__(self, folder: Path, clients: int, settle_seconds: float) -> None:
+        self._take_home(folder)
+        self.acode = Acode(folder, write_model(folder / "model"), free_port())
+        self.faults = folder / "faults.json"
+        self.change_starts(NORMAL)
+        self.acode.write(
+            command=[sys.executable, str(SERVER), "--standin", str(self.faults)],
+            lifecycle={
+                "health_check_interval_seconds": 2.0,
+                "engine_check_timeout_seconds": 2.0,
+                "max_restarts_per_minute": 5,
+                "stop_timeout_seconds": 3.0,
+            },
+        )
+        self._all_clients: list[Program] = []
+        self.lives: dict[tuple[int, bool], Life] = {}
+        self.shared: dict[SharedFile, list[float]] = {}
+        self.refused_by_the_limit = 0
+        self.history_entries = 0
+        self.history_lost: list[str] = []
+        self._settle = settle_seconds
+        self.keeper = self._make_keeper()
+        self.clients = [self._make_client(number) for number in range(clients)]
+
+    def _take_home(self, folder: Path) -> None:
+        for name in list(os.environ):
+            if name.startswith(("VLLM_", "HF_", "ACODE_", "XDG_")):
+                del os.environ[name]
+        for variable in ("HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
+            (folder / variable.lower()).mkdir()
+            os.environ[variable] = str(folder / variable.lower())
+        places = [str(PROGRAM.parent), str(SERVER.parent), *filter(os.path.isabs, sys.path)]
+        os.environ |= {"PYTHONPATH": os.pathsep.join(places), "STANDIN_LIFETIME": str(LONGEST_LIFE)}
+
+    def _make_keeper(self) -> Program:
+        return Program("keeper", environ=self.acode.environ)
+
+    def _make_client(self, seed: int) -> Program:
+        client = Program("client", str(seed), environ=self.acode.environ)
+        self._all_clients.append(client)
+        return client
+
+    # What is done to it
+
+    def change_starts(self, *starts: dict[str, Any]) -> None:
+        """Have the next starts of the stand-in be these; the last one stays."""
+        part = self.faults.with_suffix(".part")
+        part.write_text(json.dumps([{**NORMAL, **start} for start in starts]))
+        Path(f"{self.faults}.starts").unlink(missing_ok=True)
+        part.replace(self.faults)
+
+    def ask_server(self, path: str, body: dict[str, Any], seconds: float = 2.0) -> bool:
+        """Send the server a request past everything; whether it answered 200."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.acode.port, timeout=seconds)
+        try:
+            connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def tend(self) -> None:
+        """Do what systemd and an operator would: start anew what has ended, and what the restart limit holds down."""
+        if not self.keeper.runs:
+            self.keeper.forget()
+            self.keeper = self._make_keeper()
+        for number, client in enumerate(self.clients):
+            if not client.runs:
+                client.forget()
+                self.clients[number] = self._make_client(os.getpid() + client.pid)
+        seen = self.look()
+        if seen is not None and seen.status.limit_reached and seen.status.state is ServiceState.FAILED:
+            self.refused_by_the_limit += 1
+            self.acode.run("providers", "start", "vllm")
+
+    # What is seen of it
+
+    def look(self) -> RecordedService | None:
+        """The service as its record and the kernel tell."""
+        return recorded_service(self.acode.folder)
+
+    def running(self) -> ServerProcess | None:
+        """The server, where it runs, is watched, and answers a request."""
+        seen = self.look()
+        if seen is None or seen.owner_pid is None or seen.status.state is not ServiceState.RUNNING:
+            return None
+        body = {"model": seen.status.served_name, "prompt": "hello", "max_tokens": 1}
+        return seen.status.server if self.ask_server("/v1/completions", body) else None
+
+    def owner(self) -> Program | None:
+        """Which of the programs owns the service."""
+        seen = self.look()
+        programs = [self.keeper, *self.clients]
+        return next((one for one in programs if seen is not None and one.pid == seen.owner_pid), None)
+
+    def tree(self) -> list[psutil.Process]:
+        """The server's processes, its API server first; none where there is none."""
+        seen = self.look()
+        try:
+            assert seen is not None
+            root = psutil.Process(seen.status.pid or 0)
+            return [root, *root.children(recursive=True)]
+        except (psutil.Error, AssertionError):
+            return []
+
+    def measure(self, now: float) -> None:
+        """Note what each program holds, and the shared memory that the server uses."""
+        owner = self.owner()
+        for program in (self.keeper, *self.clients):
+            key = (program.pid, program is owner)
+            life = self.lives.setdefault(key, Life(program.name + (", owner" if program is owner else ""), now))
+            measure = Measure.of(program.pid)
+            if measure is not None and now - life.since >= self._settle:
+                life.note(now, measure)
+        for file in files_used_by(process.pid for process in self.tree()):
+            self.shared.setdefault(file, [now, now])[1] = now
+
+    def check_history(self) -> None:
+        """The history only ever grows."""
+        entries = len(History(self.acode.folder.history).read())
+        if entries < self.history_entries:
+            self.history_lost.append(f"{self.history_entries - entries} entries")
+        self.history_entries = entries
+
+    def outcomes(self) -> Counter[str]:
+        """What came of all requests so far."""
+        return sum((client.outcomes for client in self._all_clients), Counter())
+
+    # Its end
+
+    def close(self) -> None:
+        """End the clients, the server and the keeper, in order."""
+        for client in self.clients:
+            client.end()
+        self.acode.run("providers", "stop", "vllm")
+        self.keeper.end()
