@@ -38,11 +38,15 @@ class EventSource(Protocol):
 
 
 class StreamFailure(Exception):  # noqa: N818 - turned into the error of whoever waits
-    """The server failed while it streamed; the text says how. ``status`` where it was an error event."""
+    """The server failed while it streamed; the text says how.
 
-    def __init__(self, reason: str, status: int | None = None) -> None:
+    ``status`` where it was an error event, ``silent`` where nothing came any more.
+    """
+
+    def __init__(self, reason: str, status: int | None = None, *, silent: bool = False) -> None:
         super().__init__(reason)
         self.status = status
+        self.silent = silent
 
 
 class AnswerStream:

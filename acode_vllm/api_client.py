@@ -12,7 +12,7 @@ import requests
 
 from acode_vllm.answer_stream import CUT_OFF, StreamFailure, next_chunk
 from acode_vllm.answers import Chunk
-from acode_vllm.http_sessions import CONNECT_SECONDS, Bearer, SessionPool, reason_of
+from acode_vllm.http_sessions import CONNECT_SECONDS, Bearer, SessionPool, is_silence, reason_of
 from acode_vllm.request_errors import refused, server_message
 from acode_vllm.retry_policy import blames_server, was_cut_off
 from acode_vllm.sse import SseParser
@@ -27,11 +27,15 @@ class ApiAddress:
 
 
 class ServerFailure(Exception):  # noqa: N818 - decided upon, then turned into an error for the user
-    """The server failed the request, through no fault of the request's; the text says how."""
+    """The server failed the request, through no fault of the request's; the text says how.
 
-    def __init__(self, reason: str, status: int | None = None) -> None:
+    ``silent`` where it neither answered nor hung up, which a busy one does as well as a hung one.
+    """
+
+    def __init__(self, reason: str, status: int | None = None, *, silent: bool = False) -> None:
         super().__init__(reason)
         self.status = status
+        self.silent = silent
 
 
 class ApiClient:
@@ -70,9 +74,16 @@ class ApiClient:
         return content
 
     def stream(
-        self, address: ApiAddress, path: str, payload: Mapping[str, Any], timeout: float
+        self, address: ApiAddress, path: str, payload: Mapping[str, Any], timeout: float, silence: float
     ) -> tuple[HttpEvents, Chunk | None]:
         """Send, and receive up to the first chunk of a streamed answer.
+
+        Args:
+            address: Where to.
+            path: Below the root.
+            payload: What to send as JSON.
+            timeout: How many seconds the server may be silent before its first chunk.
+            silence: And how many after it.
 
         Returns:
             The connection, and the first chunk; None where the answer is empty.
@@ -87,12 +98,14 @@ class ApiClient:
             if response.status_code != 200:
                 raise _unanswered(response.status_code, response.content, address)
             events = HttpEvents(response, session, self._pool, timeout)
-            return events, next_chunk(events)
+            first = next_chunk(events)
+            events.allow_silence(silence)
+            return events, first
         except StreamFailure as failure:
             session.close()
             if failure.status is not None and not blames_server(failure.status):
                 raise refused(failure.status, str(failure)) from None
-            raise ServerFailure(str(failure), failure.status) from None
+            raise ServerFailure(str(failure), failure.status, silent=failure.silent) from None
         except BaseException:
             session.close()
             raise
@@ -117,7 +130,7 @@ class ApiClient:
                 address.base_url + path,
                 json=payload,
                 auth=Bearer(address.api_key),
-                timeout=(CONNECT_SECONDS, timeout),
+                timeout=(min(CONNECT_SECONDS, timeout), timeout),
                 # A redirect is no answer of vLLM's, and would take the prompt elsewhere.
                 allow_redirects=False,
                 stream=stream,
@@ -125,7 +138,7 @@ class ApiClient:
         except requests.exceptions.InvalidJSONError as error:
             raise ValueError(f"the request is not JSON: {error}") from None
         except requests.RequestException as error:
-            raise ServerFailure(reason_of(error, timeout)) from None
+            raise ServerFailure(reason_of(error, timeout), silent=is_silence(error)) from None
 
 
 class HttpEvents:
@@ -155,8 +168,18 @@ class HttpEvents:
                     return None
                 self._events.extend(self._parser.feed(piece))
         except requests.RequestException as error:
-            raise StreamFailure(reason_of(error, self._timeout)) from None
+            raise StreamFailure(reason_of(error, self._timeout), silent=is_silence(error)) from None
         return self._events.popleft()
+
+    def allow_silence(self, seconds: float) -> None:
+        """From now on the server may be silent for so long.
+
+        Not where the connection is to be closed after the answer: then nobody hands out its socket.
+        """
+        connection = getattr(self._response.raw, "connection", None)
+        if connection is not None and connection.sock is not None:
+            connection.sock.settimeout(seconds)
+            self._timeout = seconds
 
     def cancel(self) -> None:
         """Wake `next_event` in another thread. The connection may have ended meanwhile, which is as good."""

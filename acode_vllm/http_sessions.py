@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
+from urllib3.exceptions import ReadTimeoutError
 
 CONNECT_SECONDS = 5.0
 """A server that takes longer to accept a connection is not there."""
@@ -89,6 +90,14 @@ def is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
+def is_silence(error: Exception) -> bool:
+    """Whether the server accepted the connection and then said nothing for too long.
+
+    In the middle of a body that is no `requests.Timeout`, but a connection error around urllib3's.
+    """
+    return isinstance(error, requests.ReadTimeout) or any(isinstance(each, ReadTimeoutError) for each in error.args)
+
+
 def reason_of(error: Exception, timeout: float) -> str:
     """Why an exchange failed, in a few words.
 
@@ -96,8 +105,8 @@ def reason_of(error: Exception, timeout: float) -> str:
     """
     if isinstance(error, requests.ConnectTimeout):
         return f"no connection within {CONNECT_SECONDS:g} s"
-    if isinstance(error, requests.Timeout):
-        return f"no answer within {timeout:g} s"
+    if is_silence(error):
+        return f"no answer within {round(timeout, 2):g} s"
     innermost: BaseException = error
     for _ in range(10):
         below = innermost.__cause__ or innermost.__context__

@@ -23,7 +23,8 @@ from acode_vllm.answer_stream import AnswerStream
 from acode_vllm.answers import Answer, Embeddings
 from acode_vllm.api_client import ApiAddress, ApiClient, ServerFailure
 from acode_vllm.errors import Problem, VllmServiceError, error_for
-from acode_vllm.request_errors import given_up, is_missing_chat_template, numbered
+from acode_vllm.patience import Patience
+from acode_vllm.request_errors import given_up, is_missing_chat_template, numbered, out_of_time, too_slow
 from acode_vllm.retry_policy import may_retry, pause_before_retry
 from acode_vllm.service_orchestrator import ServedApi
 from acode_vllm.states import LifecycleMode
@@ -44,10 +45,15 @@ class VllmProvider:
     Each request first makes sure that the server is healthy, which costs microseconds while it is. A request that the
     server fails (no connection, an engine that dies, silence) is sent again after a health check and, where need be,
     a restart: `MAX_RETRIES <acode_vllm.retry_policy>` times at the most, never once part of its answer was delivered.
-    A request that the server refuses is not.
+    A request that the server refuses is not, nor one on which a server is silent that is found healthy all the same:
+    it is slow, and would only have to do the work again.
+
+    The ``timeout`` of a request bounds the whole of it in seconds: the wait for a healthy server, which may have to
+    start, and every try. For a stream it is the time to its first piece, then the longest silence between two.
 
     All requests raise:
         RequestError: ACODE-VLM-019, with the server's message and ``status``; or with why each try failed.
+        WaitTimeoutError: No server was healthy within the request's ``timeout``; it goes on without the request.
         VllmServiceError: There is no healthy server; the code says why.
         ValueError: The request cannot be written as JSON.
     """
@@ -61,7 +67,7 @@ class VllmProvider:
 
         Args:
             orchestrator: Who keeps the server; its `close` stays the caller's.
-            timeout: Seconds that the server may be silent in each try of a request.
+            timeout: Seconds that the server may be silent in each try of a request that has no ``timeout`` of its own.
             healthy_timeout: Seconds to wait for a healthy server before each try; None for as long as its start takes.
         """
         self._orchestrator = orchestrator
@@ -106,7 +112,9 @@ class VllmProvider:
 
     def list_models(self, *, timeout: float | None = None) -> list[str]:
         """The names of what the server serves."""
-        answer = self._try(lambda address: self._client.exchange(address, "/models", None, self._seconds(timeout)))
+        answer = self._try(
+            lambda address, seconds: self._client.exchange(address, "/models", None, seconds), self._patience(timeout)
+        )
         return [str(entry.get("id")) for entry in answer.get("data") or []]
 
     def close(self) -> None:
@@ -125,37 +133,52 @@ class VllmProvider:
     def _post(self, path: str, payload: dict[str, Any], timeout: float | None) -> dict[str, Any]:
         if payload.get("stream"):
             raise ValueError("for a streamed answer call stream_chat or stream_completion")
-        seconds = self._seconds(timeout)
-        return self._try(lambda address: self._client.exchange(address, path, self._with_model(payload), seconds))
+        return self._try(
+            lambda address, seconds: self._client.exchange(address, path, self._with_model(payload), seconds),
+            self._patience(timeout),
+        )
 
     def _stream(self, path: str, payload: dict[str, Any], timeout: float | None) -> AnswerStream:
-        seconds, payload = self._seconds(timeout), {**payload, "stream": True}
+        payload = {**payload, "stream": True}
         source, first = self._try(
-            lambda address: self._client.stream(address, path, self._with_model(payload), seconds)
+            lambda address, seconds: self._client.stream(
+                address, path, self._with_model(payload), seconds, seconds if timeout is None else timeout
+            ),
+            self._patience(timeout),
         )
         return AnswerStream(source, first, self._orchestrator.report_failure)
 
-    def _try(self, once: Callable[[ApiAddress], _T]) -> _T:
+    def _try(self, once: Callable[[ApiAddress, float], _T], patience: Patience) -> _T:
         reasons: list[str] = []
+        server = self._make_sure(reasons, patience)
         while True:
-            self._make_sure(reasons)
             try:
-                return once(ApiAddress(self._orchestrator.base_url, self._orchestrator.api_key))
-            except ServerFailure as failure:
-                reasons.append(str(failure))
-                status = failure.status
+                return once(
+                    ApiAddress(self._orchestrator.base_url, self._orchestrator.api_key), patience.for_an_answer()
+                )
+            except ServerFailure as error:
+                failure = error
+            reasons.append(str(failure))
             self._orchestrator.report_failure(reasons[-1])
             mode = self._orchestrator.mode
+            if patience.over:
+                raise out_of_time(reasons, patience.total or 0.0)
             if not may_retry(len(reasons), mode):
-                raise given_up(reasons, status, external=mode is LifecycleMode.EXTERNAL)
+                raise given_up(reasons, failure.status, external=mode is LifecycleMode.EXTERNAL)
             _log.warning("request failed, to be sent again (try %d): %s", len(reasons), reasons[-1])
-            if self._closed.wait(pause_before_retry(len(reasons))):
+            if self._closed.wait(patience.at_most(pause_before_retry(len(reasons)))):
                 problem = Problem("ACODE-VLM-022", "The provider was closed while a request waited to be sent again.")
                 raise error_for(replace(problem, evidence=numbered(reasons)))
+            if patience.over:
+                raise out_of_time(reasons, patience.total or 0.0)
+            before, server = server, self._make_sure(reasons, patience)
+            if failure.silent and server == before:
+                raise too_slow(reasons)
 
-    def _make_sure(self, reasons: Sequence[str]) -> None:
+    def _make_sure(self, reasons: Sequence[str], patience: Patience) -> int | None:
+        """Wait for a healthy server; its PID."""
         try:
-            self._orchestrator.ensure_healthy(timeout=self._healthy_timeout)
+            return self._orchestrator.ensure_healthy(timeout=patience.at_most(self._healthy_timeout)).pid
         except VllmServiceError as error:
             if not reasons:
                 raise
@@ -167,5 +190,7 @@ class VllmProvider:
         # After ensure_healthy: another thread may have switched the model since.
         return payload if "model" in payload else {"model": self._orchestrator.served_model_name, **payload}
 
-    def _seconds(self, timeout: float | None) -> float:
-        return self._timeout if timeout is None else timeout
+    def _patience(self, timeout: float | None) -> Patience:
+        if timeout is not None and timeout <= 0:
+            raise ValueError(f"timeout must be more than 0 s, not {timeout:g}")
+        return Patience(timeout, self._timeout)

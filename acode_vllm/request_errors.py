@@ -51,6 +51,20 @@ def given_up(reasons: Sequence[str], status: int | None, *, external: bool) -> R
     return RequestError(Problem("ACODE-VLM-019", message, remedy, numbered(reasons)), status)
 
 
+def out_of_time(reasons: Sequence[str], seconds: float) -> RequestError:
+    """The request's own time passed."""
+    message = f"The request was not answered within its {seconds:g} s: {reasons[-1]}"
+    remedy = "Give it more time (timeout), or ask for less: max_tokens."
+    return RequestError(Problem("ACODE-VLM-019", message, remedy, numbered(reasons)), None)
+
+
+def too_slow(reasons: Sequence[str]) -> RequestError:
+    """The server is well, and silent all the same: it would have to do the same work again."""
+    message = f"The request was given up: {reasons[-1]}, from a server that was then found healthy."
+    remedy = "Give it more time (timeout), or ask for less; how busy it is shows: acode providers status vllm."
+    return RequestError(Problem("ACODE-VLM-019", message, remedy, numbered(reasons)), None)
+
+
 def interrupted(reason: str, partial_text: str) -> StreamInterruptedError:
     """An answer broke off after it had begun to be delivered."""
     message = f"The answer broke off after {len(partial_text)} characters: {reason}"

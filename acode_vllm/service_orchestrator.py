@@ -47,8 +47,21 @@ class ServiceOrchestrator(Protocol):
         ...
 
 
+class Healthy(Protocol):
+    """A server that was found healthy."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its process, another after a restart; None where it is not known."""
+        ...
+
+
 class ServedApi(ServiceOrchestrator, Protocol):
     """An orchestrator whose server speaks the OpenAI-compatible API: what a provider needs of it."""
+
+    def ensure_healthy(self, model: str | None = None, *, timeout: float | None = None) -> Healthy:
+        """Return when a healthy server serves the model; start or mend it where need be."""
+        ...
 
     @property
     def mode(self) -> LifecycleMode:

@@ -15,7 +15,7 @@ import pytest
 from service_fixtures import MakeService, model, port, service
 
 from acode_vllm import VllmProvider, VllmServiceOrchestrator
-from acode_vllm.errors import NotHealthyError, StreamInterruptedError
+from acode_vllm.errors import NotHealthyError, StreamInterruptedError, WaitTimeoutError
 from acode_vllm.states import LifecycleMode, ServiceState
 
 __all__ = ["model", "port", "service"]
@@ -66,6 +66,16 @@ def wait_for(what: Callable[[], bool], seconds: float = 20.0) -> None:
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline
+
+
+def test_the_time_of_a_request_bounds_the_wait_for_a_server_that_has_to_start(service: MakeService) -> None:
+    vllm = service({"load_seconds": 4.0})
+    with VllmProvider(vllm) as provider:
+        began = time.monotonic()
+        with pytest.raises(WaitTimeoutError):
+            provider.complete("a", timeout=1.0)
+        assert 0.9 < time.monotonic() - began < 2.0
+        assert vllm.ensure_healthy().restart_count == 0, "it went on without the request"
 
 
 @pytest.mark.spec("FR-020", "AC-016", "NFR-010")

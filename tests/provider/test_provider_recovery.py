@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -68,18 +66,6 @@ def test_a_server_that_cannot_be_had_is_the_orchestrators_error_with_what_the_re
     assert evidence[0] == "crash 1"
     assert len(evidence) == 3
     assert "EngineCore" in evidence[1]
-
-
-def test_a_request_that_hangs_is_given_up_after_its_timeout_and_sent_again(provider_over: Make) -> None:
-    provider, keeper = provider_over()
-    provider.complete("a", max_tokens=1)
-    with served(keeper).stopped_engine():
-        resumer = threading.Timer(0.6, os.kill, (served(keeper).engine_pid, signal.SIGCONT))
-        resumer.start()
-        assert provider.complete("a", max_tokens=1, timeout=0.4).text == "a"
-        resumer.join()
-    assert keeper.failures
-    assert set(keeper.failures) == {"no answer within 0.4 s"}
 
 
 def test_an_answer_that_a_stopping_server_cut_off_is_not_taken_for_one(provider_over: Make) -> None:

@@ -18,6 +18,7 @@ class StandInKeeper:
 
     Args:
         starts: The faults of the first start, the second and so on; the last stay. Further starts than ``limit`` fail.
+        hangs: A server that is doubted is found to hang, and replaced.
     """
 
     def __init__(
@@ -26,6 +27,7 @@ class StandInKeeper:
         mode: LifecycleMode = LifecycleMode.MANAGED,
         api_key: str | None = None,
         limit: int = 10,
+        hangs: bool = False,
     ) -> None:
         self.mode = mode
         self.api_key = api_key
@@ -38,19 +40,27 @@ class StandInKeeper:
         self.starts = 0
         self._faults: Sequence[dict[str, Any]] = starts or ({},)
         self._limit = limit
+        self._hangs = hangs
         self._doubt = False
         self._lock = threading.Lock()
 
-    def ensure_healthy(self, model: str | None = None, *, timeout: float | None = None) -> None:
+    @property
+    def pid(self) -> int | None:
+        return self.server.pid if self.server is not None else None
+
+    def ensure_healthy(self, model: str | None = None, *, timeout: float | None = None) -> StandInKeeper:
         self.asked_to_ensure += 1
         if self.mode is LifecycleMode.EXTERNAL:
-            return
+            return self
         with self._lock:
+            if self._doubt and self._hangs:
+                self.close()
             if self._doubt and self.server is not None and not self.server.ask_health():
                 self.server.process.wait(DEADLINE)
             self._doubt = False
             if self.server is None or self.server.process.poll() is not None:
                 self._start()
+        return self
 
     def report_failure(self, reason: str) -> None:
         self.failures.append(reason)
