@@ -37,6 +37,7 @@ from acode_vllm.errors import Problem
 from acode_vllm.owned_service import OwnedService
 from acode_vllm.states import LifecycleMode
 from acode_vllm.status import ServiceStatus
+from acode_vllm.workers.gpu_messages import SampleGpus
 from acode_vllm.workers.lifecycle_messages import (
     Abandon,
     EnsureHealthy,
@@ -47,7 +48,7 @@ from acode_vllm.workers.lifecycle_messages import (
     Start,
     Wanted,
 )
-from acode_vllm.workers.messages import CheckNow, SampleGpus, StopReport
+from acode_vllm.workers.messages import CheckNow, StopReport
 
 LIFECYCLE = "lifecycle"
 MAX_WAITING = 64

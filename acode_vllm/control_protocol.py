@@ -22,6 +22,7 @@ from acode_vllm.gpus import GpuSample
 from acode_vllm.health import HealthReport
 from acode_vllm.states import LifecycleMode
 from acode_vllm.status import ServiceStatus
+from acode_vllm.workers.gpu_messages import SampleGpus
 from acode_vllm.workers.lifecycle_messages import (
     Abandon,
     EnsureHealthy,
@@ -34,7 +35,7 @@ from acode_vllm.workers.lifecycle_messages import (
     Start,
     Stop,
 )
-from acode_vllm.workers.messages import CheckNow, SampleGpus, StopReport
+from acode_vllm.workers.messages import CheckNow, StopReport
 
 PROTOCOL = 1
 MAX_LINE = 1024 * 1024

@@ -49,6 +49,12 @@ class EventHub:
         """A queue of every event from now on, until it is closed."""
         return EventQueue(self)
 
+    def close(self) -> None:
+        """Close every subscription and queue of it; it can be used again."""
+        for listener in self._listeners:
+            if isinstance(listener, EventQueue):
+                listener.close()
+
     def emit(self, event: Event) -> None:
         """Hand ``event`` to every listener; never blocks."""
         for listener in self._listeners:

@@ -79,7 +79,6 @@ class VllmServiceOrchestrator:
         self._guard = threading.Lock()
         self._service: ServiceBackend | None = None
         self._hub = EventHub()
-        self._listening: list[EventQueue] = []
 
     @classmethod
     def from_configuration(cls, flags: Mapping[str, object] | None = None) -> VllmServiceOrchestrator:
@@ -264,23 +263,16 @@ class VllmServiceOrchestrator:
         There is something to hear once the orchestrator has needed the service. A callback that raises or takes its
         time hurts nobody: the error is logged; of more than 1,000 events that wait for it the oldest are dropped.
         """
-        subscription = self._hub.subscribe(callback)
-        self._listen(subscription)
-        return subscription
+        return self._hub.subscribe(callback)
 
     def events(self) -> EventQueue:
         """As `subscribe`, as a queue to take events from: iterate over it, or `EventQueue.get` them one by one."""
-        queue = self._hub.queue()
-        self._listen(queue)
-        return queue
+        return self._hub.queue()
 
     def close(self) -> None:
         """Let go of the service. The server stays, unless ``stop_on_exit``; the orchestrator can be used again."""
         self._let_go()
-        with self._guard:
-            listening, self._listening = self._listening, []
-        for listener in listening:
-            listener.close()
+        self._hub.close()
 
     def __enter__(self) -> VllmServiceOrchestrator:
         return self
@@ -291,10 +283,6 @@ class VllmServiceOrchestrator:
         self.close()
 
     # Inside
-
-    def _listen(self, listener: EventQueue) -> None:
-        with self._guard:
-            self._listening = [*(known for known in self._listening if not known.closed), listener]
 
     def _open(self) -> ServiceBackend:
         with self._guard:

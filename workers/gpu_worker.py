@@ -12,9 +12,10 @@ from typing import Protocol
 
 from acode_vllm.gpus import GpuSample
 from acode_vllm.supervisor import NO_REPLY, ExitReason, ReplyTo, Timer, Worker, WorkerRef
+from acode_vllm.workers.gpu_messages import GpuReport, SampleGpus
 from acode_vllm.workers.gpu_sampler import machine_sampler
 from acode_vllm.workers.gpu_source import NO_ANSWER
-from acode_vllm.workers.messages import GpuReport, Report, SampleGpus
+from acode_vllm.workers.messages import Report
 
 ANSWER_SECONDS = 5.0
 """How long a driver may take for one sample before it counts as hung."""

@@ -12,9 +12,10 @@ from acode_vllm.supervisor import NO_REPLY, ExitReason, ReplyTo, Timer, Worker
 from acode_vllm.workers.drain import LOOK_AGAIN_SECONDS, DrainWatch
 from acode_vllm.workers.drain_messages import Drain, Drained
 from acode_vllm.workers.gpu_evidence import GpuEvidence
+from acode_vllm.workers.gpu_messages import GpuReport
 from acode_vllm.workers.health_check import HealthCheck, Machine
 from acode_vllm.workers.interrupt import Interrupt, Interrupted
-from acode_vllm.workers.messages import CheckNow, GpuReport, HealthReported, Report, ServerReady, Unwatch, Watch
+from acode_vllm.workers.messages import CheckNow, HealthReported, Report, ServerReady, Unwatch, Watch
 
 KNOCK_SECONDS = 0.05
 """Between two tries to connect while the server loads: its port refuses until the model is there."""

@@ -10,17 +10,8 @@ from acode_vllm.events import Event
 from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.server_process import ServerProcess
 from acode_vllm.workers.drain_messages import Drain
-from acode_vllm.workers.messages import (
-    CheckNow,
-    FailServer,
-    FollowLoad,
-    GpuReport,
-    PreparedModel,
-    SampleGpus,
-    StopFollowing,
-    Unwatch,
-    Watch,
-)
+from acode_vllm.workers.gpu_messages import GpuReport, SampleGpus
+from acode_vllm.workers.messages import CheckNow, FailServer, FollowLoad, PreparedModel, StopFollowing, Unwatch, Watch
 
 
 @dataclass(frozen=True)

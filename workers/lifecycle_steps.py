@@ -12,6 +12,7 @@ from acode_vllm.events import LoadProgressed, ProblemRaised, WarningRaised
 from acode_vllm.gpus import GpuSample
 from acode_vllm.states import LifecycleMode, ServiceState, Trigger
 from acode_vllm.workers.drain_messages import Drain
+from acode_vllm.workers.gpu_messages import GpuReport, SampleGpus
 from acode_vllm.workers.lifecycle_messages import (
     Answer,
     CompareSettings,
@@ -25,17 +26,7 @@ from acode_vllm.workers.lifecycle_messages import (
 from acode_vllm.workers.lifecycle_problems import left_over_problem
 from acode_vllm.workers.lifecycle_state import Phase
 from acode_vllm.workers.lifecycle_switch import LifecycleSwitch
-from acode_vllm.workers.messages import (
-    CheckNow,
-    FailServer,
-    GpuReport,
-    LoadStep,
-    LoadTimedOut,
-    SampleGpus,
-    ServerFound,
-    StopReport,
-    Unwatch,
-)
+from acode_vllm.workers.messages import CheckNow, FailServer, LoadStep, LoadTimedOut, ServerFound, StopReport, Unwatch
 
 
 class LifecycleSteps(LifecycleSwitch):

@@ -34,6 +34,7 @@ from acode_vllm.supervisor import (
 from acode_vllm.supervisor import events as supervisor_events
 from acode_vllm.workers.drain_messages import Drained
 from acode_vllm.workers.engine_supervisor import PROCESS, engine_supervisor, log_engine_event
+from acode_vllm.workers.gpu_messages import GpuReport
 from acode_vllm.workers.lifecycle import Lifecycle
 from acode_vllm.workers.lifecycle_edges import LifecycleEdges
 from acode_vllm.workers.lifecycle_messages import (
@@ -63,7 +64,6 @@ from acode_vllm.workers.lifecycle_messages import (
 )
 from acode_vllm.workers.lifecycle_messages import Restart as RestartServer
 from acode_vllm.workers.messages import (
-    GpuReport,
     HealthReported,
     LaunchPlan,
     LoadStep,

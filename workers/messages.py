@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from acode_vllm.errors import Problem
-from acode_vllm.gpus import GpuSample
 from acode_vllm.health import HealthReport
 from acode_vllm.loading import LoadProgress
 from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.server_process import ServerProcess
 from acode_vllm.workers.drain_messages import Drained
+from acode_vllm.workers.gpu_messages import GpuReport
 
 
 @dataclass(frozen=True)
@@ -316,24 +316,6 @@ class LoadTimedOut:
 
     server: ServerProcess
     problem: Problem
-
-
-# GpuWorker
-
-
-@dataclass(frozen=True)
-class SampleGpus:
-    """Cast or call: read the devices at once.
-
-    A cast is reported as `GpuReport`, a call answered with a `GpuSample`.
-    """
-
-
-@dataclass(frozen=True)
-class GpuReport:
-    """A sample was taken, at the interval or for who asked by a cast; passed on to the HealthWorker."""
-
-    sample: GpuSample
 
 
 Reported = (

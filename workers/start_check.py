@@ -13,9 +13,10 @@ from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.redaction import API_KEY_NAME
 from acode_vllm.supervisor import CallError, WorkerRef, call
 from acode_vllm.workers.found_server import find_server
+from acode_vllm.workers.gpu_messages import SampleGpus
 from acode_vllm.workers.gpu_source import CANNOT_LOOK, NO_ANSWER
 from acode_vllm.workers.gpu_worker import ANSWER_SECONDS
-from acode_vllm.workers.messages import PreparedModel, PrepareModel, SampleGpus, ServerFound
+from acode_vllm.workers.messages import PreparedModel, PrepareModel, ServerFound
 from acode_vllm.workers.model_check import Ask
 from acode_vllm.workers.port import port_holders, port_problem
 from acode_vllm.workers.preflight import Looks, preflight, prepare_with

@@ -38,6 +38,7 @@ from acode_vllm.options import GpuOptions, ServerOptions, VllmLifecycleOptions
 from acode_vllm.server_process import ProcessIdentity, ServerProcess
 from acode_vllm.states import LifecycleMode, ServiceState
 from acode_vllm.status import RestartEntry, ServiceStatus
+from acode_vllm.workers.gpu_messages import SampleGpus
 from acode_vllm.workers.lifecycle_messages import (
     Abandon,
     EnsureHealthy,
@@ -50,7 +51,7 @@ from acode_vllm.workers.lifecycle_messages import (
     Stop,
     Wanted,
 )
-from acode_vllm.workers.messages import CheckNow, SampleGpus, StopReport
+from acode_vllm.workers.messages import CheckNow, StopReport
 
 OPTIONS = VllmLifecycleOptions(
     mode=LifecycleMode.MANAGED,

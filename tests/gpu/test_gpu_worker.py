@@ -15,8 +15,9 @@ import pytest
 from acode_vllm.gpus import GpuDevice, GpuSample
 from acode_vllm.supervisor import ChildSpec, Crash, ReplyTo, Supervisor, WorkerDown, WorkerRef, call
 from acode_vllm.supervisor.testing import ManualClock
+from acode_vllm.workers.gpu_messages import GpuReport, SampleGpus
 from acode_vllm.workers.gpu_worker import GpuWorker
-from acode_vllm.workers.messages import GpuReport, Reported, SampleGpus
+from acode_vllm.workers.messages import Reported
 
 GPU = GpuDevice(0, "GPU-1", "NVIDIA A100", "nvidia", 80, 10, 70)
 DEADLINE = 10.0
@@ -265,7 +266,7 @@ HANG = """
 import sys, threading
 from acode_vllm.supervisor import ChildSpec, Supervisor, call
 from acode_vllm.workers.gpu_worker import GpuWorker
-from acode_vllm.workers.messages import SampleGpus
+from acode_vllm.workers.gpu_messages import SampleGpus
 tree = Supervisor([ChildSpec("gpus", lambda: GpuWorker(lambda report: None, 0.0, answer_seconds=0.3))], name="test")
 tree.start()
 print(call(tree.whereis("gpus"), SampleGpus(), timeout=20).error, flush=True)

@@ -13,7 +13,8 @@ from standin import StandIn
 from acode_vllm.gpus import GpuDevice, GpuProcess, GpuSample
 from acode_vllm.health import Verdict
 from acode_vllm.workers.gpu_evidence import RECENT_SECONDS, GpuEvidence
-from acode_vllm.workers.messages import GpuReport, HealthReported
+from acode_vllm.workers.gpu_messages import GpuReport
+from acode_vllm.workers.messages import HealthReported
 
 GIB = 2**30
 OURS, OTHERS = 100, 200

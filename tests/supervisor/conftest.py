@@ -20,6 +20,7 @@ from acode_vllm.supervisor import (
     ExitReason,
     ManualClock,
     ReplyTo,
+    Restart,
     Supervisor,
     Worker,
     WorkerRef,
@@ -181,6 +182,13 @@ class Tree:
         assert ref is not None
         cast(ref, Do(what))
 
+    def busy(self, ref: WorkerRef | None) -> threading.Event:
+        """Have a puppet do nothing else until the event is set."""
+        gate = self.gate()
+        self.do(ref, lambda worker: (worker.log("busy"), gate.wait(20)))
+        self.log.wait_for("busy")
+        return gate
+
     def end(self, ref: WorkerRef | None, error: BaseException) -> ExitReason:
         """Have a puppet raise ``error``; return once its supervisor has the news in its mailbox."""
 
@@ -210,3 +218,8 @@ def tree() -> Iterator[Tree]:
     for thread in set(threading.enumerate()) - before:
         thread.join(GUARD)
         assert not thread.is_alive(), f"{thread.name} was left behind"
+
+
+@pytest.fixture
+def worker(tree: Tree) -> WorkerRef | None:
+    return tree.started(tree.spec("a", restart=Restart.TEMPORARY), tree.spec("b")).whereis("a")

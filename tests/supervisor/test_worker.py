@@ -1,4 +1,4 @@
-"""Workers: hooks, calls, casts, the bounded mailbox, timers, monitors, and their end."""
+"""Workers: hooks, calls, monitors, and their end."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ from acode_vllm.supervisor import (
     Crash,
     Down,
     Exit,
-    MailboxFull,
     NoProc,
-    Overloaded,
     Restart,
     Shutdown,
     Worker,
@@ -29,30 +27,7 @@ from acode_vllm.supervisor import (
     WouldDeadlock,
     call,
     cast,
-    cast_latest,
 )
-from acode_vllm.supervisor.supervisor_loop import SupervisorLoop
-
-
-@pytest.fixture
-def worker(tree: Any) -> Any:
-    return tree.started(tree.spec("a", restart=Restart.TEMPORARY), tree.spec("b")).whereis("a")
-
-
-def busy(tree: Any, ref: Any) -> threading.Event:
-    """Have a worker do nothing else until the event is set."""
-    gate: threading.Event = tree.gate()
-    tree.do(ref, lambda worker: (worker.log("busy"), gate.wait(20)))
-    tree.log.wait_for("busy")
-    return gate
-
-
-def small(tree: Any, size: int) -> Any:
-    class Small(tree.puppet_class):  # type: ignore[name-defined,misc]
-        mailbox_size = size
-
-    return tree.started(ChildSpec("a", lambda: Small("a", tree.log))).whereis("a")
-
 
 # Calls.
 
@@ -187,171 +162,6 @@ def test_a_worker_without_handlers_crashes_on_messages(tree: Any) -> None:
     assert isinstance(b.wait(), Crash)
 
 
-# Casts and the bound.
-
-
-def test_messages_arrive_in_order(tree: Any, worker: Any) -> None:
-    for number in range(100):
-        cast(worker, number)
-    assert call(worker, "received") == list(range(100))
-
-
-def test_a_cast_to_an_ended_worker_is_dropped(tree: Any, worker: Any) -> None:
-    tree.end(worker, Exit(NORMAL))
-    cast(worker, "hello")
-    cast_latest(worker, "key", "hello")
-    worker.send_info("hello")
-
-
-def test_a_full_mailbox_refuses_casts_and_calls_and_keeps_room_for_the_rest(tree: Any) -> None:
-    a = small(tree, 3)
-    gate = busy(tree, a)
-    for number in range(3):
-        cast(a, number)
-    with pytest.raises(MailboxFull):
-        cast(a, "more")
-    with pytest.raises(MailboxFull):
-        a.send_info("more")
-    with pytest.raises(Overloaded):
-        call(a, "more")
-    a.send_info("result", reserved=True)
-    cast_latest(a, "gpu", "sample")
-    gate.set()
-    tree.log.wait_for("info a result")
-    while "sample" not in (received := call(a, "received")):
-        pass
-    assert received == [0, 1, 2, "result", "sample"]
-
-
-def test_room_is_kept_for_downs_and_timers(tree: Any) -> None:
-    a = small(tree, 1)
-    b = tree.roots[0].start_child(tree.spec("b", restart=Restart.TEMPORARY))
-    tree.tell(a, lambda it: [it.monitor(b), it.send_after(1.0, "tick")])
-    gate = busy(tree, a)
-    cast(a, "full")
-    tree.clock.advance(1.0)
-    tree.crash(b)
-    gate.set()
-    tree.log.wait_for("info a Down")
-    received = call(a, "received")
-    assert received[:2] == ["full", "tick"]
-    assert isinstance(received[2], Down)
-
-
-def test_a_full_mailbox_has_room_again_once_read(tree: Any) -> None:
-    a = small(tree, 1)
-    for number in range(50):
-        cast(a, number)
-        while len(a.process.inbox._mailbox):
-            pass
-    assert len(call(a, "received")) == 50
-
-
-def test_a_supervisor_hears_of_exits_when_its_mailbox_is_full(tree: Any) -> None:
-    opening = tree.gate()
-    root = tree.started(tree.spec("a"))
-    a = root.whereis("a")
-    opened = tree.in_thread(
-        lambda: root.start_child(tree.spec("b", puppet={"on_init": lambda _: not opening.wait(20)}))
-    )
-    tree.log.wait_for("init b")
-    for _ in range(SupervisorLoop.MAILBOX_SIZE):
-        cast(root.ref, "junk")
-    with pytest.raises(MailboxFull):
-        cast(root.ref, "junk")
-    with pytest.raises(Overloaded):
-        root.which_children()
-    tree.crash(a)
-    opening.set()
-    opened()
-    tree.log.wait_for("init a")
-
-
-def test_samples_coalesce_per_key_in_place(tree: Any, worker: Any) -> None:
-    gate = busy(tree, worker)
-    for number in range(10):
-        cast_latest(worker, "gpu0", f"gpu0 {number}")
-        cast_latest(worker, "gpu1", f"gpu1 {number}")
-        if number == 0:
-            cast(worker, "between")
-    gate.set()
-    assert call(worker, "received") == ["gpu0 9", "gpu1 9", "between"]
-    cast_latest(worker, "gpu0", "fresh")
-    assert call(worker, "received")[-1] == "fresh"
-
-
-def test_kinds_of_samples_are_bounded_too(tree: Any) -> None:
-    a = small(tree, 2)
-    gate = busy(tree, a)
-    cast_latest(a, 1, "x")
-    cast_latest(a, 2, "x")
-    cast_latest(a, 1, "y")
-    with pytest.raises(MailboxFull):
-        cast_latest(a, 3, "x")
-    gate.set()
-
-
-# Timers.
-
-
-def test_a_timer_arrives_at_its_time_on_the_workers_thread(tree: Any, worker: Any) -> None:
-    tree.tell(worker, lambda it: [it.send_after(2.0, "second"), it.send_after(1.0, "first")])
-    tree.clock.advance(0.999)
-    assert call(worker, "received") == []
-    tree.clock.advance(0.001)
-    assert call(worker, "received") == ["first"]
-    tree.clock.advance(100.0)
-    assert call(worker, "received") == ["first", "second"]
-
-
-def test_a_timer_wakes_an_idle_worker(tree: Any, worker: Any) -> None:
-    tree.tell(worker, lambda it: it.send_after(2.0, "tick"))
-    tree.clock.wait_for_deadline(2.0)
-    tree.clock.advance(2.0)
-    tree.log.wait_for("info a tick")
-
-
-def test_a_timer_keeps_its_place_between_messages(tree: Any, worker: Any) -> None:
-    gate = busy(tree, worker)
-    cast(worker, "before")
-    tree.do(worker, lambda it: None)
-    gate.set()
-    tree.tell(worker, lambda it: it.send_after(1.0, "tick"))
-    gate = busy(tree, worker)
-    cast(worker, "early")
-    tree.clock.advance(1.0)
-    cast(worker, "late")
-    gate.set()
-    assert call(worker, "received") == ["before", "early", "tick", "late"]
-
-
-def test_a_timer_can_be_cancelled_even_when_due(tree: Any, worker: Any) -> None:
-    timer = tree.tell(worker, lambda it: it.send_after(1.0, "tick"))
-    other = tree.tell(worker, lambda it: it.send_after(1.0, "tock"))
-    gate = busy(tree, worker)
-    tree.clock.advance(1.0)
-    cast(worker, "puts the timers into the mailbox")
-    assert timer.cancel() is True
-    assert timer.cancel() is False
-    gate.set()
-    assert call(worker, "received") == ["tock", "puts the timers into the mailbox"]
-    assert other.cancel() is False
-    assert not other.active
-
-
-def test_cancelled_timers_do_not_collect(tree: Any, worker: Any) -> None:
-    tree.tell(worker, lambda it: [it.send_after(1000.0, "x").cancel() for _ in range(10_000)])
-    assert len(worker.process.inbox._timers._heap) < 200
-
-
-def test_timers_belong_to_the_workers_thread(tree: Any, worker: Any) -> None:
-    held = tree.tell(worker, lambda it: it)
-    with pytest.raises(RuntimeError):
-        held.send_after(1.0, "tick")
-    with pytest.raises(RuntimeError):
-        held.monitor(worker)
-
-
 # Monitors.
 
 
@@ -374,7 +184,7 @@ def test_demonitor_also_takes_back_a_down_that_waits(tree: Any, worker: Any) -> 
     b = tree.roots[0].whereis("b")
     first = tree.tell(b, lambda it: it.monitor(worker))
     second = tree.tell(b, lambda it: it.monitor(worker))
-    gate = busy(tree, b)
+    gate = tree.busy(b)
     tree.do(b, lambda it: it.demonitor(first))
     tree.crash(worker)
     gate.set()
@@ -435,7 +245,7 @@ def test_terminate_gets_the_reason_and_its_crash_replaces_it(tree: Any) -> None:
 def test_shutdown_comes_before_waiting_messages(tree: Any) -> None:
     root = tree.started(tree.spec("a", restart=Restart.TEMPORARY))
     a = root.whereis("a")
-    gate = busy(tree, a)
+    gate = tree.busy(a)
     tree.do(a, lambda it: it.log("not run"))
     stopped = tree.in_thread(root.stop)
     tree.clock.wait_for_deadline(5.0)
