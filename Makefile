@@ -30,8 +30,12 @@ help: ## This list
 demo: venv vllm models ## The main job, shown on a real vLLM with a tiny model
 	@$(VENV)/bin/python tools/demo.py --build $(OUT) --vllm $(REAL_VLLM)
 
-test: venv vllm models ## Every test, those on a real vLLM among them
-	@$(PYTEST) --junitxml=$(OUT)/reports/test.xml $(PYTEST_ARGS)
+test: venv vllm models ## Every test; those on a real vLLM, and those that measure, one after the other
+	@status=0; \
+	$(PYTEST) -m "not vllm and not measured" --numprocesses $(WORKERS) --dist worksteal \
+		--junitxml=$(OUT)/reports/fast.xml $(PYTEST_ARGS) || status=$$?; \
+	$(PYTEST) -m "vllm or measured" --junitxml=$(OUT)/reports/alone.xml $(PYTEST_ARGS) || status=$$?; \
+	exit $$status
 
 test-fast: venv ## The tests that need no vLLM, WORKERS=4 at a time, for many of them wait most of the time
 	@$(PYTEST) -m "not vllm" --numprocesses $(WORKERS) --dist worksteal $(PYTEST_ARGS)

@@ -61,6 +61,7 @@ LOOK_SECONDS = 5.0
 class _Client:
     """What is known of a client."""
 
+    silent: bool = True
     subscribed: bool = False
     waiting: list[Waiting] = field(default_factory=list)
 
@@ -96,10 +97,13 @@ class ControlDesk:
             self._waiting.give_up(waiting)
             if waiting.token is not None:
                 self._owned.tell(Abandon(waiting.token))
+        if known is not None and known.silent and self._owned.keeper is not None:
+            self._owned.keeper.expected()
         self._count()
 
     def received(self, client: ControlConnection, line: bytes) -> None:
         """Answer a line, or see to it that it will be answered."""
+        self._clients[client].silent = False
         try:
             asked = read_request(line)
         except ProtocolError as error:

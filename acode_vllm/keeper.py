@@ -125,6 +125,7 @@ class Keeper:
                 stopped=lambda: self.tell(Signal.SERVER_STOPPED),
                 clients=lambda count: self._inbox.put(_Clients(count)),
                 asked=lambda: self.tell(Signal.ASKED),
+                expected=lambda: self.tell(Signal.CLIENT_EXPECTED),
             )
             service = LocalService(self._folder, self._wanted, self._edges.makers, keeper=hooks)
             try:
@@ -199,10 +200,11 @@ class Keeper:
                         if self._reload():
                             return True
                     case _Clients(count):
-                        self._patience = IDLE_SECONDS if count > self._clients else self._patience
                         self._clients = count
                     case Signal.ASKED:
                         self._patience = LEFT_SECONDS
+                    case Signal.CLIENT_EXPECTED:
+                        self._patience = IDLE_SECONDS
                     case _Started(request):
                         self._end_start(request)
                     case _Alive():

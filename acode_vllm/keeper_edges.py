@@ -26,6 +26,8 @@ class Signal(Enum):
     """A client had the server stopped."""
     ASKED = auto()
     """A client wants the server."""
+    CLIENT_EXPECTED = auto()
+    """A client looked whether somebody is there, and comes back."""
     OWNER_LOST = auto()
     """Whoever owned the service let go of it."""
 

@@ -22,12 +22,14 @@ class KeeperHooks:
         stopped: The server was stopped on request, and the answer was sent.
         clients: How many clients there are now.
         asked: A client wants the server.
+        expected: A client looked whether somebody is there, and comes back.
     """
 
     handover: Callable[[], None]
     stopped: Callable[[], None]
     clients: Callable[[int], None]
     asked: Callable[[], None]
+    expected: Callable[[], None]
 
 
 class OwnedService(Protocol):

@@ -1,7 +1,7 @@
 """Which test proves which requirement: every ID of the specification, and the tests that name it.
 
     python tools/conformance.py                              # who is named by no test; exit code 1 where one is
-    python tools/conformance.py --junit .build/reports/test.xml   # only tests that ran and passed in all their cases
+    python tools/conformance.py --junit .build/reports/*.xml   # only tests that ran and passed in all their cases
 
 A test names what it proves with the marker ``spec`` on itself, its class or its file (``pytestmark``). The IDs and
 their texts are in ``docs/specification.tsv``.

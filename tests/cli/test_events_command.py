@@ -83,11 +83,11 @@ def state(name: str) -> Callable[[dict[str, Any]], bool]:
 
 
 def test_what_happens_is_shown_as_it_happens_and_the_history_afterwards(acode: Acode) -> None:
+    acode.write(lifecycle={"health_check_interval_seconds": 1.0})
     with Following(acode) as following:
         following.wait_until_said("Nobody watches the service now")
         acode.succeed("providers", "start", "vllm")
         following.wait_until_said("watches the service.")
-        acode.status()  # which has the owner look
         following.wait(lambda entry: entry["event"] == "check" and "engine" in entry["parts"])
         os.kill(acode.status()["pid"], signal.SIGKILL)
         following.wait(state("Crashed"))

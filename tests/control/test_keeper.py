@@ -33,7 +33,7 @@ from acode_vllm.record import load_record
 from acode_vllm.service_folder import ServiceFolder
 from acode_vllm.systemd import Notifier
 from acode_vllm.tree import vllm_makers
-from acode_vllm.workers.lifecycle_messages import Start
+from acode_vllm.workers.lifecycle_messages import ReadStatus, Start
 
 START = ("providers", "start", "vllm")
 STOP = ("providers", "stop", "vllm")
@@ -192,6 +192,9 @@ class TestDetached:
             client.hello()
             nowhere = Start(wanted(str(tmp_path / "nowhere"), port), "token")
             assert "problem" in client.ask(**json.loads(request_line(1, nowhere)))
+        with RawClient(folder.control) as reader:  # whoever only reads wants no server
+            reader.hello()
+            assert reader.ask(**json.loads(request_line(1, ReadStatus())))["result"]
         thread.join(keeper_module.IDLE_SECONDS / 2)
         assert not thread.is_alive()
 

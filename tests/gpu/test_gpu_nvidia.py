@@ -192,6 +192,7 @@ def test_nvml_stays_open_between_samples_and_what_never_changes_is_read_once(loo
     assert {call: calls[call] for call in changing} == dict.fromkeys(changing, 80)
 
 
+@pytest.mark.measured
 @pytest.mark.spec("PT-004", "NFR-008")
 def test_a_sample_of_eight_devices_at_the_default_interval_takes_far_less_than_5_percent_of_a_core(
     nvml_folder: Path, child_environment: Callable[..., dict[str, str]]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import hub_cache as cache_tool
+import pytest
 from model_folders import write_model
 
 LOOK = """
@@ -34,6 +35,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.measured
 def test_a_cached_model_with_no_hub_is_looked_at_within_300_ms_by_reading_a_few_files(
     vllm: Callable[..., dict[str, str]], tmp_path: Path
 ) -> None:

@@ -132,6 +132,7 @@ def test_a_worker_killed_under_sixteen_requests_costs_no_plain_one(service: Make
         assert [len(str(result).split()) for result in results[8:]] == [1000] * 8
 
 
+@pytest.mark.measured
 @pytest.mark.spec("NFR-001")
 def test_making_sure_of_a_healthy_server_takes_far_less_than_50_ms(service: MakeService) -> None:
     vllm = service()
@@ -145,6 +146,7 @@ def test_making_sure_of_a_healthy_server_takes_far_less_than_50_ms(service: Make
     assert max(seconds) < 0.05
 
 
+@pytest.mark.measured
 @pytest.mark.spec("NFR-010")
 def test_nothing_vouches_any_more_for_a_server_whose_process_has_just_died(service: MakeService) -> None:
     vllm = service()

@@ -104,8 +104,8 @@ class Asking:
 
     def wait_until_running(self, more_than: int) -> None:
         deadline = time.monotonic() + 30
-        while counters(self._provider).requests_running <= more_than:
-            assert time.monotonic() < deadline
+        while (now := counters(self._provider)).requests_running <= more_than:
+            assert time.monotonic() < deadline, (now, self.plain, self.broken, self._threads)
 
     def join(self) -> None:
         for thread in self._threads:
