@@ -120,22 +120,6 @@ def test_between_checks_the_worker_waits_for_the_interval_and_nothing_else(healt
         assert failures(worker) == 0
 
 
-def test_24_hours_of_checks_are_1441_and_their_log_is_empty_above_debug(
-    health: MakeHealth, caplog: pytest.LogCaptureFixture
-) -> None:
-    clock = ManualClock()
-    with caplog.at_level("INFO"), StandIn() as server:
-        worker = health(clock=clock)
-        worker.tell(watch_of(server, managed=False, engine_check_timeout_seconds=0.0))
-        for minute in range(1, 24 * 60 + 1):
-            assert failures(worker) == 0
-            clock.wait_for_deadline(60.0 * minute)
-            clock.advance(60.0)
-        assert failures(worker) == 0
-        assert worker.reports.empty()
-    assert [record for record in caplog.records if record.name.startswith("acode_vllm")] == []
-
-
 def test_a_server_that_takes_four_seconds_for_each_answer_is_never_counted_failed(health: MakeHealth) -> None:
     with StandIn(delays={"/health": 4.0}) as server:
         worker = health()
