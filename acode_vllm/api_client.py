@@ -12,7 +12,7 @@ import requests
 
 from acode_vllm.answer_stream import CUT_OFF, StreamFailure, next_chunk
 from acode_vllm.answers import Chunk
-from acode_vllm.http_sessions import CONNECT_SECONDS, Bearer, SessionPool, is_silence, reason_of
+from acode_vllm.http_sessions import CONNECT_SECONDS, Bearer, Session, SessionPool, is_silence, reason_of
 from acode_vllm.request_errors import refused, server_message
 from acode_vllm.retry_policy import blames_server, was_cut_off
 from acode_vllm.sse import SseParser
@@ -111,12 +111,12 @@ class ApiClient:
             raise
 
     def close(self) -> None:
-        """Close the idle connections; those in use close when they are given back."""
+        """Close the idle connections, and cut those of `exchange`; those of streams close when they are given back."""
         self._pool.close()
 
     def _send(
         self,
-        session: requests.Session,
+        session: Session,
         address: ApiAddress,
         path: str,
         payload: Mapping[str, Any] | None,
@@ -144,9 +144,7 @@ class ApiClient:
 class HttpEvents:
     """The events of one response: the connection of an `AnswerStream`."""
 
-    def __init__(
-        self, response: requests.Response, session: requests.Session, pool: SessionPool, timeout: float
-    ) -> None:
+    def __init__(self, response: requests.Response, session: Session, pool: SessionPool, timeout: float) -> None:
         self._response = response
         self._session = session
         self._pool = pool

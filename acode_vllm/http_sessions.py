@@ -1,6 +1,7 @@
 """Sessions of ``requests`` for many threads: each request has one to itself, and connections are reused.
 
-``requests`` does not promise that a session may be shared between threads, so an idle one is lent out.
+``requests`` does not promise that a session may be shared between threads, so an idle one is lent out. Another thread
+may cut the connection of one that is lent (`SessionPool.close`), which ends the wait for its answer at once.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from urllib3.exceptions import ReadTimeoutError
+
+from acode_vllm.http_line import Line, LineAdapter
 
 CONNECT_SECONDS = 5.0
 """A server that takes longer to accept a connection is not there."""
@@ -33,27 +35,36 @@ class Bearer(AuthBase):
         return request
 
 
+class Session(requests.Session):
+    """A session with one connection, which any thread may cut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = Line()
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, LineAdapter(self.line))
+
+
 class SessionPool:
     """Idle sessions; any thread may borrow."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._idle: list[requests.Session] = []
+        self._idle: list[Session] = []
+        self._lent: set[Session] = set()
         self._closed = False
 
-    def take(self, url: str) -> requests.Session:
+    def take(self, url: str) -> Session:
         """Borrow a session; the last one used, whose connection is the likeliest to be open still."""
         with self._lock:
             session = self._idle.pop() if self._idle else None
         if session is None:
-            session = requests.Session()
-            for scheme in ("http://", "https://"):
-                session.mount(scheme, HTTPAdapter(pool_connections=1, pool_maxsize=1, max_retries=0))
+            session = Session()
         # A proxy of the environment is for what is elsewhere; on loopback it would be asked for its own machine.
         session.trust_env = not is_loopback(url)
         return session
 
-    def give_back(self, session: requests.Session) -> None:
+    def give_back(self, session: Session) -> None:
         """Lend it to the next."""
         with self._lock:
             if not self._closed:
@@ -62,21 +73,30 @@ class SessionPool:
         session.close()
 
     @contextmanager
-    def borrowed(self, url: str) -> Iterator[requests.Session]:
+    def borrowed(self, url: str) -> Iterator[Session]:
         """One for the time of the block; closed instead of given back where the block fails."""
         session = self.take(url)
+        with self._lock:
+            self._lent.add(session)
+            if self._closed:
+                session.line.cut()
         try:
             yield session
         except BaseException:
             session.close()
             raise
+        finally:
+            with self._lock:
+                self._lent.discard(session)
         self.give_back(session)
 
     def close(self) -> None:
-        """Close what is idle now, and what is given back later."""
+        """Close what is idle now, and what is given back later; cut what is `borrowed`, and will be."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
+            for session in self._lent:
+                session.line.cut()
         for session in idle:
             session.close()
 

@@ -118,7 +118,11 @@ class VllmProvider:
         return [str(entry.get("id")) for entry in answer.get("data") or []]
 
     def close(self) -> None:
-        """Close idle connections; requests that wait to be sent again fail. Streams go on until they are closed."""
+        """Give up every request under way, and close idle connections. Any thread; may be repeated.
+
+        The connections are closed, so that vLLM stops generating; whoever waits for an answer gets ACODE-VLM-022.
+        Streams go on until they are closed themselves.
+        """
         self._closed.set()
         self._client.close()
 
@@ -149,6 +153,8 @@ class VllmProvider:
         return AnswerStream(source, first, self._orchestrator.report_failure)
 
     def _try(self, once: Callable[[ApiAddress, float], _T], patience: Patience) -> _T:
+        if self._closed.is_set():
+            raise error_for(Problem("ACODE-VLM-022", "The provider is closed.", "Make another one."))
         reasons: list[str] = []
         server = self._make_sure(reasons, patience)
         while True:
@@ -158,6 +164,8 @@ class VllmProvider:
                 )
             except ServerFailure as error:
                 failure = error
+            if self._closed.is_set():
+                raise self._given_up(reasons)
             reasons.append(str(failure))
             self._orchestrator.report_failure(reasons[-1])
             mode = self._orchestrator.mode
@@ -167,13 +175,16 @@ class VllmProvider:
                 raise given_up(reasons, failure.status, external=mode is LifecycleMode.EXTERNAL)
             _log.warning("request failed, to be sent again (try %d): %s", len(reasons), reasons[-1])
             if self._closed.wait(patience.at_most(pause_before_retry(len(reasons)))):
-                problem = Problem("ACODE-VLM-022", "The provider was closed while a request waited to be sent again.")
-                raise error_for(replace(problem, evidence=numbered(reasons)))
+                raise self._given_up(reasons)
             if patience.over:
                 raise out_of_time(reasons, patience.total or 0.0)
             before, server = server, self._make_sure(reasons, patience)
             if failure.silent and server == before:
                 raise too_slow(reasons)
+
+    def _given_up(self, reasons: Sequence[str]) -> VllmServiceError:
+        problem = Problem("ACODE-VLM-022", "The provider was closed while a request was under way.")
+        return error_for(replace(problem, evidence=numbered(reasons)))
 
     def _make_sure(self, reasons: Sequence[str], patience: Patience) -> int | None:
         """Wait for a healthy server; its PID."""

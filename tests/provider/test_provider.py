@@ -6,13 +6,14 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from standin import StandIn
 from standin_keeper import StandInKeeper
 
-from acode_vllm.errors import RequestError
+from acode_vllm.errors import InterruptedByStopError, RequestError
 from acode_vllm.provider import VllmProvider, is_missing_chat_template
 
 Make = Callable[..., tuple[VllmProvider, StandInKeeper]]
@@ -179,6 +180,31 @@ def test_leaving_a_stream_early_makes_the_server_stop_generating(provider_over: 
         assert running(keeper) == 1
     wait_until_idle(keeper)
     assert list(stream) == []
+
+
+@pytest.mark.parametrize("used_before", [False, True])
+def test_closing_the_provider_ends_plain_requests_of_other_threads_and_the_server_stops_generating(
+    provider_over: Make, used_before: bool
+) -> None:
+    provider, keeper = provider_over({"token_seconds": 0.01})
+    keeper.ensure_healthy()
+    if used_before:
+        provider.complete("a", max_tokens=1)  # the next one goes over the same connection
+    with ThreadPoolExecutor(2) as pool:
+        answers = [pool.submit(provider.complete, "a", **LONG) for _ in range(2)]
+        deadline = time.monotonic() + 10
+        while running(keeper) < 2:
+            assert time.monotonic() < deadline
+        began = time.monotonic()
+        provider.close()
+        for answer in answers:
+            with pytest.raises(InterruptedByStopError, match="closed while a request was under way"):
+                answer.result(10)
+        assert time.monotonic() - began < 1.0
+    wait_until_idle(keeper)
+    assert keeper.failures == [], "no reason to doubt the server"
+    with pytest.raises(InterruptedByStopError, match="is closed"):
+        provider.complete("a")
 
 
 def test_another_thread_can_close_a_stream_that_waits(provider_over: Make) -> None:
