@@ -11,6 +11,7 @@ OUT := $(abspath $(BUILD))
 VENV := $(OUT)/venv
 VLLM := $(OUT)/vllm-$(VLLM_VERSION)
 MODELS := $(OUT)/models/made
+ARCHITECTURES := $(OUT)/models/architectures
 PYTEST := $(VENV)/bin/pytest
 
 # Where the tests and the demo find the real vLLM and its models.
@@ -22,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-vllm test-python test-release test-faults soak repeat-supervisor bench schemas lint format venv vllm models clean clean-all
+.PHONY: help demo test test-fast test-vllm test-python test-release test-faults soak count repeat-supervisor bench schemas lint format venv vllm models clean clean-all
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +67,11 @@ test-faults: venv vllm models ## Sudden deaths: fifty programs and their owner t
 soak: venv ## Random faults every few seconds on the stand-in server, and what came of them: MINUTES=20, SEED=N
 	@$(VENV)/bin/python tests/faults/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
+count: venv vllm models ## Recoveries and loads, counted: sixty of each, and on a real vLLM ten recoveries and a dozen architectures
+	@COUNT_RECOVERIES=60 COUNT_LOADS=60 $(PYTEST) -s tests/faults/test_counted.py $(PYTEST_ARGS)
+	@COUNT_ARCHITECTURES="$$(ls -d $(ARCHITECTURES)/*/ | xargs -n 1 basename | tr '\n' ' ')" $(PYTEST) -v tests/real/test_hub_models.py $(PYTEST_ARGS)
+	@$(PYTEST) -s tests/real/count_recoveries.py $(PYTEST_ARGS)
+
 repeat-supervisor: venv ## The supervisor's tests again and again with threads switched as often as can be: REPEAT=200
 	@$(VENV)/bin/python tests/supervisor/repeat.py --runs $(REPEAT)
 
@@ -95,11 +101,15 @@ venv: ## The project's own virtual environment
 vllm: ## The vLLM on PATH if it works, else one in an environment of its own (CPU build without an NVIDIA GPU)
 	@$(PYTHON) tools/setup_vllm.py --home $(VLLM) --version $(VLLM_VERSION) $(EXACT)
 
-models: $(MODELS) ## The tiny chat models, in a Hugging Face cache of their own
+models: $(MODELS) $(ARCHITECTURES)/made ## The tiny chat models, in a Hugging Face cache of their own, and one of each of many architectures
 
 $(MODELS): tools/make_models.py tools/hub_cache.py | vllm
 	@echo "making the tiny models"
 	@"$$(sed -n 's/.*"python": "\(.*\)".*/\1/p' $(REAL_VLLM))" tools/make_models.py --models $(REAL_MODELS) --hub $(REAL_HF_HOME)/hub
+	@touch $@
+
+$(ARCHITECTURES)/made: tools/make_architectures.py $(MODELS)
+	@"$$(sed -n 's/.*"python": "\(.*\)".*/\1/p' $(REAL_VLLM))" tools/make_architectures.py --tokenizer $(OUT)/models/tiny-hello --models $(ARCHITECTURES)
 	@touch $@
 
 clean: ## Removes what was built; vLLM's environment stays

@@ -57,6 +57,15 @@ def tiny_models() -> Mapping[str, Path]:
     return found
 
 
+@pytest.fixture(scope="session")
+def architectures() -> Path:
+    """The folder with a tiny model of random weights for each of many architectures."""
+    folder = _MODELS / "architectures"
+    if not (folder / "made").exists():
+        pytest.fail(f"there are no models in {folder}: run `make models`", pytrace=False)
+    return folder
+
+
 @pytest.fixture
 def real_service(
     nothing_left_behind: Snapshot,
