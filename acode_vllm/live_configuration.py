@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from acode_vllm.config import Configuration, find_config_files, load
-from acode_vllm.config_files import PROJECT_FILE, repository_root
+from acode_vllm.config_places import project_paths
 from acode_vllm.errors import VllmServiceError
 from acode_vllm.remembered_model import model_to_serve, remembered_model_file
 from acode_vllm.service_folder import ServiceFolder
@@ -75,10 +75,7 @@ class LiveConfiguration:
         flags, environ, cwd, home = self._arguments
         for found in find_config_files(flags, environ, cwd, home):
             yield str(found.path)
-        root = repository_root(cwd) or cwd
-        for folder in (cwd, *cwd.parents):
-            if folder == root or root in folder.parents:
-                yield str(folder / PROJECT_FILE)
+        yield from project_paths(str(cwd))
         yield str(trust_store(environ, home))
         yield str(remembered_model_file(self._folder(self.configuration)))
 

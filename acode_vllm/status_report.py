@@ -1,19 +1,19 @@
 """What ``acode providers status --json`` says: the figures that are mostly wanted by their names, then everything.
 
-The JSON schema in ``docs/schemas`` is made from these classes.
+The JSON schema in ``docs/schemas`` is made from these classes; `acode_vllm.status_document` fills them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from acode_vllm.codec import decode, encode
 from acode_vllm.health import Verdict
 from acode_vllm.recorded import RecordedService
 from acode_vllm.service_folder import ServiceFolder
 from acode_vllm.states import ServiceState
 from acode_vllm.status import ServiceStatus
-
-VERSION = 1
+from acode_vllm.status_document import status_document
 
 
 @dataclass(frozen=True)
@@ -95,40 +95,6 @@ def status_report(service: RecordedService | None, folder: ServiceFolder, port: 
         port: Its port.
         now: Wall-clock time.
     """
-    status = service.status if service is not None else None
-    check = status.last_check if status is not None else None
-    server = status.server if status is not None else None
-    gpus = status.gpus if status is not None else None
-    return StatusReport(
-        version=VERSION,
-        port=port,
-        state=status.state if status is not None else ServiceState.STOPPED,
-        reason=status.reason if status is not None else f"never started on port {port}",
-        pid=status.pid if status is not None else None,
-        uptime_seconds=_age(server.started_at if server is not None else None, now),
-        model=status.model if status is not None else None,
-        mode=status.mode.value if status is not None else None,
-        url=status.url if status is not None else None,
-        watched_by=service.owner_pid if service is not None else None,
-        health=check.verdict if check is not None else None,
-        failed_checks=status.failures if status is not None else 0,
-        requests_running=check.requests_running if check is not None else None,
-        requests_waiting=check.requests_waiting if check is not None else None,
-        generation_tokens_per_second=check.generation_tokens_per_second if check is not None else None,
-        prompt_tokens_per_second=check.prompt_tokens_per_second if check is not None else None,
-        restarts_in_window=status.restarts_in_window if status is not None else 0,
-        restart_count=status.restart_count if status is not None else 0,
-        restart_limit_reached=status.limit_reached if status is not None else False,
-        ages_seconds=Ages(
-            _age(status.at if status is not None else None, now),
-            _age(check.at if check is not None else None, now),
-            _age(gpus.at if gpus is not None else None, now),
-        ),
-        log=str(folder.log),
-        read_at=now,
-        service=status,
-    )
-
-
-def _age(at: float | None, now: float) -> float | None:
-    return None if at is None else round(max(0.0, now - at), 3)
+    status = encode(service.status) if service is not None else None
+    owner_pid = service.owner_pid if service is not None else None
+    return decode(StatusReport, status_document(status, owner_pid, str(folder.log), port, now))

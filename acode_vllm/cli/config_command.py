@@ -217,10 +217,10 @@ def _trust(place: Place, terminal: Terminal) -> int:
 
 
 def _init(place: Place, terminal: Terminal) -> int:
-    from acode_vllm.config_files import PROJECT_FILE, repository_root
+    from acode_vllm.config_places import PROJECT_FILE, repository_root
     from acode_vllm.settings_docs import config_template
 
-    path = (repository_root(place.cwd) or place.cwd) / PROJECT_FILE
+    path = Path(repository_root(str(place.cwd)) or place.cwd) / PROJECT_FILE
     if os.path.lexists(path):
         raise _error(f"{path} exists already, and was left as it is.")
     try:

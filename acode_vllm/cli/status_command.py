@@ -6,15 +6,17 @@ import argparse
 import json
 import os
 import time
+from typing import Any
 
 from acode_vllm.cli.session import Session
-from acode_vllm.cli.status_text import overview_lines, status_lines
+from acode_vllm.cli.status_text import never_started_lines, overview_lines, status_lines
 from acode_vllm.cli.terminal import Terminal
 from acode_vllm.codec import encode
 from acode_vllm.errors import StateFolderError
 from acode_vllm.fresh_status import fresh_service
+from acode_vllm.recorded import RecordedService
 from acode_vllm.service_folder import ServiceFolder
-from acode_vllm.status_report import StatusReport, status_report
+from acode_vllm.status_document import status_document
 
 
 def show_status(session: Session, arguments: argparse.Namespace, terminal: Terminal) -> int:
@@ -27,19 +29,21 @@ def show_status(session: Session, arguments: argparse.Namespace, terminal: Termi
         return watch_status(session, terminal)
     service = fresh_service(session.folder)
     options = session.configuration.options
-    now = time.time()
+    document = _document(service, session.folder, options.port)
     if arguments.json:
-        report = status_report(service, session.folder, options.port, now)
-        terminal.print(json.dumps(encode(report), indent=2))
+        terminal.print(json.dumps(document, indent=2))
+    elif service is None:
+        terminal.print("\n".join(never_started_lines(options.port, session.model, options.mode.value)))
     else:
-        for line in status_lines(service, options, session.model, str(session.folder.log), now):
-            terminal.print(line)
+        document["model"] = document["model"] or session.model
+        terminal.print("\n".join(status_lines(document, options.max_restarts_per_minute)))
     return 0
 
 
 def show_metrics(session: Session, arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Run ``acode providers metrics``; returns the exit code."""
     from acode_vllm.prometheus import metrics_text
+    from acode_vllm.status_report import status_report
 
     service = fresh_service(session.folder)
     report = status_report(service, session.folder, session.configuration.options.port, time.time())
@@ -48,7 +52,7 @@ def show_metrics(session: Session, arguments: argparse.Namespace, terminal: Term
 
 
 def _show_all(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    reports: list[StatusReport] = []
+    documents: list[dict[str, Any]] = []
     code = 0
     for port, folder in ServiceFolder.all_of(os.environ):
         try:
@@ -58,10 +62,17 @@ def _show_all(arguments: argparse.Namespace, terminal: Terminal) -> int:
             code = 1
             continue
         if service is not None:
-            reports.append(status_report(service, folder, port, time.time()))
+            documents.append(_document(service, folder, port))
     if arguments.json:
-        terminal.print(json.dumps([encode(report) for report in reports], indent=2))
+        terminal.print(json.dumps(documents, indent=2))
     else:
-        for line in overview_lines(reports):
+        for line in overview_lines(documents):
             terminal.print(line)
     return code
+
+
+def _document(service: RecordedService | None, folder: ServiceFolder, port: int) -> dict[str, Any]:
+    status = encode(service.status) if service is not None else None
+    return status_document(
+        status, service.owner_pid if service is not None else None, str(folder.log), port, time.time()
+    )

@@ -1,16 +1,15 @@
-"""The status of a service for a person: the lines of the specification's manual, then what else there is to know."""
+"""The status of a service for a person: the lines of the specification's manual, then what else there is to know.
+
+Made of the JSON document that ``--json`` prints, whose values are those of `acode_vllm.states` and
+`acode_vllm.health`; nothing is imported that a service which is well does not need.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from acode_vllm.cli.gpu_lines import gpu_lines
-from acode_vllm.cli.table import table_lines
-from acode_vllm.health import HealthReport
-from acode_vllm.options import VllmLifecycleOptions
-from acode_vllm.recorded import RecordedService
-from acode_vllm.states import ServiceState
-from acode_vllm.status_report import StatusReport
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
 
 def duration(seconds: float) -> str:
@@ -29,95 +28,104 @@ def duration(seconds: float) -> str:
     raise AssertionError("unreachable")
 
 
-def status_lines(
-    service: RecordedService | None, options: VllmLifecycleOptions, model: str, log: str, now: float
-) -> list[str]:
-    """The lines of ``acode providers status``.
+def status_lines(document: Mapping[str, Any], allowed_restarts: int) -> list[str]:
+    """The lines of ``acode providers status`` for a service that there was at least once.
 
     Args:
-        service: The service as recorded; None where nothing ever was.
-        options: The settings of now.
-        model: The model that would be served.
-        log: Path of vLLM's log.
-        now: Wall-clock time.
+        document: The status as JSON data: `acode_vllm.status_document`.
+        allowed_restarts: The restart limit of now.
     """
-    if service is None:
-        return [
-            f"Service: {ServiceState.STOPPED.value} (never started on port {options.port})",
-            f"Model: {model} (configured)",
-            f"Mode: {options.mode.value}",
-        ]
-    status = service.status
-    pid = f" (PID {status.pid})" if status.pid else ""
-    lines = [f"Service: {status.state.value}{pid}"]
-    if status.server is not None:
-        lines.append(f"Uptime: {duration(now - status.server.started_at)}")
-    lines.append(f"Model: {status.model or model}")
-    if status.gpus is not None:
-        lines += gpu_lines(status.gpus)
-        if status.gpus.devices and now - status.gpus.at > 2:
-            lines.append(f"GPUs sampled: {duration(now - status.gpus.at)} ago")
-    if status.last_check is not None:
-        check = status.last_check
-        lines.append(f"Last health check: {duration(now - check.at)} ago ({check.verdict.value})")
-        if check.reason:
-            lines.append(f"  {check.reason}")
-        if check.parts:
-            lines.append("  " + ", ".join(f"{p.part} {p.seconds * 1000:.0f} ms" for p in check.parts))
-        lines += _load_lines(check, now)
-    if status.progress is not None and status.state is ServiceState.STARTING:
-        share = f" {status.progress.fraction:.0%}" if status.progress.fraction is not None else ""
-        lines.append(f"Progress: {status.progress.stage.value}{share} {status.progress.detail}".rstrip())
-    lines.append(f"Since: {duration(now - status.since)} ago ({status.reason})")
-    if status.restart_count:
-        limit = ", the limit is reached" if status.limit_reached else ""
+    now = document["read_at"]
+    status = document["service"]
+    pid = f" (PID {document['pid']})" if document["pid"] else ""
+    lines = [f"Service: {document['state']}{pid}"]
+    if status["server"] is not None:
+        lines.append(f"Uptime: {duration(now - status['server']['started_at'])}")
+    lines.append(f"Model: {document['model']}")
+    if status["gpus"] is not None:
+        from acode_vllm.cli.gpu_lines import gpu_lines
+
+        lines += gpu_lines(status["gpus"])
+        if status["gpus"]["devices"] and now - status["gpus"]["at"] > 2:
+            lines.append(f"GPUs sampled: {duration(now - status['gpus']['at'])} ago")
+    if status["last_check"] is not None:
+        lines += _check_lines(status["last_check"], now)
+    if status["progress"] is not None and status["state"] == "Starting":
+        progress = status["progress"]
+        share = f" {progress['fraction']:.0%}" if progress["fraction"] is not None else ""
+        lines.append(f"Progress: {progress['stage']}{share} {progress['detail']}".rstrip())
+    lines.append(f"Since: {duration(now - status['since'])} ago ({status['reason']})")
+    if status["restart_count"]:
+        limit = ", the limit is reached" if status["limit_reached"] else ""
         lines.append(
-            f"Restarts: {status.restarts_in_window} in the last 60 s of running time"
-            f" ({options.max_restarts_per_minute} allowed),"
-            f" {status.restart_count} since the last manual start{limit}"
+            f"Restarts: {status['restarts_in_window']} in the last 60 s of running time"
+            f" ({allowed_restarts} allowed),"
+            f" {status['restart_count']} since the last manual start{limit}"
         )
-    lines.append(f"Mode: {status.mode.value}")
-    lines.append(f"URL: {status.url}/v1")
-    watcher = f"PID {service.owner_pid}" if service.owner_pid else "nobody now; the next acode command takes over"
-    lines.append(f"Watched by: {watcher}")
-    lines.append(f"Log: {log}")
-    if status.problem is not None and status.state in (ServiceState.FAILED, ServiceState.CRASHED):
-        lines += ["", str(status.problem)]
-    if service.owner_pid is not None:
-        lines.append(f"As of: {duration(now - status.at)} ago")
+    lines.append(f"Mode: {status['mode']}")
+    lines.append(f"URL: {status['url']}/v1")
+    owner = document["watched_by"]
+    lines.append(f"Watched by: {f'PID {owner}' if owner else 'nobody now; the next acode command takes over'}")
+    lines.append(f"Log: {document['log']}")
+    if status["problem"] is not None and status["state"] in ("Failed", "Crashed"):
+        lines += ["", _problem(status["problem"])]
+    if owner is not None:
+        lines.append(f"As of: {duration(now - status['at'])} ago")
     return lines
 
 
-def _load_lines(check: HealthReport, now: float) -> list[str]:
+def never_started_lines(port: int, model: str, mode: str) -> list[str]:
+    """The lines of ``acode providers status`` for a service that there never was, with what is configured."""
+    return [f"Service: Stopped (never started on port {port})", f"Model: {model} (configured)", f"Mode: {mode}"]
+
+
+def _check_lines(check: Mapping[str, Any], now: float) -> list[str]:
+    lines = [f"Last health check: {duration(now - check['at'])} ago ({check['verdict']})"]
+    wrong = [f"{part['part']}: {part['reason']}" for part in check["parts"] if part["verdict"] != "healthy"]
+    if wrong:
+        lines.append(f"  {'; '.join(wrong)}")
+    if check["parts"]:
+        lines.append("  " + ", ".join(f"{part['part']} {part['seconds'] * 1000:.0f} ms" for part in check["parts"]))
+    return [*lines, *_load_lines(check, now)]
+
+
+def _load_lines(check: Mapping[str, Any], now: float) -> list[str]:
     """What the engine had to do; nothing where ``/metrics`` did not say."""
-    if check.requests_running is None:
+    if check["requests_running"] is None:
         return []
-    line = f"Requests: {check.requests_running} running, {check.requests_waiting or 0} waiting"
-    if check.generation_tokens_per_second is not None and check.prompt_tokens_per_second is not None:
-        line += (
-            f"; tokens/s: {check.generation_tokens_per_second:.1f} generated,"
-            f" {check.prompt_tokens_per_second:.1f} read, over {check.rate_seconds or 0:.0f} s"
-        )
-    return [f"{line} ({duration(now - check.at)} ago)"]
+    line = f"Requests: {check['requests_running']} running, {check['requests_waiting'] or 0} waiting"
+    generated, read = check["generation_tokens_per_second"], check["prompt_tokens_per_second"]
+    if generated is not None and read is not None:
+        line += f"; tokens/s: {generated:.1f} generated, {read:.1f} read, over {check['rate_seconds'] or 0:.0f} s"
+    return [f"{line} ({duration(now - check['at'])} ago)"]
 
 
-def overview_lines(reports: Sequence[StatusReport]) -> list[str]:
+def _problem(data: Mapping[str, Any]) -> str:
+    from acode_vllm.codec import decode
+    from acode_vllm.errors import Problem
+
+    return str(decode(Problem, data))
+
+
+def overview_lines(documents: Sequence[Mapping[str, Any]]) -> list[str]:
     """The lines of ``acode providers status --all``: a heading, then one service a line."""
-    if not reports:
+    from acode_vllm.cli.table import table_lines
+
+    if not documents:
         return ["No service was ever started by this user."]
     rows = [("PORT", "STATE", "PID", "UPTIME", "REQUESTS", "WATCHED BY", "AS OF", "MODEL")]
-    for report in reports:
-        running, waiting = report.requests_running, report.requests_waiting
+    for one in documents:
+        running, uptime, age = one["requests_running"], one["uptime_seconds"], one["ages_seconds"]["status"]
         rows.append(
             (
-                str(report.port),
-                report.state.value,
-                str(report.pid or "-"),
-                "-" if report.uptime_seconds is None else duration(report.uptime_seconds),
-                "-" if running is None else f"{running}+{waiting or 0}",
-                str(report.watched_by or "nobody"),
-                "-" if report.ages_seconds.status is None else f"{duration(report.ages_seconds.status)} ago",
-                report.model or "-",
+                str(one["port"]),
+                one["state"],
+                str(one["pid"] or "-"),
+                "-" if uptime is None else duration(uptime),
+                "-" if running is None else f"{running}+{one['requests_waiting'] or 0}",
+                str(one["watched_by"] or "nobody"),
+                "-" if age is None else f"{duration(age)} ago",
+                one["model"] or "-",
             )
         )
     return table_lines(rows)

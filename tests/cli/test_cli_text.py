@@ -10,19 +10,19 @@ import pytest
 
 from acode_vllm.cli.history_text import history_lines
 from acode_vllm.cli.progress import DownloadLine, ProgressLine, Rate, StartProgress, bar, clock, overall_fraction
-from acode_vllm.cli.status_text import duration, status_lines
+from acode_vllm.cli.status_text import duration, never_started_lines, status_lines
 from acode_vllm.cli.terminal import Terminal
+from acode_vllm.codec import encode
 from acode_vllm.errors import Problem
 from acode_vllm.events import LoadProgressed, RestartPlanned, ServerEnded, ServerStarted
 from acode_vllm.gpus import GpuDevice, GpuSample
 from acode_vllm.health import HealthReport, PartReport, Verdict
 from acode_vllm.history import HistoryEntry
 from acode_vllm.loading import LoadProgress, LoadStage
-from acode_vllm.options import VllmLifecycleOptions
-from acode_vllm.recorded import RecordedService
 from acode_vllm.server_process import ProcessIdentity, ServerProcess
 from acode_vllm.states import LifecycleMode, ServiceState
 from acode_vllm.status import ServiceStatus
+from acode_vllm.status_document import status_document
 
 NOW = 100_000.0
 GIB = 1024**3
@@ -48,7 +48,7 @@ def running() -> ServiceStatus:
 
 
 def lines(status: ServiceStatus, owner: int | None = 7) -> list[str]:
-    return status_lines(RecordedService(status, owner), VllmLifecycleOptions(), "a/b", "/log", NOW)
+    return status_lines(status_document(encode(status), owner, "/log", 8000, NOW), 3)
 
 
 class TestStatus:
@@ -77,7 +77,7 @@ class TestStatus:
         assert any("nobody" in line for line in lines(running(), owner=None))
 
     def test_a_service_that_never_was_is_stopped(self) -> None:
-        first = status_lines(None, VllmLifecycleOptions(), "a/b", "/log", NOW)[0]
+        first = never_started_lines(8000, "a/b", "managed")[0]
         assert first == "Service: Stopped (never started on port 8000)"
 
     @pytest.mark.parametrize(

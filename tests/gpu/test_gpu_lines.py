@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from acode_vllm.cli.gpu_lines import gpu_lines
+from acode_vllm.codec import encode
 from acode_vllm.gpus import GpuDevice, GpuProcess, GpuSample
 
 GIB = 1 << 30
@@ -26,7 +27,7 @@ RTX_4090 = GpuDevice(
 
 
 def lines(*devices: GpuDevice, error: str = "", verbose: bool = False) -> list[str]:
-    return gpu_lines(GpuSample(0.0, devices, "nvml", error), {10}, verbose)
+    return gpu_lines(encode(GpuSample(0.0, devices, "nvml", error)), {10}, verbose)
 
 
 @pytest.mark.spec("AC-031", "AC-034", "IT-007")

@@ -1,0 +1,73 @@
+"""Where configuration files are looked for, and how one is read: plain paths, for what must not load more than that.
+
+The project's file is ``.agent/config.yml``, looked for from the current folder up to the repository's root (outside a
+repository in the current folder alone, so that nobody's ``/tmp/.agent`` is ever ours); the user's is
+``~/.config/acode/config.yml``. A leaf; all paths are texts.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+
+PROJECT_FILE = ".agent/config.yml"
+LARGEST = 1_048_576
+"""Bytes of the largest file that is read."""
+
+
+def xdg_folder(environ: Mapping[str, str], variable: str, otherwise: str) -> str:
+    """The folder that an XDG variable names, where it is absolute as their specification demands; else the other."""
+    named = environ.get(variable, "")
+    return named if named.startswith("/") else otherwise
+
+
+def user_path(environ: Mapping[str, str], home: str) -> str:
+    """The user's own file, whether it exists or not."""
+    return f"{xdg_folder(environ, 'XDG_CONFIG_HOME', f'{home}/.config')}/acode/config.yml"
+
+
+def named_path(name: str, cwd: str, home: str) -> str:
+    """The file that ``--config`` or ``ACODE_CONFIG`` names; ``~/`` is the home folder."""
+    return f"{home}/{name[2:]}" if name.startswith("~/") else os.path.join(cwd, name)
+
+
+def upwards(cwd: str) -> Iterator[str]:
+    """``cwd`` and the folders that it is in, the nearest first."""
+    folder = cwd
+    yield folder
+    while (above := os.path.dirname(folder)) != folder:
+        folder = above
+        yield folder
+
+
+def repository_root(cwd: str) -> str | None:
+    """The nearest folder with a ``.git`` from ``cwd`` upwards; None outside a repository."""
+    return next((folder for folder in upwards(cwd) if os.path.lexists(f"{folder}/.git")), None)
+
+
+def project_paths(cwd: str) -> list[str]:
+    """Where the file of the project that ``cwd`` is in may be, the nearest first."""
+    root = repository_root(cwd) or cwd
+    return [f"{folder}/{PROJECT_FILE}" for folder in upwards(cwd) if len(folder) >= len(root)]
+
+
+def project_path(cwd: str) -> str | None:
+    """The nearest file of the project that ``cwd`` is in; None where there is none."""
+    return next((path for path in project_paths(cwd) if os.path.lexists(path)), None)
+
+
+def read_bounded(path: str) -> bytes | str:
+    """The content, or what is wrong with the file.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    # Without O_NONBLOCK, opening a named pipe in a cloned folder would wait for ever.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)  # `open` refuses a folder's descriptor and leaves it open
+        return "is not a regular file"
+    with open(descriptor, "rb") as file:
+        content = file.read(LARGEST + 1)
+    return f"is larger than {LARGEST} bytes" if len(content) > LARGEST else content
