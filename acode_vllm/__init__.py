@@ -10,11 +10,9 @@ Names are handed out lazily: what a program does not use it does not pay for.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
 from acode_vllm._version import __version__
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from acode_vllm.config import Configuration, load
     from acode_vllm.errors import Problem, RequestError, StreamInterruptedError, VllmServiceError
@@ -72,6 +70,8 @@ def __getattr__(name: str) -> object:
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
     return getattr(import_module(f"{__name__}.{home}"), name)
 
 

@@ -10,9 +10,10 @@ import threading
 import time
 from pathlib import Path
 
-from acode_vllm.control_protocol import MAX_LINE, Answered, Hello, ProtocolError, read_reply
+from acode_vllm.control_protocol import Answered, Hello, ProtocolError, read_reply
 from acode_vllm.control_socket import connect, peer_of
 from acode_vllm.errors import Problem, error_for
+from acode_vllm.owner_status import MAX_LINE
 from acode_vllm.wakeup import Wakeup
 
 _READ_BYTES = 64 * 1024
@@ -39,8 +40,8 @@ class ControlClient:
         self._wakeup = Wakeup()
         self._sending = threading.Lock()
         self._hung_up = False
-        self._owner = _open_pidfd(peer_of(connection).pid)
-        self.pid = peer_of(connection).pid
+        self.pid, self._user = peer_of(connection)
+        self._owner = _open_pidfd(self.pid)
         self.hello: Hello
 
     @classmethod
@@ -61,7 +62,7 @@ class ControlClient:
             return None
         client = cls(connection)
         try:
-            if peer_of(connection).uid != os.getuid():
+            if client._user != os.getuid():
                 raise error_for(
                     Problem("ACODE-VLM-029", f"The socket {path} is served by another user's process; not used.")
                 )

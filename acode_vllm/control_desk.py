@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from acode_vllm._version import __version__
 from acode_vllm.control_connection import ControlConnection
 from acode_vllm.control_protocol import (
-    PROTOCOL,
     Asked,
     HandOver,
     Hello,
@@ -35,6 +34,7 @@ from acode_vllm.control_server import ControlServer
 from acode_vllm.control_waiting import Waiting, WaitingRequests
 from acode_vllm.errors import Problem
 from acode_vllm.owned_service import OwnedService
+from acode_vllm.owner_status import PROTOCOL
 from acode_vllm.states import LifecycleMode
 from acode_vllm.status import ServiceStatus
 from acode_vllm.workers.gpu_messages import SampleGpus

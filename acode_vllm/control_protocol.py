@@ -20,6 +20,7 @@ from acode_vllm.errors import CODES, Problem
 from acode_vllm.events import Event
 from acode_vllm.gpus import GpuSample
 from acode_vllm.health import HealthReport
+from acode_vllm.owner_status import MAX_LINE, PROTOCOL
 from acode_vllm.states import LifecycleMode
 from acode_vllm.status import ServiceStatus
 from acode_vllm.workers.gpu_messages import SampleGpus
@@ -37,9 +38,6 @@ from acode_vllm.workers.lifecycle_messages import (
 )
 from acode_vllm.workers.messages import CheckNow, StopReport
 
-PROTOCOL = 1
-MAX_LINE = 1024 * 1024
-"""Bytes of the longest line that either side takes."""
 _MAX_ID = 2**53
 
 

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from acode_vllm.control_connection import PATIENCE_SECONDS, ControlConnection, LineTooLongError
-from acode_vllm.control_protocol import MAX_LINE, answer_line
+from acode_vllm.control_protocol import answer_line
 from acode_vllm.control_socket import peer_of
 from acode_vllm.errors import Problem
+from acode_vllm.owner_status import MAX_LINE
 from acode_vllm.wakeup import Wakeup
 
 MAX_CLIENTS = 256
@@ -150,12 +151,12 @@ class ControlServer:
             self._deaf_until = self._monotonic() + REST_SECONDS
             return
         connection.setblocking(False)
-        peer = peer_of(connection)
-        client = ControlConnection(connection, peer.pid)
+        pid, uid = peer_of(connection)
+        client = ControlConnection(connection, pid)
         self._clients.add(client)
         self._selector.register(client, selectors.EVENT_READ)
-        if peer.uid != os.getuid():
-            _log.warning("a client of user %d (PID %d) was refused", peer.uid, peer.pid)
+        if uid != os.getuid():
+            _log.warning("a client of user %d (PID %d) was refused", uid, pid)
             self._refuse(client, "this service belongs to another user")
         elif len(self._clients) > MAX_CLIENTS:
             self._refuse(client, f"{MAX_CLIENTS} programs are connected already", "ACODE-VLM-028")

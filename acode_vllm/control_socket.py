@@ -1,4 +1,4 @@
-"""The owner's Unix socket in the service's folder: how it is made, reached, and who is at its other end.
+"""The owner's Unix socket in the service's folder: how it is made, reached, and who is at its other end. A leaf.
 
 The address of a Unix socket may have 107 bytes, a path of a folder more: the folder is therefore opened, and the socket
 named through ``/proc/self/fd``.
@@ -9,28 +9,15 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BACKLOG = 512
 """Connections that wait to be accepted; all programs of a busy moment."""
 _CREDENTIALS = struct.Struct("=iII")
 """``struct ucred`` of unix(7): PID, user, group."""
-
-
-@dataclass(frozen=True)
-class Peer:
-    """The process at the other end, as the kernel noted it when it connected, or began to listen.
-
-    Attributes:
-        pid: Its PID; 0 where it lives in another PID namespace.
-        uid: Its user.
-    """
-
-    pid: int
-    uid: int
 
 
 def listen(path: Path) -> socket.socket:
@@ -41,24 +28,29 @@ def listen(path: Path) -> socket.socket:
     Raises:
         OSError: It cannot be made.
     """
+    from contextlib import suppress
+
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     name, part = path.name, f".{path.name}.{os.getpid()}.part"
     try:
         listener.setblocking(False)
         os.fchmod(listener.fileno(), 0o600)  # before it is bound: the file then never had another mode
-        with _opened(path.parent) as folder:
+        folder = _open(path)
+        try:
             with suppress(FileNotFoundError):
                 os.unlink(part, dir_fd=folder)
             listener.bind(f"/proc/self/fd/{folder}/{part}")
             listener.listen(BACKLOG)
             os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+        finally:
+            os.close(folder)
     except BaseException:
         listener.close()
         raise
     return listener
 
 
-def connect(path: Path) -> socket.socket | None:
+def connect(path: str | Path) -> socket.socket | None:
     """A connection to the owner, which does not block; None where nobody listens, or where too many connect just now.
 
     Raises:
@@ -67,8 +59,11 @@ def connect(path: Path) -> socket.socket | None:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.setblocking(False)
-        with _opened(path.parent) as folder:
-            connection.connect(f"/proc/self/fd/{folder}/{path.name}")
+        folder = _open(path)
+        try:
+            connection.connect(f"/proc/self/fd/{folder}/{os.path.basename(path)}")
+        finally:
+            os.close(folder)
     except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):
         connection.close()
         return None
@@ -78,16 +73,14 @@ def connect(path: Path) -> socket.socket | None:
     return connection
 
 
-def peer_of(connection: socket.socket) -> Peer:
-    """Who is at the other end (SO_PEERCRED)."""
+def peer_of(connection: socket.socket) -> tuple[int, int]:
+    """PID and user of the process at the other end (SO_PEERCRED), as the kernel noted them when it connected, or began
+    to listen; the PID is 0 where it lives in another PID namespace.
+    """  # noqa: D205 - one sentence
     pid, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-    return Peer(pid, uid)
+    return pid, uid
 
 
-@contextmanager
-def _opened(folder: Path) -> Iterator[int]:
-    fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+def _open(path: str | Path) -> int:
+    """The folder that the socket is in."""
+    return os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

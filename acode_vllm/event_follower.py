@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable
 
 from acode_vllm.control_client import ControlClient
-from acode_vllm.control_protocol import PROTOCOL
 from acode_vllm.errors import Problem, VllmServiceError, error_for
 from acode_vllm.event_hub import EventHub, EventQueue
 from acode_vllm.events import Event
+from acode_vllm.owner_status import PROTOCOL
 from acode_vllm.remote_service import SILENCE_SECONDS, OwnerLostError, RemoteService
 from acode_vllm.service_folder import ServiceFolder
 from acode_vllm.status import ServiceStatus

@@ -6,10 +6,9 @@ is busy with a server that does not answer, the record says what was last known,
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
-from acode_vllm.errors import VllmServiceError
+from acode_vllm.codec import decode
 from acode_vllm.recorded import RecordedService, recorded_service
 from acode_vllm.service_folder import ServiceFolder
 from acode_vllm.status import ServiceStatus
@@ -37,25 +36,10 @@ def fresh_service(folder: ServiceFolder, patience: float = PATIENCE_SECONDS) -> 
 
 
 def _ask_owner(folder: ServiceFolder, patience: float) -> ServiceStatus | None:
-    from acode_vllm.control_client import ConnectionLostError, ControlClient
-    from acode_vllm.control_protocol import Answered, ProtocolError, read_reply, request_line
-    from acode_vllm.workers.lifecycle_messages import Refresh
+    from acode_vllm.owner_status import ask_owner
 
-    deadline = time.monotonic() + patience
+    answer = ask_owner(str(folder.control), patience)
     try:
-        client = ControlClient.reach(folder.control, patience)
-    except (OSError, VllmServiceError):  # TimeoutError among them
+        return decode(ServiceStatus, answer[1]) if answer is not None else None
+    except (ValueError, TypeError):
         return None
-    if client is None:
-        return None
-    try:
-        client.send(request_line(1, Refresh()), patience)
-        while True:
-            for line in client.receive(deadline):
-                reply = read_reply(line)
-                if isinstance(reply, Answered):
-                    return reply.value if isinstance(reply.value, ServiceStatus) else None
-    except (ConnectionLostError, ProtocolError, TimeoutError):
-        return None
-    finally:
-        client.close()

@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acode_vllm.errors import Problem, StateFolderError
+from acode_vllm.service_paths import service_path, state_path
 
 
 def state_home(environ: Mapping[str, str]) -> Path:
-    """The user's folder for state, by the XDG rules: a relative ``XDG_STATE_HOME`` is ignored."""
-    configured = environ.get("XDG_STATE_HOME", "")
-    if configured.startswith("/"):
-        return Path(configured)
-    return Path(environ.get("HOME") or os.path.expanduser("~")) / ".local" / "state"
+    """The user's folder for state."""
+    return Path(state_path(environ))
 
 
 def services_root(environ: Mapping[str, str]) -> Path:
@@ -37,7 +35,7 @@ class ServiceFolder:
     @classmethod
     def of(cls, environ: Mapping[str, str], port: int) -> ServiceFolder:
         """The folder of this user's service on ``port``."""
-        return cls(services_root(environ) / str(port))
+        return cls(Path(service_path(environ, port)))
 
     @classmethod
     def all_of(cls, environ: Mapping[str, str]) -> list[tuple[int, ServiceFolder]]:

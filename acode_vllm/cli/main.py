@@ -1,76 +1,39 @@
-"""The entry point of ``acode``: reads the arguments, runs one command, and turns every error into one block.
-
-Exit codes: 0; 1 for a failure, with its ACODE-VLM code on standard error; 2 for wrong usage; 130 for Ctrl-C and 143
-for SIGTERM. Only what a command needs is imported.
-"""
+"""The entry point of ``acode``. Exit codes: 0; 1 for a failure, with its ACODE-VLM code on standard error; 2 for wrong
+usage; 130 for Ctrl-C and 143 for SIGTERM. Only what a command needs is imported.
+"""  # noqa: D205 - one sentence
 
 from __future__ import annotations
 
-import logging
 import os
-import signal
 import sys
-import traceback
-from collections.abc import Sequence
-from types import FrameType
 
-from acode_vllm.cli.arguments import parse
-from acode_vllm.cli.terminal import Terminal
-from acode_vllm.errors import Problem, VllmServiceError
+from acode_vllm.cli.quick_status import quick_status
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 EXIT_FAILURE = 1
 EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, or a terminal that was closed; treated like Ctrl-C so that nothing half-started is left behind."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (this process's where None); returns the exit code."""
-    arguments = parse(sys.argv[1:] if argv is None else argv)
-    terminal = Terminal.of_process(
-        quiet=arguments.quiet,
-        verbose=arguments.verbose,
-        log_format=arguments.log_format,
-        no_color=arguments.no_color,
-    )
-    signal.signal(signal.SIGTERM, _terminate)
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not under nohup
-        signal.signal(signal.SIGHUP, _terminate)
+    words = sys.argv[1:] if argv is None else argv
     try:
-        code: int = arguments.run(arguments, terminal)
-        sys.stdout.flush()
+        code = quick_status(words)
+        if code is None:
+            from acode_vllm.cli.whole_command import run
+
+            code = run(words)
         return code
-    except VllmServiceError as error:
-        terminal.show_problem(error.problem)
-        return EXIT_FAILURE
-    except KeyboardInterrupt as interrupt:
-        terminal.say("Interrupted.")
-        return EXIT_TERMINATED if isinstance(interrupt, _Terminated) else EXIT_INTERRUPTED
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted.\n")
+        return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output went away, which is its right; nothing more is written to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILURE
-    except Exception as error:
-        logging.getLogger("acode_vllm").debug("the command failed", exc_info=True)
-        terminal.show_problem(_internal(error))
-        return EXIT_FAILURE
-
-
-def _internal(error: Exception) -> Problem:
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    return Problem(
-        "ACODE-VLM-031",
-        f"Something went wrong that is no fault of yours: {type(error).__name__}: {error}",
-        "Please report it, with the output of the same command run with --verbose.",
-        (f"{os.path.basename(where.filename)}, line {where.lineno}, in {where.name}",),
-    )
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise _Terminated
 
 
 if __name__ == "__main__":

@@ -23,11 +23,12 @@ from control_harness import DEADLINE, RawClient, open_owner, wanted
 
 from acode_vllm import control_connection, control_server
 from acode_vllm.codec import encode
-from acode_vllm.control_protocol import MAX_LINE, PROTOCOL, REQUESTS, request_line
-from acode_vllm.control_socket import Peer, listen, peer_of
+from acode_vllm.control_protocol import REQUESTS, request_line
+from acode_vllm.control_socket import listen, peer_of
 from acode_vllm.errors import Problem
 from acode_vllm.events import ProblemRaised
 from acode_vllm.local_service import LocalService
+from acode_vllm.owner_status import MAX_LINE, PROTOCOL
 from acode_vllm.supervisor import WorkerRef, cast
 from acode_vllm.workers.lifecycle_messages import EnsureHealthy
 
@@ -53,7 +54,7 @@ def test_nobody_but_the_user_can_reach_the_socket(owner: LocalService) -> None:
 
 def test_a_client_of_another_user_is_refused(owner: LocalService, monkeypatch: pytest.MonkeyPatch) -> None:
     # Only root can connect as somebody else; the kernel's word of the peer is what is changed here.
-    monkeypatch.setattr(control_server, "peer_of", lambda connection: Peer(1, os.getuid() + 1))
+    monkeypatch.setattr(control_server, "peer_of", lambda connection: (1, os.getuid() + 1))
     with RawClient(owner.folder.control) as client:
         line = client.line()
         assert line is not None
@@ -75,7 +76,7 @@ client.recv(1)"""
             listener.settimeout(DEADLINE)
             connection, _ = listener.accept()
             with connection:
-                assert peer_of(connection) == Peer(client.pid, 65534)
+                assert peer_of(connection) == (client.pid, 65534)
 
 
 def test_the_socket_of_an_earlier_owner_is_replaced(owner: LocalService) -> None:

@@ -1,0 +1,71 @@
+"""Any command line: reads the arguments, runs one command, and turns every error into one block."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+
+from acode_vllm.cli.arguments import parse
+from acode_vllm.cli.terminal import Terminal
+from acode_vllm.errors import Problem, VllmServiceError
+
+EXIT_FAILURE = 1
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, or a terminal that was closed; treated like Ctrl-C so that nothing half-started is left behind."""
+
+
+def run(words: Sequence[str]) -> int:
+    """Run the command line ``words``; returns the exit code.
+
+    Raises:
+        BrokenPipeError: The reader of the output went away.
+    """
+    arguments = parse(words)
+    terminal = Terminal.of_process(
+        quiet=arguments.quiet,
+        verbose=arguments.verbose,
+        log_format=arguments.log_format,
+        no_color=arguments.no_color,
+    )
+    signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not under nohup
+        signal.signal(signal.SIGHUP, _terminate)
+    try:
+        code: int = arguments.run(arguments, terminal)
+        sys.stdout.flush()
+        return code
+    except VllmServiceError as error:
+        terminal.show_problem(error.problem)
+        return EXIT_FAILURE
+    except KeyboardInterrupt as interrupt:
+        terminal.say("Interrupted.")
+        return EXIT_TERMINATED if isinstance(interrupt, _Terminated) else EXIT_INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        logging.getLogger("acode_vllm").debug("the command failed", exc_info=True)
+        terminal.show_problem(_internal(error))
+        return EXIT_FAILURE
+
+
+def _internal(error: Exception) -> Problem:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return Problem(
+        "ACODE-VLM-031",
+        f"Something went wrong that is no fault of yours: {type(error).__name__}: {error}",
+        "Please report it, with the output of the same command run with --verbose.",
+        (f"{os.path.basename(where.filename)}, line {where.lineno}, in {where.name}",),
+    )
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated

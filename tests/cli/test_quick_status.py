@@ -1,0 +1,246 @@
+"""The short way of ``acode providers status vllm``: what takes it, and that it says what the whole command says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from keepers import Acode, end
+from service_fixtures import model, port
+from standin import free_port
+
+from acode_vllm.cli import quick_status
+from acode_vllm.control_protocol import request_line
+from acode_vllm.known_settings import (
+    ENVIRONMENT,
+    MOST_ENTRIES,
+    KnownSettings,
+    digest_of,
+    recall,
+    remember,
+)
+from acode_vllm.owner_status import QUESTION
+from acode_vllm.record import load_record
+from acode_vllm.redaction import API_KEY_NAME, HF_TOKEN_NAMES
+from acode_vllm.settings import TABLE
+from acode_vllm.status_document import status_document
+from acode_vllm.status_report import Ages, StatusReport
+from acode_vllm.workers.lifecycle_messages import Refresh
+
+__all__ = ["model", "port"]
+STATUS = ("providers", "status", "vllm")
+_MODULES = """import sys
+sys.argv[1:] = {arguments!r}
+from acode_vllm.cli.main import main
+code = main()
+print(*sys.modules, file=sys.stderr)
+raise SystemExit(code)
+"""
+
+
+class Home:
+    """A user's home with a project in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environ: dict[str, str] = {}
+        self.file("home/.config/acode/config.yml", "{}")
+        self.file("project/.git/HEAD", "")
+
+    def file(self, name: str, text: str) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def digest(self, **flags: str) -> str | None:
+        return digest_of(flags, self.environ, str(self.folder / "project" / "below"), str(self.folder / "home"))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path)
+
+
+@pytest.fixture
+def acode(tmp_path: Path, model: str, port: int) -> Iterator[Acode]:
+    """The command with a server that runs; at the end it is stopped."""
+    command = Acode(tmp_path, model, port)
+    command.write()
+    command.succeed("providers", "start", "vllm")
+    yield command
+    command.run("providers", "stop", "vllm")
+    record = load_record(command.folder.record)
+    if record is not None and record.owner.pid != os.getpid():
+        end(record.owner.pid)
+
+
+def modules_of(acode: Acode, *arguments: str) -> set[str]:
+    """What the command has loaded at its end."""
+    done = subprocess.run(
+        [sys.executable, "-c", _MODULES.format(arguments=list(arguments))],
+        env={**os.environ, **acode.environ},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stderr.split())
+
+
+def timeless(text: str) -> str:
+    """Without what changes from one moment to the next."""
+    return re.sub(r"\d+(\.\d+)? (seconds?|ms|s\b)", "…", text)
+
+
+def same(first: Any, second: Any) -> bool:
+    """Whether two documents say the same, their times apart."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return list(first) == list(second) and all(same(first[name], second[name]) for name in first)
+    if isinstance(first, list) and isinstance(second, list):
+        return len(first) == len(second) and all(map(same, first, second))
+    return isinstance(first, float) or first == second
+
+
+def test_a_known_configuration_and_an_owner_that_answers_need_next_to_nothing(acode: Acode) -> None:
+    acode.succeed(*STATUS)
+    loaded = modules_of(acode, *STATUS)
+    assert not loaded & {"argparse", "dataclasses", "inspect", "logging", "pathlib", "typing", "subprocess", "yaml"}
+    assert "acode_vllm.cli.whole_command" not in loaded
+
+
+def test_it_says_what_the_whole_command_says(acode: Acode) -> None:
+    acode.succeed(*STATUS)
+    quick, whole = (acode.succeed(*options, *STATUS) for options in ((), ("--log-format", "text")))
+    assert timeless(quick) == timeless(whole)
+    assert quick.startswith("Service: Running (PID ")
+    quick, whole = (acode.succeed(*options, *STATUS, "--json") for options in ((), ("--log-format", "text")))
+    assert same(json.loads(quick), json.loads(whole))
+    assert "acode_vllm.cli.whole_command" in modules_of(acode, "--log-format", "text", *STATUS)
+
+
+def test_a_change_of_the_configuration_holds_at_once(acode: Acode) -> None:
+    acode.succeed(*STATUS)
+    other = free_port()
+    acode.write(port=other)
+    assert f"never started on port {other}" in acode.succeed(*STATUS)
+    acode.write(port=acode.port)
+    assert acode.succeed(*STATUS).startswith("Service: Running")
+    acode.write(prot=1)
+    done = acode.run(*STATUS)
+    assert (done.returncode, "did you mean port?" in done.stderr) == (1, True)
+    del acode.settings["prot"]
+    acode.write()
+
+
+def test_a_warning_of_the_configuration_is_said_every_time(acode: Acode) -> None:
+    acode.environ["ACODE_VLLM_DTYP"] = "half"
+    said = [acode.run(*arguments).stderr for arguments in (STATUS, STATUS, ("-q", *STATUS))]
+    assert said[0] == said[1] == "Warning: environment ACODE_VLLM_DTYP is unknown; did you mean ACODE_VLLM_DTYPE?\n"
+    assert said[2] == ""
+
+
+def test_what_the_configuration_depends_on_changes_the_digest(home: Home) -> None:
+    seen = {home.digest()}
+    changes = (
+        lambda: home.file("home/.config/acode/config.yml", "mode: {}"),
+        lambda: home.file("project/.agent/config.yml", "mode: {}"),
+        lambda: home.file("project/.agent/config.yml", "mode: {} "),
+        lambda: home.file("project/below/.agent/config.yml", "mode: {}"),
+        lambda: home.file("home/.local/state/acode/trusted.json", "{}"),
+        lambda: home.environ.update(VLLM_PORT="8001"),
+        lambda: home.environ.update(ACODE_MODE="airgapped"),
+        lambda: home.environ.update(ACODE_CONFIG="other.yml"),
+        lambda: home.file("project/below/other.yml", "mode: {}"),
+        lambda: home.environ.update(XDG_CONFIG_HOME="/elsewhere"),
+    )
+    for number, change in enumerate(changes):
+        change()
+        seen.add(home.digest())
+        assert len(seen) == number + 2
+    assert home.digest(port="8002") not in seen
+    assert home.digest() in seen
+    assert None not in seen
+
+
+def test_a_file_that_cannot_be_read_has_no_digest(home: Home) -> None:
+    (home.folder / "project" / ".agent" / "config.yml").mkdir(parents=True)
+    assert home.digest() is None
+
+
+def test_each_variable_of_a_setting_counts() -> None:
+    variables = [setting.variable for setting in TABLE if setting.variable]
+    assert [name for name in (*variables, API_KEY_NAME, *HF_TOKEN_NAMES) if not name.startswith(ENVIRONMENT)] == []
+
+
+def test_what_is_known_is_found_again_and_only_so_much_is_kept(tmp_path: Path) -> None:
+    home = str(tmp_path)
+    for number in range(MOST_ENTRIES + 3):
+        remember(str(number), KnownSettings(8000 + number, 3, ("a warning",)), {}, home)
+    assert recall("0", {}, home) is None
+    assert recall(None, {}, home) is None
+    known = recall(str(MOST_ENTRIES + 2), {}, home)
+    assert known is not None
+    assert (known.port, known.allowed_restarts, known.warnings) == (8000 + MOST_ENTRIES + 2, 3, ("a warning",))
+    (tmp_path / ".cache" / "acode" / "settings.json").chmod(0o666)
+    assert recall(str(MOST_ENTRIES + 2), {}, home) is None, "others could have written it"
+
+
+def test_nothing_is_known_where_the_file_is_damaged_and_it_is_written_anew(tmp_path: Path) -> None:
+    home, store = str(tmp_path), tmp_path / ".cache" / "acode" / "settings.json"
+    remember("1", KnownSettings(8000, 3, ()), {}, home)
+    for damaged in ("", "[]", '{"entries": 7}', '{"entries": {"1": {"port": 1}}}', "[" * 100_000):
+        store.write_text(damaged)
+        assert recall("1", {}, home) is None
+    store.write_text("")
+    remember("1", KnownSettings(8000, 3, ()), {}, home)
+    assert recall("1", {}, home) is not None
+
+
+def test_a_home_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path) -> None:
+    (tmp_path / ".cache").write_text("a file")
+    remember("1", KnownSettings(8000, 3, ()), {}, str(tmp_path))
+    assert recall("1", {}, str(tmp_path)) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "understood"),
+    [
+        ("providers status vllm", True),
+        ("providers status", True),
+        ("-q providers status vllm --json --port 8001 --no-color", True),
+        ("--config=c.yml providers --port=8001 status vllm", True),
+        ("providers status vllm --all", False),
+        ("providers status vllm --watch", False),
+        ("providers status ollama", False),
+        ("providers status vllm vllm", False),
+        ("--json providers status vllm", False),
+        ("providers status vllm --port", False),
+        ("providers status vllm --port=", False),
+        ("providers status vllm --port --json", False),
+        ("providers status vllm --port 1 --port 2", False),
+        ("providers status vllm -v", False),
+        ("providers status vllm --conf x", False),
+        ("providers status -- vllm", False),
+        ("providers stop vllm", False),
+        ("", False),
+    ],
+)
+def test_only_what_is_understood_wholly_is_taken(words: str, understood: bool) -> None:
+    assert (quick_status._read(words.split()) is not None) is understood
+
+
+def test_the_question_is_the_one_of_the_protocol() -> None:
+    assert request_line(1, Refresh()) == QUESTION
+
+
+def test_the_document_has_the_fields_of_the_report_in_their_order() -> None:
+    document = status_document(None, None, "/log", 8000, 1.0)
+    assert list(document) == [field.name for field in fields(StatusReport)]
+    assert list(document["ages_seconds"]) == [field.name for field in fields(Ages)]
