@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import select
 import threading
 from collections.abc import Callable
 
 from acode_vllm.control_client import ControlClient
-from acode_vllm.errors import Problem, VllmServiceError, error_for
+from acode_vllm.errors import Problem, StateFolderError, VllmServiceError, error_for
 from acode_vllm.event_hub import EventHub, EventQueue
 from acode_vllm.events import Event
+from acode_vllm.folder_watch import LOOK_SECONDS, FolderWatch
 from acode_vllm.owner_status import PROTOCOL
+from acode_vllm.recorded import recorded_service
 from acode_vllm.remote_service import SILENCE_SECONDS, OwnerLostError, RemoteService
 from acode_vllm.service_folder import ServiceFolder
 from acode_vllm.status import ServiceStatus
+from acode_vllm.wakeup import Wakeup
 from acode_vllm.workers.lifecycle_messages import Refresh
 
-LOOK_SECONDS = 1.0
-"""Between two looks for an owner where there is none: neither its lock nor its socket can be waited for."""
+HUNG_SECONDS = 5.0
+"""To the next try with an owner that is there and says nothing."""
 
 
 class EventFollower:
@@ -31,6 +35,7 @@ class EventFollower:
         self._folder = folder
         self._watched = watched
         self._stopped = threading.Event()
+        self._wakeup = Wakeup()
         self._queue: EventQueue | None = None
         self._service: RemoteService | None = None
 
@@ -50,16 +55,25 @@ class EventFollower:
         """Give ``take`` every event, on this thread, until `stop`, or until it raises.
 
         Raises:
-            VllmServiceError: The owner cannot be understood.
+            VllmServiceError: The owner cannot be understood, or the service's folder cannot be used.
         """
+        try:
+            self._folder.ensure()
+            with FolderWatch(self._folder.path) as watch:
+                self._run(take, watch)
+        finally:
+            self._wakeup.close()
+
+    def _run(self, take: Callable[[Event], None], watch: FolderWatch) -> None:
         told = False
         while not self._stopped.is_set():
-            service = self._reach()
+            watch.take()  # before the look, so that no owner comes between the two
+            service, patience = self._reach()
             if service is None:
                 if not told:
                     self._watched(None)
                 told = True
-                self._stopped.wait(LOOK_SECONDS)
+                self._wait_for_an_owner(watch, patience)
                 continue
             told = False
             self._service = service
@@ -69,20 +83,33 @@ class EventFollower:
                 self._service = None
                 service.close()
 
+    def _wait_for_an_owner(self, watch: FolderWatch, patience: float | None) -> None:
+        """Until somebody puts a socket into the folder, which each new owner does, or `stop`; at most ``patience``."""
+        descriptor = watch.fileno()
+        waited_for = [self._wakeup.fileno()] if descriptor is None else [self._wakeup.fileno(), descriptor]
+        if descriptor is None:
+            patience = LOOK_SECONDS
+        while select.select(waited_for, [], [], patience)[0] == [descriptor]:
+            changed = watch.take()
+            if changed is None or self._folder.control.name in changed:
+                return
+
     def stop(self) -> None:
         """Have `run` return. Any thread."""
         self._stopped.set()
+        self._wakeup.wake()
         queue = self._queue
         if queue is not None:
             queue.close()
 
-    def _reach(self) -> RemoteService | None:
+    def _reach(self) -> tuple[RemoteService | None, float | None]:
+        """The owner; without one, for how long to wait for another, None for as long as it takes."""
         try:
             client = ControlClient.reach(self._folder.control, SILENCE_SECONDS)
         except TimeoutError:
-            return None  # it hangs: perhaps it goes on, perhaps another takes over
+            return None, HUNG_SECONDS  # it hangs: perhaps it goes on, perhaps another takes over
         if client is None:
-            return None
+            return None, HUNG_SECONDS if self._owned() else None
         hub = EventHub()
         queue = self._queue = hub.queue()
         service = RemoteService(client, hub, queue.close)
@@ -92,11 +119,19 @@ class EventFollower:
             service.subscribe(SILENCE_SECONDS)
         except OwnerLostError:
             service.close()
-            return None
+            return None, HUNG_SECONDS
         except VllmServiceError:
             service.close()
             raise
-        return service
+        return service, None
+
+    def _owned(self) -> bool:
+        """Whether there is an owner all the same: too busy to accept another connection."""
+        try:
+            recorded = recorded_service(self._folder)
+        except StateFolderError:
+            return False
+        return recorded is not None and recorded.owner_pid is not None
 
     def _follow(self, service: RemoteService, take: Callable[[Event], None]) -> None:
         self._watched(service.owner_pid)

@@ -9,12 +9,17 @@ from __future__ import annotations
 import ctypes
 import os
 import select
+import struct
 from pathlib import Path
 
 LOOK_SECONDS = 0.5
 _MODIFY, _CLOSE_WRITE, _MOVED_TO, _CREATE, _DELETE = 0x2, 0x8, 0x80, 0x100, 0x200
 _CHANGES = _MODIFY | _CLOSE_WRITE | _MOVED_TO | _CREATE | _DELETE
+_OVERFLOW = 0x4000
+"""Too much happened at once, and was not all told."""
 _READ_BYTES = 64 * 1024
+_EVENT = struct.Struct("iIII")
+"""``struct inotify_event`` of inotify(7), before the name."""
 
 
 class FolderWatch:
@@ -42,13 +47,22 @@ class FolderWatch:
         if select.select([self._descriptor], [], [], seconds)[0]:
             self.take()
 
-    def take(self) -> None:
-        """Forget the changes so far."""
-        if self._descriptor is not None:
-            try:
-                os.read(self._descriptor, _READ_BYTES)
-            except BlockingIOError:
-                return
+    def take(self) -> set[str] | None:
+        """Forget the changes so far: the names of the files that changed; None where they are not known."""
+        if self._descriptor is None:
+            return None
+        try:
+            events = os.read(self._descriptor, _READ_BYTES)
+        except BlockingIOError:
+            return set()
+        names, begin = set(), 0
+        while begin < len(events):
+            _, mask, _, length = _EVENT.unpack_from(events, begin)
+            if mask & _OVERFLOW:
+                return None
+            begin += _EVENT.size + length
+            names.add(os.fsdecode(events[begin - length : begin].rstrip(b"\0")))
+        return names
 
     def close(self) -> None:
         """Watch no longer."""

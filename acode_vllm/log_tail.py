@@ -24,6 +24,7 @@ class LogTail:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._copy = path.with_name(path.name + ".1")
         self._offset = 0
         self._before = b""
         self._rest = b""
@@ -47,6 +48,22 @@ class LogTail:
         finally:
             os.close(descriptor)
 
+    def before(self, since: float = 0.0) -> Iterator[str]:
+        """The lines of the copy that the last rotation made, which are older than those of the log.
+
+        Args:
+            since: Where nothing was written into it after this moment (seconds since 1970), it has none.
+        """
+        descriptor = _open(self._copy)
+        if descriptor is None:
+            return
+        try:
+            if os.fstat(descriptor).st_mtime >= since:
+                older = LogTail(self._copy)
+                yield from older._lines_of(descriptor)
+        finally:
+            os.close(descriptor)
+
     def unfinished(self) -> str | None:
         """The line that has not ended yet, as it stands."""
         return _shown(self._rest) if self._rest.strip() else None
@@ -57,7 +74,7 @@ class LogTail:
         return os.pread(descriptor, len(self._before), begin) == self._before
 
     def _end_of_copy(self) -> Iterator[str]:
-        descriptor = _open(self._path.with_name(self._path.name + ".1"))
+        descriptor = _open(self._copy)
         if descriptor is None:
             return
         try:

@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from itertools import chain
 
 from acode_vllm.cli.log_since import ALLOWED, moment_of, read_moment
 from acode_vllm.cli.paint import Paint
@@ -56,10 +57,14 @@ def show_logs(session: Session, arguments: argparse.Namespace, terminal: Termina
 def _show(printer: _Printer, tail: LogTail, count: int | None, since: datetime | None) -> None:
     """What is there already: everything since a moment, and of that or of all the last lines."""
     if since is not None:
-        printer.lines(last_lines(_from(tail.read(), since), count))
-    else:
-        wanted = DEFAULT_LINES if count is None else count
-        printer.lines(last_lines(tail.read(), wanted))
+        lines = _from(chain(tail.before(since.timestamp()), tail.read()), since)
+        printer.lines(last_lines(lines, count))
+        return
+    wanted = DEFAULT_LINES if count is None else count
+    found = last_lines(tail.read(), wanted)
+    if len(found) < wanted:  # it was rotated a short time ago
+        found = last_lines(chain(tail.before(), found), wanted)
+    printer.lines(found)
 
 
 def _from(lines: Iterable[str], since: datetime) -> Iterator[str]:

@@ -177,7 +177,11 @@ def _add_logs(add: _Add) -> None:
         "acode providers logs vllm --since 14:30 -n 20",
     )
     logs.add_argument("-f", "--follow", action="store_true", help="go on with what is written, until Ctrl-C")
-    logs.add_argument("--since", metavar="WHEN", help="from then on: 90s, 10m, 2h, 1d ago; 14:30; 2026-11-24T14:30")
+    logs.add_argument(
+        "--since",
+        metavar="WHEN",
+        help="from then on, over the last rotation too: 90s, 10m, 2h, 1d ago; 14:30; 2026-11-24T14:30",
+    )
     lines = logs.add_argument("-n", "--lines", metavar="N", type=_lines, help="at most the last N lines; all for all")
     completes(lines, "10", "100", "1000", "all")
 

@@ -20,7 +20,10 @@ from acode_vllm.status_document import status_document
 
 
 def show_status(session: Session, arguments: argparse.Namespace, terminal: Terminal) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command; returns the exit code, 2 for flags that do not go together."""
+    if arguments.watch and (arguments.all or arguments.json):
+        terminal.say(f"acode providers status: error: {_not_with_watch(arguments)}")
+        return 2
     if arguments.all:
         return _show_all(arguments, terminal)
     if arguments.watch:
@@ -38,6 +41,16 @@ def show_status(session: Session, arguments: argparse.Namespace, terminal: Termi
         document["model"] = document["model"] or session.model
         terminal.print("\n".join(status_lines(document, options.max_restarts_per_minute)))
     return 0
+
+
+def _not_with_watch(arguments: argparse.Namespace) -> str:
+    if arguments.all:
+        return "--watch shows one service: name its port with --port, without --all"
+    return (
+        "--watch is for people: for programs there is\n"
+        "  acode providers events vllm --follow --json    what happens, an object a line\n"
+        "  acode providers status vllm --json             the status of now"
+    )
 
 
 def show_metrics(session: Session, arguments: argparse.Namespace, terminal: Terminal) -> int:

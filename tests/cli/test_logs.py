@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -141,6 +142,16 @@ class TestFolderWatch:
             watch.wait(0.01)
 
 
+def test_a_folder_watch_tells_which_files_changed(tmp_path: Path) -> None:
+    with FolderWatch(tmp_path) as watch:
+        (tmp_path / "one").touch()
+        append(tmp_path / "two", "text")
+        os.rename(tmp_path / "one", tmp_path / "three")
+        assert select.select([watch.fileno()], [], [], 30.0)[0]
+        assert watch.take() == {"one", "two", "three"}
+        assert watch.take() == set()
+
+
 class TestCommand:
     def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -163,6 +174,24 @@ class TestCommand:
         assert len(shown) == 2
         assert shown[0].endswith("new")
         assert shown[1] == "Traceback of the new"
+
+    def test_both_reach_back_over_the_last_rotation(self, log: Path) -> None:
+        now = datetime.now()
+        append(
+            log, line_at(now - timedelta(hours=2), "old") + "\n" + line_at(now - timedelta(minutes=5), "late") + "\n"
+        )
+        rotate(log)
+        append(log, line_at(now - timedelta(minutes=1), "new") + "\n")
+        for arguments, texts in (
+            (("--since", "10m"), ["late", "new"]),
+            (("--since", "3h"), ["old", "late", "new"]),
+            (("--since", "2m"), ["new"]),
+            (("-n", "2"), ["late", "new"]),
+            (("-n", "1"), ["new"]),
+            ((), ["old", "late", "new"]),
+        ):
+            shown = self.run(*arguments).stdout.splitlines()
+            assert [line.split("] ")[1] for line in shown] == texts, arguments
 
     def test_what_would_move_the_cursor_is_shown_as_text(self, log: Path) -> None:
         append(log, "a\x1b[2Jb\x07c\td\n")

@@ -237,3 +237,13 @@ def test_without_a_terminal_it_says_what_there_is_instead(acode: Acode) -> None:
     assert done.returncode == 2
     assert "acode providers events vllm --follow" in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [("--json", "acode providers events vllm --follow --json"), ("--all", "--watch shows one service")],
+)
+def test_what_does_not_go_with_it_is_refused_with_what_does(acode: Acode, flag: str, words: str) -> None:
+    done = acode.run("providers", "status", "vllm", "--watch", flag)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
