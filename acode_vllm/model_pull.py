@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from acode_vllm.errors import Problem, error_for
+from acode_vllm.errors import Problem, VllmServiceError, error_for
 from acode_vllm.loading import LoadProgress
 from acode_vllm.model_id import parse_model_id
 from acode_vllm.options import VllmLifecycleOptions
-from acode_vllm.resumable_fetch import PIECE_BYTES, fetch_blob
+from acode_vllm.resumable_fetch import PIECE_BYTES, check_files, fetch_blob
 from acode_vllm.workers.download_progress import DownloadProgress
 from acode_vllm.workers.hub_cache import repository_folder
 from acode_vllm.workers.hub_client import (
@@ -45,7 +45,8 @@ def pull_model(model: str, options: VllmLifecycleOptions, env: Mapping[str, str]
         Bytes that were to be fetched; None where everything was here already.
 
     Raises:
-        VllmServiceError: No such model, no permission, no room, no hub, airgapped (002, 003, 007, 012, 013).
+        VllmServiceError: No such model, no permission, no room, no hub, airgapped (002, 003, 007, 012, 013); what
+            arrived is not what the hub has (025); another pull of it stands still (027).
     """
     if parse_model_id(model).is_path:
         raise error_for(
@@ -79,7 +80,7 @@ def _fetch(question: HubQuestion, answer: HubModel, cache: Path) -> None:
         for name, size in wanted.items():
             if size > PIECE_BYTES:
                 fetch_blob(question, answer.commit or question.revision, name, blobs)
-        snapshot_download(
+        snapshot = snapshot_download(
             question.model,
             revision=answer.commit or question.revision,
             cache_dir=cache,
@@ -87,7 +88,10 @@ def _fetch(question: HubQuestion, answer: HubModel, cache: Path) -> None:
             endpoint=question.endpoint,
             allow_patterns=sorted(wanted),
         )
+        check_files(question.model, Path(snapshot), [name for name, size in wanted.items() if size <= PIECE_BYTES])
         _point_at(cache, question, answer.commit)
+    except VllmServiceError:
+        raise
     except Exception as error:
         found = refusal(question, error)
         problem = _silent(question.model, found) if isinstance(found, HubSilent) else found

@@ -1,39 +1,47 @@
-"""A large file of the hub, fetched so that a later run goes on in the middle of it.
+"""A large file of the hub, fetched so that a later run goes on in the middle of it, and checked when it is whole.
 
 The hub's own client goes on within one run alone: it names its unfinished file anew each time, and deletes it when it
 fails or is interrupted. So large files are brought into the cache here, by the client's own streaming, under the name
-that a finished file has there; the client then finds them, and does the rest.
+that a finished file has there; the client then finds them, and does the rest. It is one connection, one file after the
+other: slower than the client's parallel transfer (hf_xet) where the line is fast.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from acode_vllm.errors import Problem, error_for
+from acode_vllm.fetch_lock import IDLE_SECONDS, lock_file
+from acode_vllm.file_digest import sha256_flaw
 from acode_vllm.workers.hub_client import HubQuestion
 
 PIECE_BYTES = 10 * 1024 * 1024
 """The client writes in pieces of this size: of a smaller file there is never a part to go on with."""
 
 
-def fetch_blob(question: HubQuestion, commit: str, name: str, blobs: Path) -> None:
+def fetch_blob(
+    question: HubQuestion, commit: str, name: str, blobs: Path, *, idle_seconds: float = IDLE_SECONDS
+) -> None:
     """Bring one file into the cache's folder of blobs. Blocks; interrupted or failed, it leaves what has come.
 
-    One that runs beside it for the same file waits for this one, and has nothing left to do then.
+    One that runs beside it for the same file is waited for, as long as something arrives; then nothing is left to do.
 
     Args:
         question: Model, hub and token.
         commit: Of which the file is.
         name: Its path in the model.
         blobs: The folder.
+        idle_seconds: How long another that fetches it may stand still.
 
     Raises:
         Exception: What the hub's client raises, for `acode_vllm.workers.hub_client.refusal`.
         OSError: The disk is full, or the cache cannot be written.
+        VllmServiceError: Another pull holds the file and stands still, or what arrived is not what the hub has.
     """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.file_download import http_get
 
     url = hf_hub_url(question.model, name, revision=commit, endpoint=question.endpoint)
@@ -41,6 +49,8 @@ def fetch_blob(question: HubQuestion, commit: str, name: str, blobs: Path) -> No
     described = get_hf_file_metadata(url, token=token, timeout=question.deadline, endpoint=question.endpoint)
     if described.etag is None or described.size is None:
         return  # nothing to know the file by: the client has to manage
+    if described.size > constants.MAX_HTTP_DOWNLOAD_SIZE:
+        return  # the hub gives no such file over one connection: the client has another way
     blob = blobs / described.etag
     # The token is for the hub, not for the storage to which it points.
     at_hub = urlsplit(described.location).netloc == urlsplit(question.endpoint).netloc
@@ -48,7 +58,7 @@ def fetch_blob(question: HubQuestion, commit: str, name: str, blobs: Path) -> No
     blobs.mkdir(parents=True, exist_ok=True)
     unfinished = blobs / f"{described.etag}.incomplete"
     with open(os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock_file(file, unfinished, name, idle_seconds)
         if blob.exists():
             unfinished.unlink(missing_ok=True)
             return
@@ -58,4 +68,41 @@ def fetch_blob(question: HubQuestion, commit: str, name: str, blobs: Path) -> No
             file.seek(0)
         http_get(described.location, file, resume_size=have, headers=headers, expected_size=described.size)
         file.flush()
+        flaw = sha256_flaw(unfinished, described.etag)
+        if flaw:
+            unfinished.unlink(missing_ok=True)
+            raise error_for(_altered(question.model, name, flaw))
         unfinished.replace(blob)
+
+
+def check_files(model: str, snapshot: Path, names: Iterable[str]) -> None:
+    """Hold what the client itself has fetched against the hashes by which the hub knows it.
+
+    The client compares sizes alone. A file that is not what the hub has is removed, so that it is fetched anew.
+
+    Args:
+        model: The model's ID.
+        snapshot: The commit's folder in the cache.
+        names: Files of it.
+
+    Raises:
+        VllmServiceError: One of them is not what the hub has.
+    """
+    for name in names:
+        link = snapshot / name
+        blob = link.resolve()
+        flaw = sha256_flaw(blob, blob.name)
+        if flaw:
+            link.unlink(missing_ok=True)
+            blob.unlink(missing_ok=True)
+            raise error_for(_altered(model, name, flaw))
+
+
+def _altered(model: str, name: str, flaw: str) -> Problem:
+    return Problem(
+        "ACODE-VLM-025",
+        f"What arrived as {name} of the model {model} is not what the hub has.",
+        "Run the same command again: the file was thrown away and is fetched anew. If it happens again, a proxy on the"
+        " way or the disk alters files.",
+        (flaw,),
+    )

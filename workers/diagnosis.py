@@ -6,7 +6,7 @@ An unknown cause is said to be unknown, with the most telling lines, and never g
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from signal import Signals
 
@@ -85,6 +85,24 @@ def diagnose(
     return explain(found, exit, model=model, port=port, log_path=str(log_path), kernel=kernel)
 
 
+def explain_unhealthy(
+    problem: Problem, log_path: Path, offset: int, *, model: str, port: int, kernel: KernelWords = kernel_words
+) -> Problem:
+    """Why a server fails its checks that is still there: its log may know more than a status of 503.
+
+    A vLLM whose engine has died goes on answering for seconds. ``problem`` where the log tells of no death or cause.
+    """
+    try:
+        found = scan(log_path, offset)
+    except OSError:
+        return problem
+    known = found.cause is not None and found.cause.rule.weight is Weight.SPECIFIC
+    if not known and found.died is None and found.fatal is None:
+        return problem
+    why = explain(found, ProcessExit(), model=model, port=port, log_path=str(log_path), kernel=kernel)
+    return replace(why, evidence=(*why.evidence, *problem.evidence))
+
+
 def explain(
     found: LogScan,
     exit: ProcessExit,  # noqa: A002 - the word for it
@@ -106,11 +124,11 @@ def explain(
         words = kernel(found.pids)
         if words:
             return _out_of_memory(f"its process {found.died.who} was", words, found, log_path)
-        message = f"vLLM ended because its process {found.died.who} died without saying why."
+        message = f"vLLM ended: its process {found.died.who} died without saying why."
         return _problem("ACODE-VLM-015", message, _RETRY, _proof(found), log_path)
     if found.told:
         signal = _SIGNALS["SIGTERM"]
-        return _problem("ACODE-VLM-015", f"vLLM ended: {signal.cause}.", signal.remedy, found.last, log_path)
+        return _problem("ACODE-VLM-015", f"vLLM ended: {signal.cause}.", signal.remedy, [found.told], log_path)
     return _unknown(found, exit, log_path)
 
 
@@ -144,7 +162,12 @@ def _by_signal(name: str, who: str, found: LogScan, log_path: str, kernel: Kerne
         if words:
             return _out_of_memory(f"{who} was", words, found, log_path)
     signal = _SIGNALS.get(name, _Signal(f"it was ended by {name}", _RETRY))
-    cause = signal.cause if who == "it" else signal.cause.replace("it ", f"{who} ", 1)
+    if who == "it":
+        # What its other processes wrote when they were ended after it says nothing of why.
+        last = [f"the last line of its log: {found.last[-1]}"] if found.last and not found.telling else []
+        lines = [f"its API server was ended by {name}, says the kernel", *found.telling, *last]
+        return _problem("ACODE-VLM-015", f"vLLM ended: {signal.cause}.", signal.remedy, lines, log_path)
+    cause = signal.cause.replace("it ", f"{who} ", 1)
     return _problem("ACODE-VLM-015", f"vLLM ended: {cause}.", signal.remedy, _proof(found), log_path)
 
 

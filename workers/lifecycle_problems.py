@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from acode_vllm.errors import CODES, Problem
 from acode_vllm.health import HealthReport, Verdict
@@ -11,6 +12,9 @@ from acode_vllm.workers.messages import ServerFound, StopReport
 
 _NUMBER = re.compile(r"0x[0-9a-f]+|\d+")
 """What differs between two reports of one cause: PIDs, addresses, amounts."""
+
+_PART = re.compile(r"^vLLM ended: its process (\S+) ")
+"""How `acode_vllm.workers.diagnosis` begins where a part of the tree died first."""
 
 
 def limit_problem(status: ServiceStatus, allowed: int) -> Problem:
@@ -27,8 +31,7 @@ def limit_problem(status: ServiceStatus, allowed: int) -> Problem:
     history = tuple(f"restart {r.attempt}: {r.reason} ({r.result})" for r in restarts)
     cause = ""
     if last is not None:
-        same = len({_NUMBER.sub("", text) for text in (last.message, *(r.reason for r in restarts))}) == 1
-        cause = f"; each time for the same reason: {last.message}" if same else f"; the last time: {last.message}"
+        cause = _shared_cause(last.message, [restart.reason for restart in restarts])
     remedy = "Mend the cause, then run: acode providers start vllm (or: acode providers reset-restarts vllm)."
     if last is not None and last.code in ("ACODE-VLM-006", "ACODE-VLM-023"):
         remedy = "Use a smaller model, a shorter max_model_len or a smaller batch, then start again."
@@ -40,6 +43,18 @@ def limit_problem(status: ServiceStatus, allowed: int) -> Problem:
         history + (last.evidence if last else ()),
         last.log_path if last else None,
     )
+
+
+def _shared_cause(last: str, earlier: Sequence[str]) -> str:
+    """Whether the failures have one cause: the same words but for numbers, or the death of the same process."""
+    texts = (last, *earlier)
+    if len({_NUMBER.sub("", text) for text in texts}) == 1:
+        return f"; each time for the same reason: {last}"
+    parts = {found[1] if (found := _PART.search(text)) else None for text in texts}
+    if len(parts) == 1 and None not in parts:
+        # How it died is not always told: vLLM may look before the system knows.
+        return f"; each time by the death of its process {parts.pop()}, the last time: {last}"
+    return f"; the last time: {last}"
 
 
 def unhealthy_problem(status: ServiceStatus, report: HealthReport, failures: int) -> Problem:

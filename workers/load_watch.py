@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 REPEAT_SECONDS = 15.0
 """A load that stands still is told again so often, so that a log shows it every 10 to 20 s (NFR-016)."""
 
+_FETCH = "check the network and fetch the model beforehand: acode providers pull-model vllm {}"
+
 
 class LoadWatch:
     """Watches one load.
@@ -75,9 +77,8 @@ class LoadWatch:
         if deadline.stood_still >= 1.0:
             message += f", not counting {deadline.stood_still:.0f} s in which its download moved"
         message += f": {described(self._shown)}, no progress for {deadline.idle(now):.0f} s."
-        remedy = (
-            f"Increase providers.vllm.model_load_timeout_seconds (now {deadline.allowed:g}), or use a smaller model."
-        )
+        remedy = f"Increase providers.vllm.model_load_timeout_seconds (now {deadline.allowed:g}), or "
+        remedy += "use a smaller model." if self._download is None else f"{_FETCH.format(model)}."
         return Problem("ACODE-VLM-004", message, remedy, tuple(self._last_lines), log)
 
     def _new_lines(self) -> Sequence[str]:

@@ -73,7 +73,7 @@ class LogScan:
         died: What the log says of a process of the tree that ended by itself.
         fatal: What Python's or PyTorch's own handler of fatal signals said.
         pids: The processes that wrote to the log.
-        told: Whether it was told to end by a signal, as the first thing of its end.
+        told: The line that says that it was told to end by a signal, as the first thing of its end.
     """
 
     cause: Match | None = None
@@ -84,7 +84,7 @@ class LogScan:
     died: DeadPart | None = None
     fatal: str | None = None
     pids: frozenset[int] = frozenset()
-    told: bool = False
+    told: str = ""
 
 
 def scan(path: Path, offset: int) -> LogScan:
@@ -248,7 +248,13 @@ def _continuation(first: str, chunk: bytes, end: int) -> list[str]:
     return more
 
 
-_NOISE = (b"nanobind", b" - leaked", b" - ... skipped", b"resource_tracker", b"warnings.warn", b"Triton is installed")
+_TOLD = b"shutdown triggered"
+_NOISE = (
+    *(b"nanobind", b" - leaked", b" - ... skipped", b"resource_tracker", b"warnings.warn", b"Triton is installed"),
+    *(b"[shutdown]", b"INFO:     Shutting down", b"INFO:     Waiting for", b"INFO:     Application shutdown"),
+    b"INFO:     Finished server process",
+)
+"""What every end writes, whatever the reason."""
 
 
 def _read_end(descriptor: int, begin: int, size: int, found: LogScan) -> None:
@@ -259,4 +265,5 @@ def _read_end(descriptor: int, begin: int, size: int, found: LogScan) -> None:
     bodies = [body_of(clean(line)) for line in lines[-20:]]
     told = [body for body in bodies if not _FRAME.match(body) and not any(generic in body for generic in GENERIC)]
     found.last = tuple(told[-3:])
-    found.told = b"shutdown triggered" in tail and b"EngineDeadError" not in tail
+    if b"EngineDeadError" not in tail:
+        found.told = next((body_of(clean(line)) for line in tail.split(b"\n") if _TOLD in line), "")

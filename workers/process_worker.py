@@ -145,8 +145,11 @@ class ProcessWorker(Worker):
             self._stop(message)
         elif not isinstance(message, FailServer):
             super().handle_cast(message)
-        elif self._ending is None and self._server is not None:
-            self._end(_Why.FAILED, message.problem)
+        elif self._ending is None and (server := self._server) is not None:
+            # Before the signals are sent: after them the log tells of little else.
+            log = Path(server.log_path)
+            why = self._edges.explain(message.problem, log, server.log_offset, model=server.model, port=server.port)
+            self._end(_Why.FAILED, why)
 
     def _stop(self, message: StopServer) -> None:
         logger.info("stopping vLLM: %s", message.reason)

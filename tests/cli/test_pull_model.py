@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,38 @@ def test_a_pull_that_was_cut_goes_on_where_it_was(folder: Path, own_world: Path)
     # The client keeps what has come in whole pieces of 10 MiB.
     assert [asked.first_byte for asked in hub.asked if asked.first_byte] == [10 * 1024**2]
     assert TOKEN not in cut.stdout + cut.stderr + whole.stdout + whole.stderr
+
+
+@pytest.mark.parametrize("size", [1_000, 25_000_000], ids=["small, by the client", "large, by ourselves"])
+def test_a_file_that_arrives_altered_is_thrown_away_and_fetched_anew_by_the_next_pull(
+    folder: Path, own_world: Path, size: int
+) -> None:
+    (folder / "model.safetensors").write_bytes(safetensors(size))
+    hub = FakeHub(altered_at=size - 100)
+    hub.put_folder(MODEL, folder)
+    with hub.serve():
+        altered = pull(hub)
+        hub.altered_at = None
+        whole = pull(hub)
+    assert altered.returncode == 1
+    assert f"ACODE-VLM-025: What arrived as model.safetensors of the model {MODEL} is not what the hub has." in (
+        altered.stderr
+    )
+    assert "  Evidence: SHA-256 " in altered.stderr
+    assert whole.returncode == 0, whole.stderr
+    (fetched,) = (own_world / "cache").rglob("model.safetensors")
+    assert fetched.read_bytes() == (folder / "model.safetensors").read_bytes()
+
+
+def test_two_pulls_at_once_fetch_each_large_file_once(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(safetensors(25_000_000))
+    hub = FakeHub(bytes_per_second=25_000_000)
+    hub.put_folder(MODEL, folder)
+    with hub.serve(), ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: pull(hub), range(2)))
+    assert [done.returncode for done in both] == [0, 0], [done.stderr for done in both]
+    fetched = [asked for asked in hub.asked if asked.method == "GET" and asked.path.endswith("model.safetensors")]
+    assert len(fetched) == 1
 
 
 def test_what_is_pulled_is_what_vllm_will_load_of_the_revision_and_the_folder_that_it_is_told(

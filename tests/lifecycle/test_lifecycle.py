@@ -298,6 +298,20 @@ class TestCrash:
         (refused,) = of(bench.do(bench.life.limit_reached()), Refuse)
         assert "; the last time: worker 19 died" in refused.problem.message
 
+    def test_deaths_of_the_same_process_are_one_cause_whether_or_not_the_log_says_how_it_died(self) -> None:
+        bench = Bench()
+        bench.run()
+        bench.ensure("b")
+        unsaid = "vLLM ended: its process VllmWorker-0 died without saying why."
+        said = "vLLM ended: its process VllmWorker-0 touched memory that is not its own (SIGSEGV)."
+        for pid, text in ((101, said), (102, unsaid)):
+            bench.down(problem=Problem("ACODE-VLM-015", text))
+            bench.do(bench.life.restart_scheduled(2.0))
+            bench.up(server(pid=pid))
+        bench.down(problem=Problem("ACODE-VLM-015", said))
+        (refused,) = of(bench.do(bench.life.limit_reached()), Refuse)
+        assert f"; each time by the death of its process VllmWorker-0, the last time: {said}" in refused.problem.message
+
     def test_a_tree_that_is_released_has_not_given_up(self) -> None:
         bench = Bench()
         bench.run()

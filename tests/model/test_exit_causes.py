@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from acode_vllm.errors import Problem
-from acode_vllm.workers.diagnosis import diagnose
+from acode_vllm.workers.diagnosis import diagnose, explain_unhealthy
 from acode_vllm.workers.messages import ProcessExit
 from acode_vllm.workers.oom_evidence import from_control_group, kernel_words
 
@@ -112,6 +112,45 @@ def test_without_any_telling_line_the_last_ones_are_shown_and_no_noise(tmp_path:
     problem = ended(tmp_path, "going on\nsomething ends\n", ProcessExit(code=1))
     assert problem.evidence[-1] == "something ends"
     assert not any("leaked" in line for line in problem.evidence)
+
+
+def test_a_kill_from_outside_is_proved_by_the_exit_and_not_by_what_the_others_wrote_as_they_were_ended(
+    tmp_path: Path,
+) -> None:
+    text = (
+        'INFO:     127.0.0.1:4 - "GET /health HTTP/1.1" 200 OK\n'
+        "(EngineCore pid=200) INFO 11-25 15:09:10 [core.py:1] [shutdown] EngineCore: begin\n"
+        "(EngineCore pid=200) INFO 11-25 15:09:10 [multiproc_executor.py:486] [shutdown] Executor: all workers exited\n"
+    )
+    problem = ended(tmp_path, text, ProcessExit(signal=9))
+    assert problem.evidence == (
+        "its API server was ended by SIGKILL, says the kernel",
+        'the last line of its log: INFO:     127.0.0.1:4 - "GET /health HTTP/1.1" 200 OK',
+    )
+
+
+class TestWhileItLives:
+    CHECKS = Problem("ACODE-VLM-018", "Server not healthy.", evidence=("health: status 503",))
+
+    def explained(self, folder: Path, text: str) -> Problem:
+        log = folder / "vllm.log"
+        log.write_text(HEAD + "INFO:     Application startup complete.\n" + text)
+        return explain_unhealthy(self.CHECKS, log, 0, model="acode/m", port=8000, kernel=lambda pids: "")
+
+    def test_a_death_in_the_tree_explains_why_the_checks_fail_and_can_be_mended(self, tmp_path: Path) -> None:
+        problem = self.explained(tmp_path, DIED.format(" (exit code: -4)"))
+        assert "its process VllmWorker-0 used an instruction" in problem.message
+        assert problem.evidence[-1] == "health: status 503"
+        assert problem.retryable
+
+    def test_a_cause_explains_it_and_can_be_mended_since_it_has_served(self, tmp_path: Path) -> None:
+        problem = self.explained(tmp_path, "torch.OutOfMemoryError: CUDA out of memory.\n")
+        assert problem.code == "ACODE-VLM-006"
+        assert problem.retryable
+
+    @pytest.mark.parametrize("text", ["", "StrangeError: something\n"])
+    def test_where_the_log_knows_no_better_the_checks_are_what_is_told(self, tmp_path: Path, text: str) -> None:
+        assert self.explained(tmp_path, text) == self.CHECKS
 
 
 def test_secrets_in_the_log_are_not_shown(tmp_path: Path) -> None:

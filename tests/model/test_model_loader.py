@@ -169,6 +169,8 @@ def test_a_moving_download_holds_the_clock_and_one_that_stopped_is_told(bench: B
     message = report.problem.message
     assert "downloading the model at 43 %, 4.3 of 10.0 kB, no progress for 60 s" in message
     assert "not counting 245 s in which its download moved" in message
+    assert "model_load_timeout_seconds (now 60)" in report.problem.remedy
+    assert f"acode providers pull-model vllm {MODEL}" in report.problem.remedy
 
 
 def test_when_the_load_has_ended_nothing_is_watched_any_more(bench: Bench) -> None:

@@ -20,7 +20,7 @@ from acode_vllm.states import ServiceState
 __all__ = ["model", "other_model", "port", "service"]
 
 
-@pytest.mark.spec("AC-003")
+@pytest.mark.spec("FR-042", "FR-050")
 def test_what_stands_in_the_way_is_told_before_anything_is_started(port: int, tmp_path: Path) -> None:
     options = VllmLifecycleOptions(
         port=port, server=ServerOptions(command=(str(tmp_path / "vllm"),)), gpu=GpuOptions(memory_utilization=0.0)

@@ -269,6 +269,26 @@ class TestStop:
         assert isinstance(reason, Crash)
         assert reason.exception.problem == problem
 
+    def test_one_whose_log_tells_of_a_death_is_ended_with_that(self, run, script, grown):
+        line = "(EngineCore pid=7) ERROR 11-22 12:46:39 [x.py:3] Worker proc VllmWorker-0 died unexpectedly, (exit)"
+        harness = run(script(f"print({line!r}, flush=True)\n" + TREE))
+        harness.up()
+        grown("root")
+        checks = Problem("ACODE-VLM-018", "Server not healthy.", evidence=("health: status 503",))
+        cast(harness.ref, FailServer(checks))
+        found = harness.down().problem
+        assert found.message == "vLLM ended: its process VllmWorker-0 died without saying why."
+        assert "died unexpectedly" in found.evidence[0]
+        assert found.evidence[-1] == "health: status 503"
+
+    def test_one_that_took_too_long_is_told_as_such_whatever_its_log_says(self, run, script, grown):
+        harness = run(script("print('RuntimeError: No CUDA GPUs are available', flush=True)\n" + TREE))
+        harness.up()
+        grown("root")
+        late = Problem("ACODE-VLM-004", "It took too long.")
+        cast(harness.ref, FailServer(late))
+        assert harness.down().problem == late
+
 
 class TestRelease:
     def test_a_shut_down_supervisor_leaves_the_server_running(self, run, script, grown):

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 CHUNK = 64 * 1024
+_APART = (".safetensors", ".bin")
 
 
 @dataclass
@@ -70,6 +71,7 @@ class FakeHub:
         cut_after: The connection ends at this byte of a file; None for never.
         cuts: How often it does so; then never again. None for always.
         stall_after: Nothing more comes from this byte of a file on, and the connection stays; None for never.
+        altered_at: This byte of a file's body arrives as another one; None for never.
         silent: Accept, and never answer.
         status: Answer everything with this status; None for the truth.
     """
@@ -82,6 +84,7 @@ class FakeHub:
     cut_after: int | None = None
     cuts: int | None = None
     stall_after: int | None = None
+    altered_at: int | None = None
     silent: bool = False
     status: int | None = None
     url: str = ""
@@ -215,7 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
             repo = self._repo(found[1], for_file=True)
             return self._json(
                 [
-                    {"type": "file", "path": name, "size": len(content), "oid": _etag(content)}
+                    {"type": "file", "path": name, "size": len(content), "oid": _etag(content, name)}
                     for name, content in repo.files.items()
                     if name.startswith(found[2])
                 ]
@@ -238,7 +241,7 @@ class _Handler(BaseHTTPRequestHandler):
             "downloads": 0,
             "likes": 0,
             "siblings": [
-                {"rfilename": name, "size": len(content), "blobId": _etag(content)}
+                {"rfilename": name, "size": len(content), "blobId": _etag(content, name)}
                 for name, content in repo.files.items()
             ],
         }
@@ -251,7 +254,11 @@ class _Handler(BaseHTTPRequestHandler):
             headers |= {"x-error-code": "EntryNotFound", "x-error-message": "Entry not found"}
             self._send(404, body, headers)
             return
-        headers |= {"etag": f'"{_etag(content)}"', "accept-ranges": "bytes", "content-type": "application/octet-stream"}
+        headers |= {
+            "etag": f'"{_etag(content, name)}"',
+            "accept-ranges": "bytes",
+            "content-type": "application/octet-stream",
+        }
         status, first = 200, self._first_byte()
         if 0 < first < len(content):
             status = 206
@@ -278,6 +285,9 @@ class _Handler(BaseHTTPRequestHandler):
             if self.hub.cuts is not None:
                 self.hub.cuts -= 1
                 self.hub.cut_after = self.hub.cut_after if self.hub.cuts > 0 else None
+        if first is not None and self.hub.altered_at is not None and first <= self.hub.altered_at < first + len(body):
+            place = self.hub.altered_at - first
+            body = body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :]
         for start in range(0, len(body), CHUNK):
             if first is not None and self.hub.stall_after is not None and first + start >= self.hub.stall_after:
                 self.hub.closing.wait(60)
@@ -289,5 +299,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return
 
 
-def _etag(content: bytes) -> str:
+def _etag(content: bytes, name: str) -> str:
+    """As the hub has it: the SHA-256 of what is kept apart from Git (LFS), a shorter hash of anything else."""
+    if name.endswith(_APART):
+        return hashlib.sha256(content).hexdigest()
     return hashlib.sha1(content, usedforsecurity=False).hexdigest()
