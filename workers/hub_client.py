@@ -150,7 +150,7 @@ def refusal(question: HubQuestion, error: Exception) -> HubSilent | Problem:
         return HubSilent(f"{question.endpoint} gave no answer within {question.deadline:g} s")
     if isinstance(error, OSError) or "TransportError" in kinds:
         match = match_line([_row(name) for name in _CONNECTION_ROWS], said)
-        return problem_of(match.rule if match else _row("hub unreachable"), question.model, [said])
+        return problem_of(match.rule if match else _row("hub unreachable"), question.model, lines)
     raise error
 
 

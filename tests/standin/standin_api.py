@@ -166,6 +166,8 @@ class Handler(BaseHTTPRequestHandler):
     def _generate(self, wanted: answers.Wanted) -> None:
         self.server.generations += 1
         if self.server.generations == self.server.faults.crash_at_request:
+            for line in self.server.faults.crash_lines:
+                standin_log.write(line)
             os.kill(self._engine().pid, 9)
         if wanted.stream:
             self._stream(wanted)

@@ -29,6 +29,7 @@ class Faults:
         crash_after: The engine dies by SIGKILL this long after serving began.
         crash_at_request: The engine dies by SIGKILL when this many completions (1: the first) have been asked for.
         crash_after_tokens: The engine dies by SIGKILL when it has made so many tokens.
+        crash_lines: Lines that are written before the engine dies at a request.
         token_seconds: Time for one token of every running request.
         delays: Path → time before the answer begins.
         drips: Path → time between two bytes of the answer.
@@ -56,6 +57,7 @@ class Faults:
     crash_after: float | None = None
     crash_at_request: int | None = None
     crash_after_tokens: int | None = None
+    crash_lines: list[str] = field(default_factory=list)
     token_seconds: float = 0.001
     delays: dict[str, float] = field(default_factory=dict)
     drips: dict[str, float] = field(default_factory=dict)
