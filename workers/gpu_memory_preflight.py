@@ -107,7 +107,7 @@ def _check_size(
 def _smaller(utilization: float) -> str:
     higher = "" if utilization >= 0.95 else " a higher gpu.memory_utilization,"
     return (
-        "Use a smaller or quantized model, a lower server.max_model_len, more devices (gpu.tensor_parallel_size),"
+        "Use a smaller or quantized model, a lower providers.vllm.max_model_len, more devices (gpu.tensor_parallel_size),"
         f"{higher} or a larger GPU. Check with nvidia-smi or rocm-smi."
     )
 

@@ -70,14 +70,14 @@ class LoadWatch:
         if deadline.alive is None:
             message = f"vLLM printed nothing within {deadline.allowed:g} s of its start."
             remedy = (
-                f"Increase providers.vllm.start_timeout_seconds (now {deadline.allowed:g}), or see what slows it down."
+                f"Increase providers.vllm.lifecycle.start_timeout_seconds (now {deadline.allowed:g}), or see what slows it down."
             )
             return Problem("ACODE-VLM-016", message, remedy, log_path=log)
         message = f"The model {model} was not loaded within {deadline.allowed:g} s"
         if deadline.stood_still >= 1.0:
             message += f", not counting {deadline.stood_still:.0f} s in which its download moved"
         message += f": {described(self._shown)}, no progress for {deadline.idle(now):.0f} s."
-        remedy = f"Increase providers.vllm.model_load_timeout_seconds (now {deadline.allowed:g}), or "
+        remedy = f"Increase providers.vllm.lifecycle.model_load_timeout_seconds (now {deadline.allowed:g}), or "
         remedy += "use a smaller model." if self._download is None else f"{_FETCH.format(model)}."
         return Problem("ACODE-VLM-004", message, remedy, tuple(self._last_lines), log)
 

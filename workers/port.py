@@ -141,7 +141,7 @@ def in_use(port: int, holders: tuple[PortHolder, ...]) -> Problem:
     return Problem(
         "ACODE-VLM-005",
         f"Port {port} is in use by {who}." if who else f"Port {port} is in use by a process that the system hides.",
-        "Use another port (VLLM_PORT, --port or providers.vllm.lifecycle.port)"
+        "Use another port (VLLM_PORT, --port or providers.vllm.port)"
         + (f", or end the process that holds it: kill {pid}" if pid is not None else ", or end what holds it")
         + ".",
         tuple(str(holder) for holder in holders),

@@ -181,7 +181,7 @@ def _say_sources(configuration: Configuration, terminal: Terminal) -> None:
     files = ", ".join(printable(str(path)) for path in configuration.sources)
     terminal.say(f"Read: {files}" if files else "No configuration file; the defaults hold.")
     for warning in configuration.warnings:
-        terminal.say(f"Warning: {printable(warning)}")
+        terminal.warn(printable(warning))
 
 
 def _trust(place: Place, terminal: Terminal) -> int:

@@ -155,11 +155,12 @@ class StartProgress:
                 if not adopted:
                     self._line(f"vLLM started with {model} (PID {pid})")
             case ServerEnded(_, pid, exit_text, False, _, _):
-                self._line(f"vLLM (PID {pid}) ended unexpectedly: {exit_text}")
+                self._line(f"vLLM (PID {pid}) ended unexpectedly: {exit_text}", "WARNING")
             case RestartPlanned(_, attempt, delay, reason):
                 self._line(f"Restart {attempt} in {delay:.0f} s: {reason}")
             case WarningRaised(_, text):
-                self._line(f"Warning: {printable(redact(text), LONGEST_WARNING)}")
+                self.clear()
+                self._terminal.warn(printable(redact(text), LONGEST_WARNING))
             case StateChanged(_, _, ServiceState.STOPPING, reason):
                 self._line(f"Stopping vLLM: {reason}")
             case StateChanged(_, _, ServiceState.RUNNING | ServiceState.FAILED, _):
@@ -174,9 +175,9 @@ class StartProgress:
         text = f"Model loading... {bar(self._furthest)} {self._furthest:.0%}  {progress.stage.value}"
         self._drawn.show(text + detail_text(progress, self._rate), progress.stage)
 
-    def _line(self, text: str) -> None:
+    def _line(self, text: str, level: str = "INFO") -> None:
         self.clear()
-        self._terminal.say(text)
+        self._terminal.say(text, level)
 
 
 class DownloadLine:

@@ -84,7 +84,7 @@ def open_session(arguments: argparse.Namespace, terminal: Terminal) -> Session:
         )
         remember(digest, known, os.environ, str(home))
     for warning in configuration.warnings:
-        terminal.say(f"Warning: {warning}")
+        terminal.warn(warning)
     folder = ServiceFolder.of(os.environ, configuration.options.port)
     return Session(configuration, folder, model_to_serve(configuration, folder))
 

@@ -59,14 +59,18 @@ class Terminal:
         """A line of the result."""
         print(text, file=self.out, flush=True)
 
-    def say(self, text: str) -> None:
-        """A line beside the result."""
+    def say(self, text: str, level: str = "INFO") -> None:
+        """A line beside the result; ``level`` is what it weighs among log records."""
         if self.quiet:
             return
         if self.log_format == "json":
-            self._json("INFO", {"message": text})
+            self._json(level, {"message": text})
         else:
             print(text, file=self.err, flush=True)
+
+    def warn(self, text: str) -> None:
+        """A warning beside the result."""
+        self.say(text if self.log_format == "json" else f"Warning: {text}", "WARNING")
 
     def show_problem(self, problem: Problem) -> None:
         """An error, in one block: code, what happened, what to do, evidence, log."""

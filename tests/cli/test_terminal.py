@@ -107,5 +107,15 @@ class TestJson:
         assert (problem["evidence"], problem["log"]) == (["PID 7: python"], "/state/vllm.log")
         assert TOKEN not in out.getvalue()
 
+    def test_a_warning_has_its_level_instead_of_a_word(self) -> None:
+        lines = []
+        for log_format in ("json", "text"):
+            out = io.StringIO()
+            Terminal(io.StringIO(), out, log_format=log_format).warn("the disk is nearly full")
+            lines.append(out.getvalue())
+        record = json.loads(lines[0])
+        assert (record["level"], record["message"]) == ("WARNING", "the disk is nearly full")
+        assert lines[1] == "Warning: the disk is nearly full\n"
+
     def test_nothing_is_drawn_over_then(self) -> None:
         assert not Terminal(io.StringIO(), _Tty(), log_format="json").is_interactive

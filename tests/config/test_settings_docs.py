@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import yaml
 
@@ -11,6 +12,8 @@ from acode_vllm.settings import TABLE, option_value
 from acode_vllm.settings_docs import config_json_schema, config_template, plain_value, settings_table_markdown
 
 from .conftest import World
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_template_with_every_setting_switched_on_is_the_default_configuration(world: World) -> None:
@@ -60,3 +63,16 @@ def test_the_schema_has_every_key_and_refuses_unknown_ones_in_our_section() -> N
 
 def test_the_template_is_yaml_as_it_stands() -> None:
     assert yaml.safe_load(config_template())["providers"]["vllm"]["model"] == "meta-llama/Llama-2-7b-hf"
+
+
+def test_every_setting_that_a_message_names_is_one_that_a_file_may_hold() -> None:
+    keys = {setting.key for setting in TABLE}
+    known = keys | {key.rpartition(".")[0] for key in keys}
+    wrong = [
+        f"{path.name}: {named}"
+        for folder in ("workers", "acode_vllm")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for named in re.findall(r"\bproviders\.vllm\.[a-z_]+(?:\.[a-z_]+)*", path.read_text(encoding="utf-8"))
+        if named not in known
+    ]
+    assert wrong == []
