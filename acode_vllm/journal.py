@@ -20,12 +20,14 @@ from acode_vllm.record import DamagedRecordError, ServiceRecord, load_record, sa
 from acode_vllm.service_folder import ServiceFolder
 from acode_vllm.states import LifecycleMode, ServiceState
 from acode_vllm.status import ServiceStatus
+from acode_vllm.used_shared_memory import write_used
 from acode_vllm.workers.adoption import is_recorded_process
 from acode_vllm.workers.process_identity import identify
+from acode_vllm.workers.shared_memory import SharedFile
 
 
 class Journal:
-    """The records of one service. Used by its owner's lifecycle thread, but for `note_mark`."""
+    """The records of one service. Used by its owner's lifecycle thread; `note_mark` and `note_shared_memory` by any."""
 
     def __init__(self, folder: ServiceFolder) -> None:
         self._folder = folder
@@ -71,6 +73,14 @@ class Journal:
             OSError: It could not be written.
         """
         replace_file(self._folder.mark, json.dumps({"mark": mark}).encode(), durable=True)
+
+    def note_shared_memory(self, files: frozenset[SharedFile]) -> None:
+        """Remember what the tree has used in ``/dev/shm``. Called on the process worker's thread.
+
+        Raises:
+            OSError: It could not be written.
+        """
+        write_used(self._folder.shared_memory, files)
 
     def found(self) -> tuple[ServiceStatus | None, bool, tuple[Problem, ...]]:
         """Read what an earlier owner left; a damaged record is set aside.

@@ -45,7 +45,7 @@ from acode_vllm.workers.gpu_messages import GpuReport
 from acode_vllm.workers.lifecycle_edges import LifecycleEdges, PlanMaker, ProcessMaker
 from acode_vllm.workers.lifecycle_messages import Stop, Wanted, WorkerRestarted
 from acode_vllm.workers.lifecycle_worker import CALL_SECONDS, LifecycleWorker
-from acode_vllm.workers.messages import LoadStep, MarkChosen, Report, Reported
+from acode_vllm.workers.messages import LoadStep, MarkChosen, Report, Reported, SharedMemoryUsed
 
 LIFECYCLE = "lifecycle"
 ROOT_INTENSITY = 5
@@ -278,6 +278,11 @@ class LocalService:
                 self._journal.note_mark(message.mark)
             except OSError as error:
                 self._emit_unwritten_mark(error)
+        if isinstance(message, SharedMemoryUsed):
+            if self._journal is not None:
+                with suppress(OSError):  # a disk that cannot be written is told with the record
+                    self._journal.note_shared_memory(message.files)
+            return
         ref = self._root.whereis(LIFECYCLE) if self._root is not None else None
         if ref is None:
             return

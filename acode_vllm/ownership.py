@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 _held: dict[str, tuple[int, int]] = {}
@@ -47,8 +48,9 @@ class OwnershipLock:
                 if isinstance(error, (BlockingIOError, PermissionError)):
                     return False
                 raise
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+            with suppress(OSError):  # a full disk costs the messages the PID, nothing else
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
             _held[key] = (os.getpid(), fd)
             return True
 

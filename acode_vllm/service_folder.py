@@ -68,6 +68,11 @@ class ServiceFolder:
         return self.path / "mark.json"
 
     @property
+    def shared_memory(self) -> Path:
+        """What its trees have used in ``/dev/shm``."""
+        return self.path / "shared-memory.json"
+
+    @property
     def control(self) -> Path:
         """The owner's socket."""
         return self.path / "control.sock"

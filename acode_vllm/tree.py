@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from acode_vllm.gpus import GpuSample
 from acode_vllm.local_service import Makers
 from acode_vllm.service_folder import ServiceFolder
 from acode_vllm.supervisor import Worker
+from acode_vllm.used_shared_memory import read_used
 from acode_vllm.workers.gpu_sampler import machine_sampler
 from acode_vllm.workers.gpu_worker import GpuWorker
 from acode_vllm.workers.health_check import Machine
@@ -38,7 +41,7 @@ def vllm_makers(folder: ServiceFolder) -> Makers:
         wanted, prepared = effect.wanted, effect.prepared
         if effect.stop_only:
             return _clearing_plan(folder, effect)
-        return build_plan(
+        plan = build_plan(
             prepared.model if prepared is not None else wanted.model,
             wanted.options,
             environ=wanted.environ,
@@ -49,6 +52,7 @@ def vllm_makers(folder: ServiceFolder) -> Makers:
             adopt=effect.adopt,
             leftover_marks=effect.leftover_marks,
         )
+        return replace(plan, shared_memory=read_used(folder.shared_memory))
 
     return Makers(health, gpu, loader, process, plan)
 
@@ -68,6 +72,7 @@ def _clearing_plan(folder: ServiceFolder, effect: StartEngine) -> LaunchPlan:
         options=wanted.options,
         leftover_marks=effect.leftover_marks,
         stop_only=True,
+        shared_memory=read_used(folder.shared_memory),
     )
 
 

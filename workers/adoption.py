@@ -1,13 +1,14 @@
-"""Whether a running process is the vLLM that a record speaks of. Any thread."""
+"""Whether a running process is the vLLM that a record speaks of, and can be taken over. Any thread."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
+from acode_vllm.errors import Problem
 from acode_vllm.server_process import ServerProcess
-from acode_vllm.workers.port import listeners
-from acode_vllm.workers.process_identity import command_line, is_alive
-from acode_vllm.workers.process_tree import ProcessTree, carries_mark
+from acode_vllm.workers.process_identity import command_line, is_alive, read_environment
+from acode_vllm.workers.process_tree import carries_mark
 
 
 def is_recorded_process(server: ServerProcess) -> bool:
@@ -18,26 +19,40 @@ def is_recorded_process(server: ServerProcess) -> bool:
     """
     if not is_alive(server.identity):
         return False
-    return carries_mark(server.identity.pid, server.mark) or _runs(server.identity.pid, server.command)
-
-
-def adoption_refusal(server: ServerProcess) -> str | None:
-    """Why a recorded server cannot be taken over as it is; None where it can.
-
-    Besides `is_recorded_process`: whoever listens on its port must be of its tree. While it loads, nobody does.
-    """
     pid = server.identity.pid
-    if not is_alive(server.identity):
-        return f"PID {pid} has ended"
-    if not is_recorded_process(server):
-        return f"PID {pid} is another program than the one recorded"
-    holders = listeners(server.port)
-    if holders:
-        tree = {member.identity.pid for member in ProcessTree((server.mark,), server.identity).alive()}
-        strangers = holders - tree
-        if strangers:
-            return f"port {server.port} belongs to PID {min(strangers)}, which is not of its tree"
-    return None
+    if read_environment(pid).strip(b"\0"):
+        return carries_mark(pid, server.mark)
+    return _runs(pid, server.command)
+
+
+def lost_port(server: ServerProcess, host: str) -> Problem | None:
+    """Why a recorded server that runs is of no use: somebody else listens where it should. None where nobody does.
+
+    While it loads, nobody listens at all.
+
+    Args:
+        server: It.
+        host: The address that it is asked at, or a name, for any.
+    """
+    from acode_vllm.workers.health_check import numeric_address
+    from acode_vllm.workers.listening import listening_inodes
+
+    address = numeric_address(host)
+    if not listening_inodes(server.port, address):
+        return None
+    from acode_vllm.workers.port import in_use, port_holders
+    from acode_vllm.workers.server_tree import ServerTree
+
+    view = ServerTree(server)
+    tree = view.pids()
+    strangers = [holders for holders in view.listeners(server.port, address, tree) if not holders & tree]
+    if not strangers:
+        return None
+    pids = frozenset[int | None]().union(*strangers)
+    holders = tuple(holder for holder in port_holders(server.port) if holder.pid is None or holder.pid in pids)
+    problem = in_use(server.port, holders)
+    text = f"vLLM, PID {server.identity.pid}, which an earlier owner had started, could not be reached there any more"
+    return replace(problem, evidence=(*problem.evidence, text))
 
 
 def _runs(pid: int, command: tuple[str, ...]) -> bool:

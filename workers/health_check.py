@@ -79,7 +79,7 @@ class HealthCheck:
         self._wanted = watch.served_name
         self._view = machine.view(watch.server) if watch.server is not None else None
         self._port = watch.server.port if watch.server is not None else 0
-        self._address = _numeric(urlsplit(watch.url).hostname or "")
+        self._address = numeric_address(urlsplit(watch.url).hostname or "")
         self._probe = Probe(watch.url, api_key=watch.api_key, interrupt=interrupt)
         self._limits = EngineLimits(
             watch.options.engine_check_timeout_seconds, watch.options.engine_stall_timeout_seconds
@@ -252,8 +252,8 @@ def worst(verdicts: Iterator[Verdict]) -> Verdict:
     return max(verdicts, key=order.index, default=Verdict.HEALTHY)
 
 
-def _numeric(host: str) -> str | None:
-    """The host where it is an address; None for a name, which may have several."""
+def numeric_address(host: str) -> str | None:
+    """The host where it is an address, None for a name, which may have several."""
     try:
         return str(ip_address(host))
     except ValueError:

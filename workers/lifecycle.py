@@ -266,6 +266,8 @@ class Lifecycle(LifecycleSteps):
         if self._phase in (Phase.STOPPING, Phase.DRAINING):
             return self._stopped(message.report or StopReport("already gone", 0.0))
         problem = message.problem
+        if problem is not None:
+            self._tell_left_over(message.report)
         if problem is None:
             return self._stopped(message.report or StopReport("graceful", 0.0))
         self._ledger.went_down()

@@ -95,8 +95,11 @@ def not_ours_problem(found: ServerFound, url: str, verb: str) -> Problem:
 
 def left_over_problem(report: StopReport) -> Problem:
     """Not even SIGKILL ended all of it."""
+    named = "; ".join(report.remaining)
     return Problem(
         "ACODE-VLM-021",
-        f"{len(report.remaining)} process(es) of vLLM did not end, not even by SIGKILL.",
-        evidence=report.remaining,
+        f"{len(report.remaining)} process(es) of vLLM did not end, not even by SIGKILL: {named}.",
+        "One in state D waits in the kernel, mostly in a driver. What it holds, GPU memory above all, is missing until"
+        " it ends; if it does not, reboot.",
+        report.remaining,
     )

@@ -80,6 +80,8 @@ class LifecycleState:
         self._waiters: list[Waiter] = []
         self._stop_waiters: list[object] = []
         self._interrupted: list[object] = []
+        self._left_over: tuple[str, ...] = ()
+        """What not even SIGKILL had ended when it was told last."""
         self._refreshing = Refreshing()
         self._degradations = Degradations()
         self._effects: list[Effect] = []

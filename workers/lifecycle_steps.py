@@ -45,6 +45,11 @@ class LifecycleSteps(LifecycleSwitch):
                 self._effects.append(Tell("health", Drain(self._drain_seconds)))
         return self._take()
 
+    def left_over_found(self, report: StopReport) -> list[Effect]:
+        """Something of an earlier instance is still there: the start goes on, perhaps without the memory it holds."""
+        self._tell_left_over(report)
+        return self._take()
+
     def load_step(self, message: LoadStep) -> list[Effect]:
         """The load went on."""
         if message.server != self._status.server or self._status.state is ServiceState.RUNNING:
@@ -177,6 +182,11 @@ class LifecycleSteps(LifecycleSwitch):
         self._ledger.move(Trigger.STOP, reason)
         self._ledger.move(Trigger.GONE, "nothing was running")
         self._ledger.stopped()
+
+    def _tell_left_over(self, report: StopReport | None) -> None:
+        if report is not None and report.remaining and report.remaining != self._left_over:
+            self._left_over = report.remaining
+            self._effects.append(Emit(ProblemRaised(self._wall(), left_over_problem(report))))
 
     def _stopped(self, report: StopReport) -> list[Effect]:
         self._phase = Phase.IDLE

@@ -66,6 +66,7 @@ from acode_vllm.workers.lifecycle_messages import Restart as RestartServer
 from acode_vllm.workers.messages import (
     HealthReported,
     LaunchPlan,
+    LeftOverFound,
     LoadStep,
     LoadTimedOut,
     MarkChosen,
@@ -160,6 +161,8 @@ class LifecycleWorker(Worker):
                 self._do(self._life.model_prepared(message))
             case MarkChosen(mark):
                 self._do(self._life.mark_chosen(mark))
+            case LeftOverFound(report):
+                self._do(self._life.left_over_found(report))
             case ServerUp():
                 self._do(self._life.server_up(message))
             case ServerDied():

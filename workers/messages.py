@@ -17,6 +17,7 @@ from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.server_process import ServerProcess
 from acode_vllm.workers.drain_messages import Drained
 from acode_vllm.workers.gpu_messages import GpuReport
+from acode_vllm.workers.shared_memory import SharedFile
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class LaunchPlan:
         adopt: A server that runs already and is to be taken over instead of spawning one.
         leftover_marks: Marks of earlier instances whose remains are ended before a spawn.
         stop_only: End the remains, and spawn nothing.
+        shared_memory: What earlier instances used, as it was recorded; removed where nothing uses it any more.
     """
 
     argv: tuple[str, ...]
@@ -50,6 +52,7 @@ class LaunchPlan:
     adopt: ServerProcess | None = None
     leftover_marks: tuple[str, ...] = ()
     stop_only: bool = False
+    shared_memory: frozenset[SharedFile] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,23 @@ class MarkChosen:
     """Before a spawn: the mark the new tree will carry, to be recorded first, so that nothing is ever lost."""
 
     mark: str
+
+
+@dataclass(frozen=True)
+class SharedMemoryUsed:
+    """The shared memory that the tree uses or has used, all of it: to be recorded, so that a later owner can remove it.
+
+    Whose it is can be told only while the tree lives. Recorded by the owner itself, and not passed on.
+    """
+
+    files: frozenset[SharedFile]
+
+
+@dataclass(frozen=True)
+class LeftOverFound:
+    """Not even SIGKILL has ended all of an earlier instance; the start goes on."""
+
+    report: StopReport
 
 
 @dataclass(frozen=True)
@@ -320,6 +340,8 @@ class LoadTimedOut:
 
 Reported = (
     MarkChosen
+    | SharedMemoryUsed
+    | LeftOverFound
     | ServerUp
     | ServerDied
     | ServerDown

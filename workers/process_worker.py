@@ -23,22 +23,25 @@ from dataclasses import dataclass, replace
 from enum import Enum, unique
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 from acode_vllm.errors import Problem, VllmServiceError
 from acode_vllm.server_process import ProcessIdentity, ServerProcess
 from acode_vllm.supervisor import NO_REPLY, Exit, ExitReason, Normal, ReplyTo, Shutdown, Timer, Worker
-from acode_vllm.workers.adoption import is_recorded_process
+from acode_vllm.workers.adoption import is_recorded_process, lost_port
 from acode_vllm.workers.exit_watch import ExitNoticed, ExitWatch, exit_of, reap
 from acode_vllm.workers.leash import Tether
 from acode_vllm.workers.messages import (
     FailServer,
     LaunchPlan,
+    LeftOverFound,
     MarkChosen,
     ProcessExit,
     Report,
     ServerDied,
     ServerDown,
     ServerUp,
+    SharedMemoryUsed,
     StopReport,
     StopServer,
 )
@@ -95,7 +98,8 @@ class _NoteTree:
 class ProcessWorker(Worker):
     """Starts or adopts vLLM as its plan says, and sees it through to its end.
 
-    Calls or casts: `StopServer`. Casts: `FailServer`. Reports `MarkChosen`, `ServerUp`, `ServerDied` and `ServerDown`.
+    Calls or casts: `StopServer`. Casts: `FailServer`. Reports `MarkChosen`, `ServerUp`, `SharedMemoryUsed`,
+    `LeftOverFound`, `ServerDied` and `ServerDown`.
 
     It ends with ``Shutdown("stopped")`` after a stop, with ``Shutdown(problem)`` where no retry can mend the problem,
     and by raising `ServerCrashed` where one can: any end of vLLM that nobody asked for, whatever its exit code.
@@ -121,7 +125,7 @@ class ProcessWorker(Worker):
         self._callers: list[ReplyTo] = []
         self._stop_wanted = plan.stop_only
         self._watched: set[ProcessIdentity] = set()
-        self._shared: set[SharedFile] = set()
+        self._shared: set[SharedFile] = set(plan.shared_memory)
         self._tether = Tether(plan.options, self._edges.leash)
 
     def init(self) -> None:
@@ -190,7 +194,7 @@ class ProcessWorker(Worker):
         plan = self._plan
         if plan.adopt is not None:
             self._adopt(plan.adopt)
-        elif plan.leftover_marks:
+        elif plan.leftover_marks or self._shared:
             self._tree = ProcessTree(plan.leftover_marks)
             self._end(_Why.CLEARED)
         else:
@@ -198,14 +202,18 @@ class ProcessWorker(Worker):
 
     def _adopt(self, server: ServerProcess) -> None:
         self._server = server
-        if is_recorded_process(server):
-            self._tree = ProcessTree((server.mark,), server.identity)
-            self._tie(server.mark)
-            self._up(server, adopted=True)
-        else:
+        if not is_recorded_process(server):
             # It ended while nobody watched. Whoever has its PID now is a stranger; the mark finds what it left.
             self._tree = ProcessTree((server.mark,))
             self._died(server)
+            return
+        self._tree = ProcessTree((server.mark,), server.identity)
+        problem = lost_port(server, urlsplit(self._plan.options.url).hostname or "")
+        if problem is None:
+            self._tie(server.mark)
+            self._up(server, adopted=True)
+        else:
+            self._end(_Why.FAILED, problem)
 
     def _spawn(self) -> None:
         plan = self._plan
@@ -246,7 +254,10 @@ class ProcessWorker(Worker):
     def _note(self, members: Iterable[Member]) -> None:
         identities = [member.identity for member in members]
         self._watch_once(identities)
-        self._shared |= files_used_by(identity.pid for identity in identities)
+        used = files_used_by(identity.pid for identity in identities)
+        if not used <= self._shared:
+            self._shared |= used
+            self._report(SharedMemoryUsed(frozenset(self._shared)))
 
     def _watch_once(self, identities: Iterable[ProcessIdentity]) -> None:
         for identity in identities:
@@ -287,19 +298,18 @@ class ProcessWorker(Worker):
         if ending.why is not _Why.CLEARED:
             self._leave(self._down(ending, report))
         if report.remaining:
-            logger.warning("left over from an earlier vLLM: %s", "; ".join(report.remaining))
+            self._report(LeftOverFound(report))
         if self._stop_wanted:
             self._leave(self._down(ending, report))
         self._ending = None
         self._watched.clear()
-        remove_unused(self._shared)
-        self._shared.clear()
+        self._remove_shared()
         self._spawn()
 
     def _down(self, ending: _Ending, report: StopReport) -> Problem | None:
         """Tell everybody that the tree is gone; return why, where it was not a stop that was asked for."""
         server, self._server, self._ending = self._server, None, None
-        removed = (*report.shared_memory_removed, *remove_unused(self._shared))
+        removed = (*report.shared_memory_removed, *self._remove_shared())
         report = replace(report, shared_memory_removed=removed)
         how = ProcessExit() if server is None else exit_of(server.identity)
         problem = None if self._stop_wanted or server is None else ending.problem
@@ -316,6 +326,14 @@ class ProcessWorker(Worker):
             # Last, so that a worker that crashes on the way leaves the exit status to its successor.
             reap(server.identity)
         return problem
+
+    def _remove_shared(self) -> tuple[str, ...]:
+        """Remove the shared memory that the tree has left, and forget it."""
+        files, self._shared = self._shared, set()
+        removed = remove_unused(files)
+        if files:
+            self._report(SharedMemoryUsed(frozenset()))
+        return removed
 
     def _leave(self, problem: Problem | None) -> NoReturn:
         if problem is None:

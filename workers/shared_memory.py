@@ -69,6 +69,7 @@ def _may_be_removed(file: SharedFile, folder: Path) -> bool:
         return False
     return (
         file.name.startswith(NAMES)
+        and "/" not in file.name
         and stat.S_ISREG(found.st_mode)
         and (found.st_dev, found.st_ino) == (file.device, file.inode)
         and found.st_uid == os.geteuid()

@@ -104,6 +104,9 @@ def _open_log(path: Path) -> tuple[int, int]:
             raise error_for(_log_problem(path, "it is not a regular file"))
         if stat.S_IMODE(found.st_mode) != _LOG_MODE:
             os.fchmod(descriptor, _LOG_MODE)
+        if _is_full(descriptor):
+            # vLLM 0.32 ends then, after a while and without a word.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
         os.close(descriptor)
         raise error_for(_log_problem(path, error.strerror or str(error))) from error
@@ -113,11 +116,17 @@ def _open_log(path: Path) -> tuple[int, int]:
     return descriptor, found.st_size
 
 
+def _is_full(descriptor: int) -> bool:
+    """Whether its disk has no room for another byte of ours."""
+    disk = os.fstatvfs(descriptor)
+    return disk.f_blocks > 0 and (disk.f_bavail if os.geteuid() else disk.f_bfree) == 0
+
+
 def _log_problem(path: Path, reason: str) -> Problem:
     return Problem(
         "ACODE-VLM-029",
         f"vLLM's log {path} cannot be written: {reason}.",
-        f"Make {path.parent} a folder that you own and can write to.",
+        f"Make {path.parent} a folder that you own and can write to, on a disk that has room.",
     )
 
 

@@ -14,7 +14,7 @@ from acode_vllm.cli.progress import DownloadLine, StartProgress
 from acode_vllm.cli.session import Session, open_session
 from acode_vllm.cli.status_command import show_metrics, show_status
 from acode_vllm.cli.terminal import Terminal
-from acode_vllm.errors import Problem, error_for
+from acode_vllm.errors import error_for
 from acode_vllm.history import History
 from acode_vllm.orchestrator import VllmServiceOrchestrator
 from acode_vllm.origins import Source
@@ -22,6 +22,7 @@ from acode_vllm.remembered_model import remember_model
 from acode_vllm.settings import MODEL_KEY
 from acode_vllm.states import ServiceState
 from acode_vllm.status import ServiceStatus
+from acode_vllm.workers.lifecycle_problems import left_over_problem
 
 Action = Callable[[Session, argparse.Namespace, Terminal], int]
 
@@ -50,13 +51,7 @@ def _stop(session: Session, arguments: argparse.Namespace, terminal: Terminal) -
     with session.orchestrator() as vllm:
         report = vllm.stop()
     if report.remaining:
-        raise error_for(
-            Problem(
-                "ACODE-VLM-021",
-                f"{len(report.remaining)} process(es) of vLLM did not end, not even by SIGKILL.",
-                evidence=report.remaining,
-            )
-        )
+        raise error_for(left_over_problem(report))
     if report.method == "already gone":
         terminal.print("vLLM was not running.")
     else:

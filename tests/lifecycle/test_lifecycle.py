@@ -631,6 +631,19 @@ class TestStop:
         assert bench.life.status.problem is not None
         assert bench.life.status.problem.code == "ACODE-VLM-021"
 
+    def test_what_sigkill_did_not_end_after_a_crash_or_before_a_start_is_told_once(self) -> None:
+        bench = Bench()
+        bench.run()
+        left = StopReport("forced", 15.0, ("PID 12 VLLM::Worker, state D (uninterruptible)",))
+        after = bench.do(bench.life.server_down(ServerDown(server(), ProcessExit(0), False, CRASH, left)))
+        told, crash = (event.problem for event in events(after, ProblemRaised))
+        assert (told.code, crash) == ("ACODE-VLM-021", CRASH)
+        assert "PID 12 VLLM::Worker, state D" in told.message
+        assert bench.life.status.state is S.CRASHED, "it is started again all the same"
+        assert not events(bench.do(bench.life.left_over_found(left)), ProblemRaised)
+        another = StopReport("forced", 15.0, ("PID 13 VLLM::Worker, state D (uninterruptible)",))
+        assert len(events(bench.do(bench.life.left_over_found(another)), ProblemRaised)) == 1
+
     def test_a_restart_by_hand_ends_and_starts(self) -> None:
         bench = Bench()
         bench.run()

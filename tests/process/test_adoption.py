@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import socket
 from dataclasses import replace
 
 import pytest
 
 from acode_vllm.server_process import ServerProcess
-from acode_vllm.workers.adoption import adoption_refusal, is_recorded_process
+from acode_vllm.workers.adoption import is_recorded_process, lost_port
 from acode_vllm.workers.process_identity import command_line, identify
 
 MARK = secrets.token_hex(8)
@@ -25,7 +27,7 @@ def server(child, script, grown, helpers):
 
 def test_pid_start_time_boot_and_mark_make_it_the_one(server):
     assert is_recorded_process(server)
-    assert adoption_refusal(server) is None
+    assert lost_port(server, "127.0.0.1") is None, "while it loads, nobody listens"
 
 
 def test_any_of_them_wrong_makes_it_another(server):
@@ -36,21 +38,22 @@ def test_any_of_them_wrong_makes_it_another(server):
         replace(identity, pid=2**22 + 1),
     ):
         assert not is_recorded_process(replace(server, identity=wrong))
-        assert "has ended" in adoption_refusal(replace(server, identity=wrong))
+    assert not is_recorded_process(replace(server, mark="another")), "though its command line is the recorded one"
 
 
-def test_the_command_line_stands_in_for_a_mark_that_cannot_be_read(server):
-    without = replace(server, mark="another")
-    assert is_recorded_process(without)
-    assert not is_recorded_process(replace(without, command=("/bin/other", "--port", "1")))
-    assert "another program" in adoption_refusal(replace(without, command=("/bin/other",)))
+def test_the_command_line_stands_in_for_a_mark_that_cannot_be_read(child, script, grown):
+    child(*script("here('root')\nstay()"), env={})
+    identity = grown("root")
+    server = ServerProcess(identity, MARK, command_line(identity.pid), "m", "m", 1, "/log", 0, 0.0)
+    assert is_recorded_process(server)
+    assert not is_recorded_process(replace(server, command=("/bin/other", "--port", "1")))
 
 
 def test_a_script_is_recognised_behind_its_interpreter(child, tmp_path):
     path = tmp_path / "vllm"
     path.write_text("#!/bin/sh\nread line\n")
     path.chmod(0o755)
-    process = child(str(path), "serve", "m", stdin=-1)
+    process = child(str(path), "serve", "m", stdin=-1, env={})
     while len(command_line(process.pid)) != 4:
         assert process.poll() is None
     identity = identify(process.pid)
@@ -59,8 +62,32 @@ def test_a_script_is_recognised_behind_its_interpreter(child, tmp_path):
 
 
 def test_a_stranger_on_its_port_is_a_reason_not_to_adopt_it(server):
-    import os
-    import socket
-
     with socket.create_server(("127.0.0.1", server.port)):
-        assert f"PID {os.getpid()}" in adoption_refusal(server)
+        problem = lost_port(server, "127.0.0.1")
+        assert problem.code == "ACODE-VLM-005"
+        assert f"PID {os.getpid()}" in problem.message
+        assert any(f"PID {server.identity.pid}" in line for line in problem.evidence)
+
+
+def test_a_stranger_at_another_address_is_none(server):
+    with socket.create_server(("127.0.0.2", server.port)):
+        assert lost_port(server, "127.0.0.1") is None
+        assert lost_port(server, "127.0.0.2") is not None
+        assert lost_port(server, "localhost") is not None, "a name may mean any address"
+
+
+def test_a_member_of_its_tree_is_none(child, script, grown, helpers):
+    port = helpers.free_port()
+    body = f"""
+    def listen():
+        global keep
+        keep = socket.create_server(("127.0.0.1", {port}))
+    fork("api", listen)
+    here("root")
+    stay()
+    """
+    child(*script(body), env={"ACODE_VLLM_MARK": MARK})
+    grown("api")
+    identity = grown("root")
+    server = ServerProcess(identity, MARK, command_line(identity.pid), "m", "m", port, "/log", 0, 0.0)
+    assert lost_port(server, "127.0.0.1") is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import socket
 import threading
 import time
 from pathlib import Path
@@ -14,8 +15,10 @@ import pytest
 from acode_vllm.errors import Problem
 from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.supervisor import Crash, Restart, Shutdown, call, cast
+from acode_vllm.workers import process_worker, tree_stop
 from acode_vllm.workers.messages import (
     FailServer,
+    LeftOverFound,
     MarkChosen,
     ProcessExit,
     ServerUp,
@@ -68,7 +71,6 @@ class TestStart:
 
     @pytest.mark.spec("UT-002", "AC-005", "AC-036")
     def test_a_port_that_a_stranger_holds_is_refused_before_anything_is_spawned(self, run, script, plan):
-        import socket
 
         with socket.socket() as stranger:
             stranger.bind(("127.0.0.1", plan.port))
@@ -89,6 +91,26 @@ class TestStart:
         )
         harness.up()
         assert old.wait(1) == -signal.SIGKILL
+
+    def test_a_left_over_that_not_even_sigkill_ends_is_told_with_its_state(
+        self, run, script, grown, child, monkeypatch
+    ):
+        child(*script("here('old')\nstay()"), env={"ACODE_VLLM_MARK": MARK})
+        old = grown("old")
+        # None of ours can be brought into state D: what is changed is that a signal ends it.
+        monkeypatch.setattr(process_worker, "send_signal", lambda identity, number: identity == old)
+        monkeypatch.setattr(tree_stop, "KILL_WAIT_SECONDS", 0.2)
+        harness = run(
+            script("here('root')\nstay()"),
+            leftover_marks=(MARK,),
+            options=VllmLifecycleOptions(stop_timeout_seconds=0.2),
+        )
+        harness.up()
+        (found,) = [message for message in harness.all if isinstance(message, LeftOverFound)]
+        (line,) = found.report.remaining
+        assert line.startswith(f"PID {old.pid} python")
+        assert "state S" in line
+        monkeypatch.undo()
 
 
 class TestExit:
@@ -375,6 +397,20 @@ class TestAdoption:
         harness = run(("/nonexistent",), adopt=_server(grown("stranger"), MARK))
         assert harness.down().report.method == "already gone"
         assert stranger.poll() is None
+
+    def test_a_server_that_has_lost_its_port_to_a_stranger_is_ended_not_adopted(self, run, script, grown):
+        first = run(script(TREE))
+        server = first.up().server
+        members = [grown(name) for name in ("root", "engine", "worker")]
+        first.supervisor.stop()
+        with socket.create_server(("127.0.0.1", server.port)):
+            second = run(("/nonexistent",), adopt=server, options=VllmLifecycleOptions(port=server.port))
+            down = second.down()
+        assert not any(isinstance(message, ServerUp) for message in second.all)
+        assert (down.server, down.problem.code, down.asked) == (server, "ACODE-VLM-005", True)
+        assert f"PID {os.getpid()}" in down.problem.message
+        assert not any(map(is_alive, members))
+        assert second.ref.wait(5) == Shutdown(down.problem), "no retry can mend it"
 
     def test_a_crash_of_the_worker_costs_nothing(self, run, script, grown, plan):
         harness = run(script("here('root')\nstay()"), restart=Restart.PERMANENT)

@@ -54,8 +54,8 @@ def _signal_one(title: str, number: signal.Signals) -> Callable[[World, random.R
 
     def inject(world: World, chance: random.Random) -> None:
         tree = world.tree()
-        with suppress(psutil.Error):
-            chosen = tree[:1] if not title else [p for p in tree if p.cmdline()[:1] and title in p.cmdline()[0]]
+        with suppress(psutil.Error, IndexError):
+            chosen = tree[:1] if not title else [p for p in tree if p.cmdline()[0] == title]
             for process in chosen[:1]:
                 _signal(process, number)
 
@@ -189,12 +189,12 @@ _CHAT = "/v1/chat/completions"
 FAULTS = (
     Fault("API server killed", _signal_one("", signal.SIGKILL), costs=True),
     Fault("API server ended by SIGTERM", _signal_one("", signal.SIGTERM), costs=None),
-    Fault("engine killed", _signal_one("EngineCore", signal.SIGKILL), costs=True),
-    Fault("worker process killed", _signal_one("Worker", signal.SIGKILL), costs=True),
+    Fault("engine killed", _signal_one("VLLM::EngineCore", signal.SIGKILL), costs=True),
+    Fault("worker process killed", _signal_one("VLLM::Worker", signal.SIGKILL), costs=True),
     Fault("any process of the tree killed", _kill_any, costs=None),
     Fault("whole tree killed", _kill_tree, costs=True),
     Fault("API server hangs", _signal_one("", signal.SIGSTOP), costs=True, rest=60.0, slow=True),
-    Fault("engine hangs", _signal_one("EngineCore", signal.SIGSTOP), costs=True, rest=30.0, slow=True),
+    Fault("engine hangs", _signal_one("VLLM::EngineCore", signal.SIGSTOP), costs=True, rest=30.0, slow=True),
     Fault("engine pauses", _pause_engine, costs=False),
     Fault("next start fails", _next_start(fail_code=1, fail_lines=["a bug of vLLM's"]), costs=True),
     Fault("next start is slow", _next_start(load_seconds=3.0), costs=True),
