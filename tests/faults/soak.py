@@ -83,6 +83,7 @@ class Soak:
         assert first is not None
         assert last is not None
         summary.director = (first, last)
+        world.measure(time.monotonic())
         world.check_history()
         entries = [entry.event for entry in History(world.acode.folder.history).read()]
         summary.history_entries, summary.restarts = len(entries), entries.count("restart")
