@@ -154,7 +154,9 @@ def look_at_service(service: RecordedService) -> Finding:
     text = f"{status.state.value}, {watched}: {status.reason}"
     failed = status.state in (ServiceState.FAILED, ServiceState.CRASHED)
     if failed and status.problem is not None:
-        text = f"{text}; the last failure: {status.problem.code}: {status.problem.message}"
+        code, message = status.problem.code, status.problem.message
+        same = message == status.reason
+        text = f"{text.rstrip('.')} ({code})" if same else f"{text.rstrip('.')}; the last failure: {code}: {message}"
     return Finding("Service", Level.WARNING if failed else Level.OK, text)
 
 

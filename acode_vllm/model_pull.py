@@ -6,13 +6,14 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from acode_vllm.errors import Problem, VllmServiceError, error_for
 from acode_vllm.loading import LoadProgress
 from acode_vllm.model_id import parse_model_id
 from acode_vllm.options import VllmLifecycleOptions
-from acode_vllm.resumable_fetch import PIECE_BYTES, check_files, fetch_blob
+from acode_vllm.resumable_fetch import PIECE_BYTES, check_files, fetch_blob, resumable_bytes
 from acode_vllm.workers.download_progress import DownloadProgress
 from acode_vllm.workers.hub_cache import repository_folder
 from acode_vllm.workers.hub_client import (
@@ -65,9 +66,13 @@ def pull_model(model: str, options: VllmLifecycleOptions, env: Mapping[str, str]
     if isinstance(answer, HubSilent):
         raise error_for(_silent(model, answer))
     cache = weights_root(options, inherited)
-    progress = DownloadProgress(repository_folder(cache, model), prepared.download_bytes)
+    folder = repository_folder(cache, model)
+    progress = DownloadProgress(folder, prepared.download_bytes, resumable_bytes(folder / "blobs"))
     with _client_silent(), _Watching(progress, show):
-        _fetch(question, answer, cache)
+        try:
+            _fetch(question, answer, cache)
+        except VllmServiceError as error:
+            raise error_for(_with(error.problem, progress)) from error
     return prepared.download_bytes or 0
 
 
@@ -94,8 +99,17 @@ def _fetch(question: HubQuestion, answer: HubModel, cache: Path) -> None:
         raise
     except Exception as error:
         found = refusal(question, error)
+        if isinstance(found, HubSilent) and any("Timeout" in kind.__name__ for kind in type(error).__mro__):
+            # The client has tried to go on several times by now, each with a patience of its own.
+            found = HubSilent(f"{question.endpoint} sends nothing more")
         problem = _silent(question.model, found) if isinstance(found, HubSilent) else found
         raise error_for(problem) from error
+
+
+def _with(problem: Problem, progress: DownloadProgress) -> Problem:
+    """The problem, with how far the download has come."""
+    progress.look()
+    return replace(problem, evidence=(*problem.evidence, f"arrived: {progress.arrived}"))
 
 
 @contextmanager

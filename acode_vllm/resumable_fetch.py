@@ -9,6 +9,7 @@ other: slower than the client's parallel transfer (hf_xet) where the line is fas
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,6 +21,9 @@ from acode_vllm.workers.hub_client import HubQuestion
 
 PIECE_BYTES = 10 * 1024 * 1024
 """The client writes in pieces of this size: of a smaller file there is never a part to go on with."""
+
+
+_UNFINISHED = re.compile(r"[0-9a-f]{40,64}\.incomplete")
 
 
 def fetch_blob(
@@ -73,6 +77,11 @@ def fetch_blob(
             unfinished.unlink(missing_ok=True)
             raise error_for(_altered(question.model, name, flaw))
         unfinished.replace(blob)
+
+
+def resumable_bytes(blobs: Path) -> int:
+    """What earlier pulls have left, for the next one to go on with."""
+    return sum(file.stat().st_size for file in blobs.glob("*.incomplete") if _UNFINISHED.fullmatch(file.name))
 
 
 def check_files(model: str, snapshot: Path, names: Iterable[str]) -> None:

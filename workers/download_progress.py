@@ -14,12 +14,14 @@ class DownloadProgress:
     Args:
         repository: The model's folder in the cache; it need not be there yet.
         total: Bytes still to be fetched at the beginning; None where nobody said.
+        before: How many of them had arrived at an earlier try already.
     """
 
-    def __init__(self, repository: Path, total: int | None) -> None:
+    def __init__(self, repository: Path, total: int | None, before: int = 0) -> None:
         self._repository = repository
         self._total = total
-        self._begin = self._now = arrived_bytes(repository)
+        self._now = arrived_bytes(repository)
+        self._begin = self._now - before
 
     def look(self) -> LoadProgress | None:
         """The progress, where something has arrived since the last look.
@@ -31,12 +33,22 @@ class DownloadProgress:
         grown, self._now = now > self._now, now
         if not grown:
             return None
-        done = max(0, now - self._begin)
+        done = self._done
         if not self._total:
-            return LoadProgress(LoadStage.DOWNLOADING, None, in_units(done), done)
-        done = min(done, self._total)
-        detail = f"{in_units(done, self._total)} of {in_units(self._total)}"
-        return LoadProgress(LoadStage.DOWNLOADING, done / self._total, detail, done, self._total)
+            return LoadProgress(LoadStage.DOWNLOADING, None, self.arrived, done)
+        return LoadProgress(LoadStage.DOWNLOADING, done / self._total, self.arrived, done, self._total)
+
+    @property
+    def arrived(self) -> str:
+        """What had arrived at the last look, in words: "11.2 of 26.0 GB"."""
+        if not self._total:
+            return in_units(self._done)
+        return f"{in_units(self._done, self._total)} of {in_units(self._total)}"
+
+    @property
+    def _done(self) -> int:
+        done = max(0, self._now - self._begin)
+        return min(done, self._total) if self._total else done
 
 
 def in_units(size: int, scale: int | None = None) -> str:

@@ -21,6 +21,7 @@ from acode_vllm.workers.gpu_holders import GIB, describe, gib, holders_of
 _SLACK_BYTES = GIB // 2
 _SLACK_SHARE = 0.02
 _OVERHEAD_SHARE = 0.1
+_ROUND_TOKENS = 256
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,13 @@ class MemoryNeed:
         kv_floor_bytes: The least that its KV cache needs (one sequence of the whole context); None where unknown.
         uncertain: Why the weights may take less than that (quantized while loading, offloaded to the CPU); such an
             estimate never stops a start.
+        kv_tokens: The length of that context.
     """
 
     weight_bytes: int | None = None
     kv_floor_bytes: int | None = None
     uncertain: str = ""
+    kv_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,8 @@ def _check_size(
         f"{gib(device.total_bytes)} × {utilization:g} = {gib(budget)}"
     )
     if weights + cache > budget and not need.uncertain:
-        return [Problem("ACODE-VLM-006", f"The model does not fit: {arithmetic}.", _smaller(utilization))], []
+        remedy = _smaller(utilization, _shorter(need, weights, cache, budget))
+        return [Problem("ACODE-VLM-006", f"The model does not fit: {arithmetic}.", remedy)], []
     if weights + cache > budget:
         return [], [f"The model may not fit: {arithmetic}; {need.uncertain}."]
     if weights * (1 + _OVERHEAD_SHARE) + cache + _SLACK_BYTES > budget:
@@ -104,11 +108,21 @@ def _check_size(
     return [], []
 
 
-def _smaller(utilization: float) -> str:
+def _shorter(need: MemoryNeed, weights: float, cache: float, budget: float) -> str:
+    """The context that there would be room for, where a shorter one helps, with what vLLM itself takes left out."""
+    if need.kv_tokens is None or cache <= 0:
+        return "a lower providers.vllm.max_model_len"
+    room = int((budget - weights - _SLACK_BYTES) / cache * need.kv_tokens) // _ROUND_TOKENS * _ROUND_TOKENS
+    if room <= 0:
+        return ""
+    return f"a providers.vllm.max_model_len of {room} or less (it is {need.kv_tokens})"
+
+
+def _smaller(utilization: float, shorter: str) -> str:
     higher = "" if utilization >= 0.95 else " a higher gpu.memory_utilization,"
     return (
-        "Use a smaller or quantized model, a lower providers.vllm.max_model_len, more devices (gpu.tensor_parallel_size),"
-        f"{higher} or a larger GPU. Check with nvidia-smi or rocm-smi."
+        f"Use a smaller or quantized model,{f' {shorter},' if shorter else ''} more devices"
+        f" (gpu.tensor_parallel_size),{higher} or a larger GPU. Check with nvidia-smi or rocm-smi."
     )
 
 

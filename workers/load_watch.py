@@ -70,7 +70,8 @@ class LoadWatch:
         if deadline.alive is None:
             message = f"vLLM printed nothing within {deadline.allowed:g} s of its start."
             remedy = (
-                f"Increase providers.vllm.lifecycle.start_timeout_seconds (now {deadline.allowed:g}), or see what slows it down."
+                f"Increase providers.vllm.lifecycle.start_timeout_seconds (now {deadline.allowed:g}), or see what slows"
+                " it down."
             )
             return Problem("ACODE-VLM-016", message, remedy, log_path=log)
         message = f"The model {model} was not loaded within {deadline.allowed:g} s"

@@ -70,14 +70,15 @@ def memory_needs(prepared: PreparedModel, options: VllmLifecycleOptions) -> tupl
     if options.server.quantization and not config.get("quantization_config"):
         uncertain = f"{options.server.quantization} may make it smaller while it is loaded"
     cache = None if given else cache_floor(config, options)
+    tokens = context_tokens(config, options) if cache else None
     stored = prepared.weight_bytes
     if stored is None:
-        return (MemoryNeed(None, cache, uncertain),)
+        return (MemoryNeed(None, cache, uncertain, tokens),)
     weights = stored * held_bytes(config, options.server.dtype) // stored_bytes(config)
-    least = MemoryNeed(weights, cache, uncertain)
+    least = MemoryNeed(weights, cache, uncertain, tokens)
     if config or weights >= stored:
         return (least,)
-    return (least, MemoryNeed(stored, cache, uncertain or "the size is that of its files"))
+    return (least, MemoryNeed(stored, cache, uncertain or "the size is that of its files", tokens))
 
 
 def read_config(folder: Path | None) -> Mapping[str, Any]:
@@ -112,8 +113,7 @@ def cache_floor(config: Mapping[str, Any], options: VllmLifecycleOptions) -> int
         return None
     layers, heads = _count(config, "num_hidden_layers", "n_layer"), _count(config, "num_attention_heads", "n_head")
     hidden = _count(config, "hidden_size", "n_embd")
-    lengths = [length for key in _LENGTHS if (length := _count(config, key))]
-    length = options.server.max_model_len or min(lengths, default=None)
+    length = context_tokens(config, options)
     kv_heads = _count(config, "num_key_value_heads") or (heads if config.get("model_type") in _ALL_HEADS else None)
     if not (layers and heads and hidden and length and kv_heads):
         return None
@@ -121,6 +121,12 @@ def cache_floor(config: Mapping[str, Any], options: VllmLifecycleOptions) -> int
     # A quantized model keeps its cache in the type that it computes in.
     number = _size(options.server.dtype) or 2
     return 2 * layers * kv_heads * head_dim * number * length
+
+
+def context_tokens(config: Mapping[str, Any], options: VllmLifecycleOptions) -> int | None:
+    """The longest context: as set, else the model's own; None where unknown."""
+    lengths = [length for key in _LENGTHS if (length := _count(config, key))]
+    return options.server.max_model_len or min(lengths, default=None)
 
 
 def _plain_attention(config: Mapping[str, Any]) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,9 +40,10 @@ def check(
     shares: int = 1,
     server_pids: frozenset[int] = frozenset(),
     uncertain: str = "",
+    tokens: int | None = None,
 ) -> MemoryFindings:
     need = MemoryNeed(
-        None if weights is None else int(weights * GIB), None if cache is None else int(cache * GIB), uncertain
+        None if weights is None else int(weights * GIB), None if cache is None else int(cache * GIB), uncertain, tokens
     )
     return check_memory(devices, need, utilization, shares, server_pids, lambda pid: NAMES.get(pid, ""))
 
@@ -55,6 +58,16 @@ def test_weights_and_cache_beyond_the_share_of_a_device_are_insufficient_memory_
         "GPU 0 (RTX 4090) gives 24.0 GiB × 0.9 = 21.6 GiB."
     )
     assert "smaller or quantized model" in problem.remedy
+
+
+def test_a_context_for_which_there_would_be_room_is_proposed_and_is_not_refused_again() -> None:
+    [problem] = check(gpu(24), weights=13, cache=16, tokens=32768).problems
+    found = re.search(r"a providers.vllm.max_model_len of (\d+) or less \(it is 32768\)", problem.remedy)
+    assert found is not None, problem.remedy
+    assert int(found[1]) == 16384
+    assert check(gpu(24), weights=13, cache=16 * int(found[1]) / 32768, tokens=int(found[1])).problems == ()
+    [problem] = check(gpu(24), weights=26, cache=16, tokens=32768).problems
+    assert "max_model_len" not in problem.remedy, "no context is short enough"
 
 
 @pytest.mark.spec("ACODE-VLM-006", "FR-029", "FR-028")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from acode_vllm.loading import LoadProgress, LoadStage
+from acode_vllm.resumable_fetch import resumable_bytes
 from acode_vllm.workers.download_progress import DownloadProgress, in_units
 
 
@@ -29,6 +30,19 @@ def test_growing_files_are_progress_in_bytes_and_as_a_share(blobs: Path) -> None
     assert download.look() is None
     (blobs / "next").write_bytes(b"x" * 3_000_000)
     assert download.look() == LoadProgress(LoadStage.DOWNLOADING, 1.0, "4.0 of 4.0 MB", 4_000_000, 4_000_000)
+
+
+def test_what_an_earlier_try_has_left_counts_as_arrived(blobs: Path) -> None:
+    (blobs / f"{'a' * 40}.incomplete").write_bytes(b"x" * 300)
+    (blobs / f"{'b' * 64}.0123abcd.incomplete").write_bytes(b"x" * 50)  # of the hub's client: nobody goes on with it
+    (blobs / ("c" * 64)).write_bytes(b"x" * 70)
+    assert resumable_bytes(blobs) == 300
+    progress = DownloadProgress(blobs.parent, 1000, resumable_bytes(blobs))
+    assert progress.arrived == "0.3 of 1.0 kB"
+    (blobs / f"{'a' * 40}.incomplete").write_bytes(b"x" * 1000)
+    step = progress.look()
+    assert step is not None
+    assert step.fraction == 1.0
 
 
 def test_more_than_was_announced_is_the_whole(blobs: Path) -> None:

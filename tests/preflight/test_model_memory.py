@@ -31,7 +31,7 @@ def need(folder: str | None, **server: Any) -> MemoryNeed:
 
 @pytest.mark.spec("ACODE-VLM-006")
 def test_the_cache_of_one_whole_context_is_computed_from_the_configuration(llama: Callable[..., str]) -> None:
-    assert need(llama()) == MemoryNeed(10 * GIB, 131072 * TOKEN)
+    assert need(llama()) == MemoryNeed(10 * GIB, 131072 * TOKEN, kv_tokens=131072)
     assert need(llama(), max_model_len=4096).kv_floor_bytes == 4096 * TOKEN
     assert need(llama(head_dim=64)).kv_floor_bytes == 131072 * TOKEN // 2
     assert need(llama(), dtype="float32").kv_floor_bytes == 131072 * TOKEN * 2
@@ -58,7 +58,7 @@ def test_weights_count_in_the_type_in_which_vllm_holds_them(
 
 def test_weights_that_are_stored_quantized_are_held_as_they_are(llama: Callable[..., str]) -> None:
     quantized = llama(quantization_config={"quant_method": "awq"}, torch_dtype="float16")
-    assert need(quantized, quantization="awq") == MemoryNeed(10 * GIB, 131072 * TOKEN)
+    assert need(quantized, quantization="awq") == MemoryNeed(10 * GIB, 131072 * TOKEN, kv_tokens=131072)
 
 
 @pytest.mark.parametrize(
