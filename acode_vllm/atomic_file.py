@@ -6,6 +6,20 @@ import os
 from pathlib import Path
 
 
+def _part(path: Path, pid: str) -> Path:
+    return path.with_name(f".{path.name}.{pid}.part")
+
+
+def remove_parts(*paths: Path) -> None:
+    """Remove what a loss of power, or a death in the middle of a write, has left beside these files.
+
+    Only for whoever alone writes them.
+    """
+    for path in paths:
+        for left in path.parent.glob(_part(path, "*").name):
+            left.unlink(missing_ok=True)
+
+
 def replace_file(path: Path, content: bytes, *, durable: bool) -> None:
     """Replace ``path`` with ``content``, mode 0600.
 
@@ -17,7 +31,7 @@ def replace_file(path: Path, content: bytes, *, durable: bool) -> None:
     Raises:
         OSError: The old content is still there.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = _part(path, str(os.getpid()))
     fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         try:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from dataclasses import replace
 
-from acode_vllm.atomic_file import replace_file
+from acode_vllm.atomic_file import remove_parts, replace_file
 from acode_vllm.errors import Problem
 from acode_vllm.event_entry import history_entry
 from acode_vllm.events import Event
@@ -82,6 +83,15 @@ class Journal:
         """
         write_used(self._folder.shared_memory, files)
 
+    def require_known(self) -> None:
+        """Refuse a record that must not be touched; a damaged one is `found`'s to set aside, and to tell.
+
+        Raises:
+            StateFolderError: The record is another version's or another user's.
+        """
+        with suppress(DamagedRecordError):
+            load_record(self._folder.record)
+
     def found(self) -> tuple[ServiceStatus | None, bool, tuple[Problem, ...]]:
         """Read what an earlier owner left; a damaged record is set aside.
 
@@ -92,6 +102,8 @@ class Journal:
         Raises:
             StateFolderError: The record is another version's or another user's, and must not be touched.
         """
+        with suppress(OSError):  # a disk that cannot be written: it is told with the first record
+            remove_parts(self._folder.record, self._folder.history, self._folder.mark, self._folder.shared_memory)
         problems: list[Problem] = []
         record: ServiceRecord | None = None
         try:

@@ -158,7 +158,7 @@ class LocalService:
         try:
             if owner:
                 self._journal = Journal(self.folder)
-                self._journal.found()  # a record that must not be touched is refused before anything is started
+                self._journal.require_known()  # before anything is started
             self._root = Supervisor(
                 self._children(),
                 intensity=ROOT_INTENSITY,
