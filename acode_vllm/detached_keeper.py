@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import select
-import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from acode_vllm.codec import decode, encode
 from acode_vllm.control_client import ControlClient
@@ -17,6 +17,9 @@ from acode_vllm.keeper_version import is_older
 from acode_vllm.remote_service import SILENCE_SECONDS
 from acode_vllm.service_folder import ServiceFolder
 from acode_vllm.workers.lifecycle_messages import Wanted
+
+if TYPE_CHECKING:
+    import subprocess
 
 START_SECONDS = 30.0
 """From the spawn of a keeper to its word that it owns the service."""
@@ -57,6 +60,8 @@ def start_detached_keeper(folder: ServiceFolder, wanted: Wanted) -> subprocess.P
     Raises:
         VllmServiceError: What kept it from that.
     """
+    import subprocess
+
     folder.ensure()
     settings = os.memfd_create("acode-settings", os.MFD_CLOEXEC)
     log = _open_log(folder.keeper_log)

@@ -19,8 +19,7 @@ from acode_vllm.events import Event
 from acode_vllm.history import History, HistoryEntry
 from acode_vllm.record import DamagedRecordError, ServiceRecord, load_record, save_record
 from acode_vllm.service_folder import ServiceFolder
-from acode_vllm.states import LifecycleMode, ServiceState
-from acode_vllm.status import ServiceStatus
+from acode_vllm.status import ServiceStatus, unknown_status
 from acode_vllm.used_shared_memory import write_used
 from acode_vllm.workers.adoption import is_recorded_process
 from acode_vllm.workers.process_identity import identify
@@ -147,9 +146,3 @@ class Journal:
             "Free space or mend the folder's permissions; it is tried again with the next change.",
             (f"at {time.strftime('%Y-%m-%dT%H:%M:%S')}: {error}",),
         )
-
-
-def unknown_status(mark: str | None) -> ServiceStatus:
-    """A service of which nothing is known but perhaps the mark of its last tree."""
-    now = time.time()
-    return ServiceStatus(ServiceState.UNKNOWN, now, "nobody has looked yet", now, LifecycleMode.MANAGED, "", mark=mark)

@@ -17,13 +17,13 @@ from acode_vllm.errors import Problem, ServiceBusyError, VllmServiceError, error
 from acode_vllm.event_hub import EventHub
 from acode_vllm.event_log import log_service_event
 from acode_vllm.events import Event, ProblemRaised
-from acode_vllm.journal import Journal, unknown_status
+from acode_vllm.journal import Journal
 from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.owned_service import KeeperHooks
 from acode_vllm.ownership import OwnershipLock
 from acode_vllm.service_folder import ServiceFolder
 from acode_vllm.states import LifecycleMode
-from acode_vllm.status import ServiceStatus
+from acode_vllm.status import ServiceStatus, unknown_status
 from acode_vllm.supervisor import (
     CallTimeout,
     ChildSpec,

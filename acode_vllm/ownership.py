@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import struct
 import threading
 from contextlib import suppress
 from pathlib import Path
 
+_FLOCK = struct.Struct("hhlli")
+"""``struct flock`` of fcntl(2): type, whence, start, length, PID."""
 _held: dict[str, tuple[int, int]] = {}
 """Path → (PID that took it, descriptor). The PID tells a forked child that the entry is not its own."""
 _guard = threading.Lock()
@@ -53,6 +56,23 @@ class OwnershipLock:
                 os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
             _held[key] = (os.getpid(), fd)
             return True
+
+    def is_held(self) -> bool:
+        """Whether a process holds it now: the kernel's word, and nothing is taken."""
+        key = str(self.path)
+        with _guard:
+            entry = _held.get(key)
+            if entry is not None and entry[0] == os.getpid():
+                return True
+            try:
+                fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except OSError:
+                return False
+            try:
+                asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+                return int(_FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))[0]) != fcntl.F_UNLCK
+            finally:
+                os.close(fd)
 
     def release(self) -> None:
         """Give the lock up, where this process holds it."""

@@ -11,19 +11,17 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from acode_vllm.control_client import ControlClient
 from acode_vllm.errors import Problem, ServiceBusyError, WaitTimeoutError, error_for
 from acode_vllm.event_hub import EventHub
-from acode_vllm.journal import unknown_status
-from acode_vllm.local_service import LocalService, Makers
 from acode_vllm.owner_status import PROTOCOL
 from acode_vllm.ownership import OwnershipLock
 from acode_vllm.remote_service import SILENCE_SECONDS, OwnerLostError, RemoteService
 from acode_vllm.service_folder import ServiceFolder
 from acode_vllm.states import LifecycleMode
-from acode_vllm.status import ServiceStatus
+from acode_vllm.status import ServiceStatus, unknown_status
 from acode_vllm.waiting_problems import busy_problem, silent_owner_problem, timeout_problem
 from acode_vllm.workers.lifecycle_messages import EnsureHealthy, Interrupt, Restart, Start, Wanted
 
@@ -35,7 +33,10 @@ LONGEST_PAUSE = 0.2
 OWNERS_LOST = 5
 """Owners that may be lost under one request before something must be wrong with the request."""
 
-MakersOf = Callable[[ServiceFolder], Makers]
+if TYPE_CHECKING:  # who finds an owner pays for no tree
+    from acode_vllm.local_service import LocalService, Makers
+
+MakersOf = Callable[[ServiceFolder], "Makers"]
 
 
 class SharedService:
@@ -79,7 +80,7 @@ class SharedService:
     def owned(self) -> LocalService | None:
         """The tree, where it is this process's."""
         backend = self._backend
-        return backend if isinstance(backend, LocalService) else None
+        return None if isinstance(backend, RemoteService) else backend
 
     def ask(self, message: object, timeout: float | None) -> Any:
         """Put a request to the owner and wait for its answer; put it to the next one when the owner is lost.
@@ -165,24 +166,30 @@ class SharedService:
     def _find(self, deadline: float | None, timeout: float | None) -> LocalService | RemoteService:
         until = time.monotonic() + REACH_SECONDS
         pause = FIRST_PAUSE
+        lock = OwnershipLock(self.folder.lock)
         while True:
-            local = LocalService(self.folder, self._wanted, self._makers, hub=self.hub)
-            try:
-                local.open()
-                return local
-            except ServiceBusyError:
-                remote = self._connect(_left(deadline))
-            if remote is not None:
-                return remote
+            found = (None if lock.is_held() else self._own()) or self._connect(_left(deadline))
+            if found is not None:
+                return found
             now = time.monotonic()
             if now >= until:
                 port = self._wanted.options.port
-                holder = OwnershipLock(self.folder.lock).holder()
-                raise ServiceBusyError(busy_problem(port, holder, str(self.folder.lock)))
+                raise ServiceBusyError(busy_problem(port, lock.holder(), str(self.folder.lock)))
             if deadline is not None and now >= deadline:
                 raise error_for(timeout_problem(None, timeout or 0.0))
             threading.Event().wait(min(pause, until - now))
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _own(self) -> LocalService | None:
+        """The service as this process's; None where another was quicker."""
+        from acode_vllm.local_service import LocalService
+
+        local = LocalService(self.folder, self._wanted, self._makers, hub=self.hub)
+        try:
+            local.open()
+        except ServiceBusyError:
+            return None
+        return local
 
     def _connect(self, left: float | None) -> RemoteService | None:
         """A connection to the owner; None where it is just beginning or ending."""

@@ -112,3 +112,9 @@ def assumed_status(mode: LifecycleMode, url: str, model: str) -> ServiceStatus:
     reason = "external mode: it is assumed to run, and never checked" if external else "nobody has looked yet"
     now = time.time()
     return ServiceStatus(ServiceState.UNKNOWN, now, reason, now, mode, url, model)
+
+
+def unknown_status(mark: str | None) -> ServiceStatus:
+    """A service of which nothing is known but perhaps the mark of its last tree."""
+    now = time.time()
+    return ServiceStatus(ServiceState.UNKNOWN, now, "nobody has looked yet", now, LifecycleMode.MANAGED, "", mark=mark)

@@ -23,7 +23,6 @@ from acode_vllm.loading import LoadProgress, LoadStage
 from acode_vllm.redaction import redact
 from acode_vllm.safe_text import printable
 from acode_vllm.states import ServiceState
-from acode_vllm.workers.download_progress import in_units
 
 BAR_WIDTH = 18
 LONGEST_WARNING = 600
@@ -204,6 +203,8 @@ def detail_text(progress: LoadProgress, rate: Rate) -> str:
     if progress.bytes_done is not None:
         speed = rate.of(progress.bytes_done)
         if speed is not None:
+            from acode_vllm.workers.download_progress import in_units
+
             parts.append(f"{in_units(int(speed))}/s")
             if progress.bytes_total is not None and speed > 0:
                 parts.append(f"{clock((progress.bytes_total - progress.bytes_done) / speed)} left")

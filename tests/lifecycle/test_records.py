@@ -17,7 +17,7 @@ from acode_vllm.event_hub import EventHub
 from acode_vllm.events import Event, ServerStarted, StateChanged
 from acode_vllm.health import HealthReport, PartReport, Verdict
 from acode_vllm.history import History, HistoryEntry
-from acode_vllm.journal import Journal, unknown_status
+from acode_vllm.journal import Journal
 from acode_vllm.ownership import OwnershipLock
 from acode_vllm.record import DamagedRecordError, ServiceRecord, load_record, save_record
 from acode_vllm.recorded import recorded_service
@@ -25,7 +25,7 @@ from acode_vllm.remembered_model import remember_model, remembered_model
 from acode_vllm.server_process import ProcessIdentity, ServerProcess
 from acode_vllm.service_folder import ServiceFolder
 from acode_vllm.states import LifecycleMode, ServiceState
-from acode_vllm.status import RestartEntry, ServiceStatus
+from acode_vllm.status import RestartEntry, ServiceStatus, unknown_status
 from acode_vllm.workers.process_identity import identify
 
 
