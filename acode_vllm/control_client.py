@@ -13,7 +13,7 @@ from pathlib import Path
 from acode_vllm.control_protocol import Answered, Hello, ProtocolError, read_reply
 from acode_vllm.control_socket import connect, peer_of
 from acode_vllm.errors import Problem, error_for
-from acode_vllm.owner_status import MAX_LINE
+from acode_vllm.owner_line import MAX_LINE
 from acode_vllm.wakeup import Wakeup
 
 _READ_BYTES = 64 * 1024

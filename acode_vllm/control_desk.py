@@ -34,7 +34,7 @@ from acode_vllm.control_server import ControlServer
 from acode_vllm.control_waiting import Waiting, WaitingRequests
 from acode_vllm.errors import Problem
 from acode_vllm.owned_service import OwnedService
-from acode_vllm.owner_status import PROTOCOL
+from acode_vllm.owner_line import PROTOCOL
 from acode_vllm.states import LifecycleMode
 from acode_vllm.status import ServiceStatus
 from acode_vllm.workers.gpu_messages import SampleGpus

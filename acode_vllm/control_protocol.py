@@ -20,7 +20,7 @@ from acode_vllm.errors import CODES, Problem
 from acode_vllm.events import Event
 from acode_vllm.gpus import GpuSample
 from acode_vllm.health import HealthReport
-from acode_vllm.owner_status import MAX_LINE, PROTOCOL
+from acode_vllm.owner_line import MAX_LINE, PROTOCOL
 from acode_vllm.states import LifecycleMode
 from acode_vllm.status import ServiceStatus
 from acode_vllm.workers.gpu_messages import SampleGpus

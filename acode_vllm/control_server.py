@@ -14,7 +14,7 @@ from acode_vllm.control_connection import PATIENCE_SECONDS, ControlConnection, L
 from acode_vllm.control_protocol import answer_line
 from acode_vllm.control_socket import peer_of
 from acode_vllm.errors import Problem
-from acode_vllm.owner_status import MAX_LINE
+from acode_vllm.owner_line import MAX_LINE
 from acode_vllm.wakeup import Wakeup
 
 MAX_CLIENTS = 256

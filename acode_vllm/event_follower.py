@@ -11,7 +11,7 @@ from acode_vllm.errors import Problem, StateFolderError, VllmServiceError, error
 from acode_vllm.event_hub import EventHub, EventQueue
 from acode_vllm.events import Event
 from acode_vllm.folder_watch import LOOK_SECONDS, FolderWatch
-from acode_vllm.owner_status import PROTOCOL
+from acode_vllm.owner_line import PROTOCOL
 from acode_vllm.recorded import recorded_service
 from acode_vllm.remote_service import SILENCE_SECONDS, OwnerLostError, RemoteService
 from acode_vllm.service_folder import ServiceFolder

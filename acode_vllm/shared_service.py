@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from acode_vllm.control_client import ControlClient
 from acode_vllm.errors import Problem, ServiceBusyError, WaitTimeoutError, error_for
 from acode_vllm.event_hub import EventHub
-from acode_vllm.owner_status import PROTOCOL
+from acode_vllm.owner_line import PROTOCOL
 from acode_vllm.ownership import OwnershipLock
 from acode_vllm.remote_service import SILENCE_SECONDS, OwnerLostError, RemoteService
 from acode_vllm.service_folder import ServiceFolder

@@ -26,6 +26,8 @@ _EXAMPLES = (
     "acode providers stop vllm",
     "acode config init  # a commented .agent/config.yml",
 )
+_WITH_VALUE = ("--provider", "--config", "--mode", "--lifecycle-mode", "--port", "--log-format")
+_WITHOUT_VALUE = ("-q", "--quiet", "-v", "--verbose", "--no-color")
 _LATER = (
     "\n\nEach command explains itself: acode ask --help, acode providers --help, acode providers start --help …"
     "\nExit codes: 0 done, 1 failed (with an ACODE-VLM code), 2 wrong usage, 130 Ctrl-C."
@@ -34,7 +36,7 @@ _LATER = (
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The arguments as a namespace; ``run`` is the command's function. Wrong usage exits with 2."""
-    arguments = build_parser().parse_args(argv)
+    arguments = build_parser(_command_in(argv)).parse_args(argv)
     for name in ("provider", "config", "mode", "lifecycle_mode", "port", "model", "log_format"):
         if not hasattr(arguments, name):
             setattr(arguments, name, None)
@@ -45,10 +47,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return arguments
 
 
-def build_parser() -> CommandParser:
-    """The whole tree of commands."""
-    from acode_vllm.cli import config_command, providers_arguments
-
+def build_parser(only: str | None = None) -> CommandParser:
+    """The whole tree of commands, or this one alone: to make the parsers of all takes longer than to ask a server."""
     shared = _shared()
     parser = CommandParser(
         prog="acode",
@@ -60,12 +60,23 @@ def build_parser() -> CommandParser:
     parser.examples = _EXAMPLES
     parser.add_argument("--version", action="version", version=f"acode {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_ask(commands, shared)
-    providers_arguments.add_parser(commands, shared)
-    config_command.add_parser(commands, shared)
-    _add_doctor(commands, shared)
-    _add_completion(commands, shared)
+    for name, add in _COMMANDS.items():
+        if only in (None, name):
+            add(commands, shared)
     return parser
+
+
+def _command_in(argv: Sequence[str]) -> str | None:
+    """The command that is typed; None where that is not plain to see."""
+    words = iter(argv)
+    for word in words:
+        if not word.startswith("-"):
+            return word if word in _COMMANDS else None
+        if word in _WITH_VALUE:
+            next(words, None)
+        elif word.partition("=")[0] not in _WITH_VALUE and word not in _WITHOUT_VALUE:
+            return None
+    return None
 
 
 def _shared() -> argparse.ArgumentParser:
@@ -107,6 +118,18 @@ def _add_ask(commands: Subcommands[CommandParser], shared: argparse.ArgumentPars
     ask.add_argument("--max-tokens", metavar="N", type=_positive, help="longest answer, in tokens")
     ask.add_argument("--temperature", metavar="T", type=_temperature, help="0 for the likeliest answer, up to 2")
     ask.set_defaults(run=_ask)
+
+
+def _add_providers(commands: Subcommands[CommandParser], shared: argparse.ArgumentParser) -> None:
+    from acode_vllm.cli import providers_arguments
+
+    providers_arguments.add_parser(commands, shared)
+
+
+def _add_config(commands: Subcommands[CommandParser], shared: argparse.ArgumentParser) -> None:
+    from acode_vllm.cli import config_command
+
+    config_command.add_parser(commands, shared)
 
 
 def _add_doctor(commands: Subcommands[CommandParser], shared: argparse.ArgumentParser) -> None:
@@ -185,3 +208,12 @@ def _temperature(text: str) -> float:
     if not 0.0 <= value <= 2.0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 2")
     return value
+
+
+_COMMANDS = {
+    "ask": _add_ask,
+    "providers": _add_providers,
+    "config": _add_config,
+    "doctor": _add_doctor,
+    "completion": _add_completion,
+}

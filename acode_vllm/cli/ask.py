@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 
-from acode_vllm.cli.progress import StartProgress
+from acode_vllm.cli.ask_target import AskTarget
 from acode_vllm.cli.session import open_session
 from acode_vllm.cli.terminal import Terminal
 from acode_vllm.errors import RequestError
@@ -20,21 +20,14 @@ def run_ask(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if not prompt.strip():
         terminal.say("acode ask: error: the prompt is empty; give it as an argument or on standard input")
         return 2
-    with session.orchestrator(kept=True) as vllm:
-        progress = StartProgress(terminal)
-        vllm.subscribe(progress)
-        try:
-            vllm.ensure_healthy()
-        finally:
-            progress.clear()
-        with VllmProvider(vllm) as provider:
-            last = ""
-            for text in _answer(provider, prompt, arguments):
-                terminal.out.write(text)
-                terminal.out.flush()
-                last = text or last
-            if not last.endswith("\n"):
-                terminal.print()
+    with AskTarget(session, terminal) as target, VllmProvider(target) as provider:
+        last = ""
+        for text in _answer(provider, prompt, arguments):
+            terminal.out.write(text)
+            terminal.out.flush()
+            last = text or last
+        if not last.endswith("\n"):
+            terminal.print()
     return 0
 
 

@@ -13,7 +13,7 @@ import time
 
 from acode_vllm._version import __version__
 from acode_vllm.known_settings import KnownSettings, digest_of, recall
-from acode_vllm.owner_status import ask_owner
+from acode_vllm.owner_line import ask_owner
 from acode_vllm.service_paths import service_path
 from acode_vllm.status_document import status_document
 

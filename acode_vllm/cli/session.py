@@ -7,16 +7,19 @@ import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from acode_vllm.cli.provider_names import DEFAULT_PROVIDER, PROVIDERS
 from acode_vllm.cli.terminal import Terminal
 from acode_vllm.config import Configuration, load
 from acode_vllm.errors import Problem, error_for
 from acode_vllm.known_settings import KnownSettings, digest_of, remember
-from acode_vllm.orchestrator import VllmServiceOrchestrator
 from acode_vllm.remembered_model import model_to_serve
 from acode_vllm.service_folder import ServiceFolder
 from acode_vllm.states import LifecycleMode
+
+if TYPE_CHECKING:
+    from acode_vllm.orchestrator import VllmServiceOrchestrator
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Session:
         Raises:
             VllmServiceError: There is no keeper, and none can be started.
         """
+        from acode_vllm.orchestrator import VllmServiceOrchestrator
+
         options = self.configuration.options
         if kept and options.mode is LifecycleMode.MANAGED and not options.stop_on_exit:
             self._have_kept()

@@ -18,7 +18,6 @@ from service_fixtures import model, port
 from standin import free_port
 
 from acode_vllm.cli import quick_status
-from acode_vllm.control_protocol import request_line
 from acode_vllm.known_settings import (
     ENVIRONMENT,
     MOST_ENTRIES,
@@ -27,13 +26,11 @@ from acode_vllm.known_settings import (
     recall,
     remember,
 )
-from acode_vllm.owner_status import QUESTION
 from acode_vllm.record import load_record
 from acode_vllm.redaction import API_KEY_NAME, HF_TOKEN_NAMES
 from acode_vllm.settings import TABLE
 from acode_vllm.status_document import status_document
 from acode_vllm.status_report import Ages, StatusReport
-from acode_vllm.workers.lifecycle_messages import Refresh
 
 __all__ = ["model", "port"]
 STATUS = ("providers", "status", "vllm")
@@ -234,10 +231,6 @@ def test_a_home_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path) ->
 )
 def test_only_what_is_understood_wholly_is_taken(words: str, understood: bool) -> None:
     assert (quick_status._read(words.split()) is not None) is understood
-
-
-def test_the_question_is_the_one_of_the_protocol() -> None:
-    assert request_line(1, Refresh()) == QUESTION
 
 
 def test_the_document_has_the_fields_of_the_report_in_their_order() -> None:

@@ -28,7 +28,7 @@ from acode_vllm.control_socket import listen, peer_of
 from acode_vllm.errors import Problem
 from acode_vllm.events import ProblemRaised
 from acode_vllm.local_service import LocalService
-from acode_vllm.owner_status import MAX_LINE, PROTOCOL
+from acode_vllm.owner_line import MAX_LINE, PROTOCOL
 from acode_vllm.supervisor import WorkerRef, cast
 from acode_vllm.workers.lifecycle_messages import EnsureHealthy
 
