@@ -14,7 +14,8 @@ from acode_vllm._version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from acode_vllm.config import Configuration, load
+    from acode_vllm.config import load
+    from acode_vllm.configuration import Configuration
     from acode_vllm.errors import Problem, RequestError, StreamInterruptedError, VllmServiceError
     from acode_vllm.options import GpuOptions, ServerOptions, VllmLifecycleOptions
     from acode_vllm.orchestrator import VllmServiceOrchestrator
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from acode_vllm.status import ServiceStatus
 
 _HOME_OF = {
-    "Configuration": "config",
+    "Configuration": "configuration",
     "GpuOptions": "options",
     "LifecycleMode": "states",
     "OperatingMode": "states",

@@ -7,7 +7,6 @@ it has no effect. Without a file it never imports yaml (FR-036 to FR-042, AC-022
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from acode_vllm.config_files import (
@@ -19,68 +18,21 @@ from acode_vllm.config_files import (
     read_config_file,
     user_file,
 )
+from acode_vllm.configuration import Configuration, Secrets
 from acode_vllm.errors import ConfigurationError, Problem, error_for
 from acode_vllm.operating_mode import apply_lock, find_lock
-from acode_vllm.options import VllmLifecycleOptions
+from acode_vllm.options import MODEL_KEY
 from acode_vllm.origins import Origin, Source
 from acode_vllm.redaction import API_KEY_NAME, HF_TOKEN_NAMES, Redactor, secret_values
 from acode_vllm.risky_values import risky_values, shown_risks
 from acode_vllm.safe_text import printable
 from acode_vllm.section_reading import note_faults, read_file_values, read_mode_section
 from acode_vllm.setting_kinds import InvalidValueError
-from acode_vllm.settings import BY_KEY, LOCK_KEY, MODE_KEY, MODEL_KEY, TABLE, Setting, option_value, options_from
+from acode_vllm.settings import LOCK_KEY, MODE_KEY, TABLE, Setting, options_from
 from acode_vllm.states import OperatingMode
 from acode_vllm.validation import MistakeList, check_together
 
 _VARIABLE_PREFIX = "ACODE_VLLM_"
-
-
-@dataclass(frozen=True)
-class Secrets:
-    """What comes from the environment alone and is never shown.
-
-    Attributes:
-        hf_token: The hub's token; None where the environment has none (vLLM then looks for the hub's own token file).
-        api_key: The bearer key of the server.
-    """
-
-    hf_token: str | None = field(default=None, repr=False)
-    api_key: str | None = field(default=None, repr=False)
-
-    @property
-    def redactor(self) -> Redactor:
-        """Takes these out of a text."""
-        return Redactor((self.hf_token, self.api_key))
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """What holds, and why.
-
-    Attributes:
-        model: A hub ID or an absolute path, valid in form.
-        options: Everything else.
-        origins: Key of the table → where its value came from.
-        secrets: Never shown.
-        locked: Whether the operating mode is locked to airgapped.
-        sources: The files that were read.
-        warnings: What is not wrong but may surprise.
-    """
-
-    model: str
-    options: VllmLifecycleOptions
-    origins: Mapping[str, Origin]
-    secrets: Secrets = field(repr=False)
-    locked: bool = False
-    sources: tuple[Path, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-    def value(self, key: str) -> object:
-        """The value of the setting ``key``."""
-        setting = BY_KEY[key]
-        if setting.option:
-            return option_value(self.options, setting)
-        return self.model if key == MODEL_KEY else self.locked
 
 
 def load(
@@ -205,14 +157,13 @@ class _Loading:
         return replaced
 
     def _take_secrets(self) -> Secrets:
-        token_name = next((name for name in HF_TOKEN_NAMES if self._environ.get(name, "").strip()), None)
-        return Secrets(self._secret(token_name) if token_name else None, self._secret(API_KEY_NAME))
-
-    def _secret(self, name: str) -> str | None:
-        value = self._environ.get(name, "").strip()
-        if value and not (value.isascii() and value.isprintable() and " " not in value):
-            self._mistakes.add(name, f"environment {name}", "holds spaces, control or other characters no token has")
-        return value or None
+        token = next((name for name in HF_TOKEN_NAMES if self._environ.get(name, "").strip()), API_KEY_NAME)
+        for name in {token, API_KEY_NAME}:
+            value = self._environ.get(name, "").strip()
+            if not (value.isascii() and value.isprintable() and " " not in value) and value:
+                where = f"environment {name}"
+                self._mistakes.add(name, where, "holds spaces, control or other characters no token has")
+        return Secrets.of(self._environ)
 
 
 def _untrusted(path: Path, lines: list[str]) -> ConfigurationError:

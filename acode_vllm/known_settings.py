@@ -1,11 +1,12 @@
-"""What the configuration comes to for who only looks at a service, remembered from when it was last resolved.
+"""What a configuration comes to, remembered from when it was last resolved.
 
-Resolving it takes longer than everything else that a look does. An entry is found by a digest of all that the
-resolution depends on, byte for byte: the flags, the environment, the content of each file that counts or would, this
-program itself. It therefore cannot be out of date: whatever changes makes another digest, and the configuration is
-resolved anew. Mistakes are not remembered.
+Resolving it takes longer than everything else that a look at a service does. An entry is found by a digest of all that
+the resolution depends on, byte for byte: the flags, the environment, the content of each file that counts or would,
+this program itself. It therefore cannot be out of date: whatever changes makes another digest, and the configuration is
+resolved anew. Mistakes are not remembered, nor are secrets.
 
-The file is ``${XDG_CACHE_HOME:-~/.cache}/acode/settings.json``; it may be deleted at any time. A leaf.
+The entries are files of ``${XDG_CACHE_HOME:-~/.cache}/acode/settings``; they may be deleted at any time. A leaf;
+`acode_vllm.known_configuration` makes values of them.
 """
 
 from __future__ import annotations
@@ -27,21 +28,6 @@ ENVIRONMENT = ("ACODE_", "VLLM_", "HF_", "HUGGING_FACE_", "XDG_")
 """How the names of the variables begin on which the configuration depends."""
 MOST_ENTRIES = 32
 _LARGEST = 262_144
-
-
-class KnownSettings:
-    """What a look needs to know.
-
-    Attributes:
-        port: The service's port.
-        allowed_restarts: The restart limit.
-        warnings: What in the configuration may surprise.
-    """
-
-    __slots__ = ("allowed_restarts", "port", "warnings")
-
-    def __init__(self, port: int, allowed_restarts: int, warnings: tuple[str, ...]) -> None:
-        self.port, self.allowed_restarts, self.warnings = port, allowed_restarts, warnings
 
 
 def digest_of(flags: Mapping[str, object], environ: Mapping[str, str], cwd: str, home: str) -> str | None:
@@ -71,31 +57,36 @@ def digest_of(flags: Mapping[str, object], environ: Mapping[str, str], cwd: str,
     return str(blake2b(repr(everything).encode("utf-8", "surrogateescape"), digest_size=32).hexdigest())
 
 
-def recall(digest: str | None, environ: Mapping[str, str], home: str) -> KnownSettings | None:
-    """What is known under this digest. A file that others can write says nothing."""
-    entry = _read(_store(environ, home)).get(digest) if digest is not None else None
-    try:
-        return KnownSettings(entry["port"], entry["allowed_restarts"], tuple(entry["warnings"])) if entry else None
-    except (LookupError, TypeError):
+def recall(digest: str | None, environ: Mapping[str, str], home: str) -> dict[str, Any] | None:
+    """The entry under this digest. A file that others can write says nothing."""
+    if digest is None:
         return None
+    try:
+        with open(f"{_store(environ, home)}/{digest}.json", "rb") as file:
+            status = os.fstat(file.fileno())
+            if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+                return None
+            entry = json.loads(file.read(_LARGEST))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return entry if isinstance(entry, dict) else None
 
 
-def remember(digest: str, known: KnownSettings, environ: Mapping[str, str], home: str) -> None:
+def remember(digest: str, entry: Mapping[str, Any], environ: Mapping[str, str], home: str) -> None:
     """Keep this under the digest, where it can be kept; the oldest entries go."""
-    store = _store(environ, home)
-    entries = _read(store)
-    if digest in entries:
-        return
     from contextlib import suppress
     from pathlib import Path
 
     from acode_vllm.atomic_file import replace_file
 
-    entries[digest] = {name: getattr(known, name) for name in ("port", "allowed_restarts", "warnings")}
-    kept = dict(list(entries.items())[-MOST_ENTRIES:])
+    store = _store(environ, home)
     with suppress(OSError):  # no home, a full disk: it is resolved again the next time
-        os.makedirs(os.path.dirname(store), mode=0o700, exist_ok=True)
-        replace_file(Path(store), json.dumps({"entries": kept}).encode(), durable=False)
+        os.makedirs(store, mode=0o700, exist_ok=True)
+        replace_file(Path(store) / f"{digest}.json", json.dumps(entry).encode(), durable=False)
+        with os.scandir(store) as files:
+            by_age = sorted(files, key=lambda file: file.stat().st_mtime_ns)
+        for file in by_age[:-MOST_ENTRIES]:
+            os.unlink(file)
 
 
 def _files(flags: Mapping[str, object], environ: Mapping[str, str], cwd: str, home: str) -> Iterator[str]:
@@ -118,16 +109,4 @@ def _content(path: str) -> bytes | str | None:
 
 
 def _store(environ: Mapping[str, str], home: str) -> str:
-    return f"{xdg_folder(environ, 'XDG_CACHE_HOME', f'{home}/.cache')}/acode/settings.json"
-
-
-def _read(store: str) -> dict[str, Any]:
-    try:
-        with open(store, "rb") as file:
-            status = os.fstat(file.fileno())
-            if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-                return {}
-            entries = json.loads(file.read(_LARGEST))["entries"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return {}
-    return entries if isinstance(entries, dict) else {}
+    return f"{xdg_folder(environ, 'XDG_CACHE_HOME', f'{home}/.cache')}/acode/settings"

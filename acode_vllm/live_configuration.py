@@ -10,8 +10,9 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from acode_vllm.config import Configuration, find_config_files, load
+from acode_vllm.config import find_config_files, load
 from acode_vllm.config_places import project_paths
+from acode_vllm.configuration import Configuration
 from acode_vllm.errors import VllmServiceError
 from acode_vllm.remembered_model import model_to_serve, remembered_model_file
 from acode_vllm.service_folder import ServiceFolder

@@ -12,6 +12,8 @@ from acode_vllm.states import LifecycleMode, OperatingMode
 
 DEFAULT_MODEL = "meta-llama/Llama-2-7b-hf"
 DEFAULT_PORT = 8000
+MODEL_KEY = "providers.vllm.model"
+"""The setting that is no option: what is served."""
 LOOPBACK = "127.0.0.1"
 
 

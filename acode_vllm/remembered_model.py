@@ -10,10 +10,10 @@ import json
 from pathlib import Path
 
 from acode_vllm.atomic_file import replace_file
-from acode_vllm.config import Configuration
+from acode_vllm.configuration import Configuration
+from acode_vllm.options import MODEL_KEY
 from acode_vllm.origins import Source
 from acode_vllm.service_folder import ServiceFolder
-from acode_vllm.settings import MODEL_KEY
 
 
 def model_to_serve(configuration: Configuration, folder: ServiceFolder) -> str:

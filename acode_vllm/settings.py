@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from acode_vllm import setting_kinds as kinds
-from acode_vllm.options import DEFAULT_MODEL, GpuOptions, ServerOptions, VllmLifecycleOptions
+from acode_vllm.options import DEFAULT_MODEL, MODEL_KEY, GpuOptions, ServerOptions, VllmLifecycleOptions
 from acode_vllm.passthrough import argument_faults, command_faults, variable_faults
 from acode_vllm.setting_kinds import Kind
 from acode_vllm.states import LifecycleMode, OperatingMode
 
 SECTION = "providers.vllm"
-MODEL_KEY = f"{SECTION}.model"
 MODE_KEY = "mode.default"
 LOCK_KEY = "mode.airgapped_lock"
 

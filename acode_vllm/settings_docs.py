@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-from acode_vllm.settings import BY_KEY, LOCK_KEY, MODE_IN_FILE, MODE_KEY, MODEL_KEY, SECTION, TABLE, Setting
+from acode_vllm.options import MODEL_KEY
+from acode_vllm.settings import BY_KEY, LOCK_KEY, MODE_IN_FILE, MODE_KEY, SECTION, TABLE, Setting
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")
 _AMBIGUOUS = frozenset({"true", "false", "yes", "no", "on", "off", "null", "y", "n"})

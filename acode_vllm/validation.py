@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from enum import Enum
 
 from acode_vllm.errors import Problem, error_for
-from acode_vllm.options import GpuOptions, ServerOptions, VllmLifecycleOptions
+from acode_vllm.options import MODEL_KEY, GpuOptions, ServerOptions, VllmLifecycleOptions
 from acode_vllm.redaction import Redactor
 from acode_vllm.safe_text import printable, show, show_part
 from acode_vllm.setting_kinds import InvalidValueError
-from acode_vllm.settings import BY_KEY, MODEL_KEY, SECTION, TABLE, Setting, option_value
+from acode_vllm.settings import BY_KEY, SECTION, TABLE, Setting, option_value
 from acode_vllm.states import LifecycleMode, OperatingMode
 
 _PROGRAM = "given by the program"

@@ -15,7 +15,7 @@ from acode_vllm.errors import Problem, error_for
 
 if TYPE_CHECKING:
     from acode_vllm.cli.terminal import Terminal
-    from acode_vllm.config import Configuration
+    from acode_vllm.configuration import Configuration
     from acode_vllm.redaction import Redactor
 
 _ACTIONS = {

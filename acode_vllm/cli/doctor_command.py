@@ -16,7 +16,7 @@ from acode_vllm.cli.doctor_text import errors_in, report_data, report_lines
 from acode_vllm.cli.session import open_session
 from acode_vllm.cli.terminal import Terminal
 from acode_vllm.codec import encode
-from acode_vllm.config import Configuration
+from acode_vllm.configuration import Configuration
 from acode_vllm.doctor import examine, versions
 from acode_vllm.errors import ConfigurationError, VllmServiceError
 from acode_vllm.options import DEFAULT_PORT

@@ -16,10 +16,10 @@ from acode_vllm.cli.status_command import show_metrics, show_status
 from acode_vllm.cli.terminal import Terminal
 from acode_vllm.errors import error_for
 from acode_vllm.history import History
+from acode_vllm.options import MODEL_KEY
 from acode_vllm.orchestrator import VllmServiceOrchestrator
 from acode_vllm.origins import Source
 from acode_vllm.remembered_model import remember_model
-from acode_vllm.settings import MODEL_KEY
 from acode_vllm.states import ServiceState
 from acode_vllm.status import ServiceStatus
 from acode_vllm.workers.lifecycle_problems import left_over_problem

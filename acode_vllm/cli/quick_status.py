@@ -12,7 +12,7 @@ import sys
 import time
 
 from acode_vllm._version import __version__
-from acode_vllm.known_settings import KnownSettings, digest_of, recall
+from acode_vllm.known_settings import digest_of, recall
 from acode_vllm.owner_line import ask_owner
 from acode_vllm.service_paths import service_path
 from acode_vllm.status_document import status_document
@@ -55,31 +55,36 @@ def quick_status(words: Sequence[str]) -> int | None:
     known = recall(digest_of(typed.flags, os.environ, cwd, home), os.environ, home)
     if known is None:
         return None
-    folder = service_path(os.environ, known.port)
+    try:
+        port, allowed = int(known["options"]["port"]), int(known["options"]["max_restarts_per_minute"])
+        warnings = "".join(f"Warning: {warning}\n" for warning in known["warnings"])
+    except (LookupError, TypeError, ValueError):  # damaged
+        return None
+    folder = service_path(os.environ, port)
     answer = ask_owner(f"{folder}/control.sock", PATIENCE_SECONDS)
     if answer is None or answer[0].get("version") != __version__ or not answer[1].get("model"):
         return None
     hello, status = answer
     try:
-        document = status_document(status, hello["pid"], f"{folder}/vllm.log", known.port, time.time())
-        text = _text(document, known, typed)
+        document = status_document(status, hello["pid"], f"{folder}/vllm.log", port, time.time())
+        text = _text(document, allowed, typed)
     except (LookupError, TypeError, ValueError):  # no status of ours
         return None
     if not typed.quiet:
-        sys.stderr.write("".join(f"Warning: {warning}\n" for warning in known.warnings))
+        sys.stderr.write(warnings)
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
     return 0
 
 
-def _text(document: dict[str, Any], known: KnownSettings, typed: _Typed) -> str:
+def _text(document: dict[str, Any], allowed_restarts: int, typed: _Typed) -> str:
     if typed.json:
         from json import dumps
 
         return dumps(document, indent=2)
     from acode_vllm.cli.status_text import status_lines
 
-    return "\n".join(status_lines(document, known.allowed_restarts))
+    return "\n".join(status_lines(document, allowed_restarts))
 
 
 def _read(words: Sequence[str]) -> _Typed | None:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from acode_vllm.cli.provider_names import DEFAULT_PROVIDER, PROVIDERS
 from acode_vllm.cli.terminal import Terminal
-from acode_vllm.config import Configuration, load
+from acode_vllm.configuration import Configuration
 from acode_vllm.errors import Problem, error_for
-from acode_vllm.known_settings import KnownSettings, digest_of, remember
+from acode_vllm.known_configuration import load_known
 from acode_vllm.remembered_model import model_to_serve
 from acode_vllm.service_folder import ServiceFolder
 from acode_vllm.states import LifecycleMode
@@ -80,14 +80,7 @@ def open_session(arguments: argparse.Namespace, terminal: Terminal) -> Session:
         "mode": arguments.mode,
         "config": arguments.config,
     }
-    cwd, home = Path.cwd(), Path.home()
-    digest = digest_of(named, os.environ, str(cwd), str(home))
-    configuration = load(named, environ=os.environ, cwd=cwd, home=home)
-    if digest is not None and digest == digest_of(named, os.environ, str(cwd), str(home)):
-        known = KnownSettings(
-            configuration.options.port, configuration.options.max_restarts_per_minute, configuration.warnings
-        )
-        remember(digest, known, os.environ, str(home))
+    configuration = load_known(named, environ=os.environ, cwd=Path.cwd(), home=Path.home())
     for warning in configuration.warnings:
         terminal.warn(warning)
     folder = ServiceFolder.of(os.environ, configuration.options.port)

@@ -18,14 +18,9 @@ from service_fixtures import model, port
 from standin import free_port
 
 from acode_vllm.cli import quick_status
-from acode_vllm.known_settings import (
-    ENVIRONMENT,
-    MOST_ENTRIES,
-    KnownSettings,
-    digest_of,
-    recall,
-    remember,
-)
+from acode_vllm.config import load
+from acode_vllm.known_configuration import load_known
+from acode_vllm.known_settings import ENVIRONMENT, MOST_ENTRIES, digest_of, recall, remember
 from acode_vllm.record import load_record
 from acode_vllm.redaction import API_KEY_NAME, HF_TOKEN_NAMES
 from acode_vllm.settings import TABLE
@@ -177,32 +172,57 @@ def test_each_variable_of_a_setting_counts() -> None:
 
 
 def test_what_is_known_is_found_again_and_only_so_much_is_kept(tmp_path: Path) -> None:
-    home = str(tmp_path)
+    home, store = str(tmp_path), tmp_path / ".cache" / "acode" / "settings"
     for number in range(MOST_ENTRIES + 3):
-        remember(str(number), KnownSettings(8000 + number, 3, ("a warning",)), {}, home)
+        remember(str(number), {"number": number}, {}, home)
+        os.utime(store / f"{number}.json", (number, number))
+    remember("last", {"number": -1}, {}, home)
+    assert len(list(store.iterdir())) == MOST_ENTRIES
     assert recall("0", {}, home) is None
     assert recall(None, {}, home) is None
-    known = recall(str(MOST_ENTRIES + 2), {}, home)
-    assert known is not None
-    assert (known.port, known.allowed_restarts, known.warnings) == (8000 + MOST_ENTRIES + 2, 3, ("a warning",))
-    (tmp_path / ".cache" / "acode" / "settings.json").chmod(0o666)
-    assert recall(str(MOST_ENTRIES + 2), {}, home) is None, "others could have written it"
+    assert recall(str(MOST_ENTRIES), {}, home) == {"number": MOST_ENTRIES}
+    (store / "last.json").chmod(0o666)
+    assert recall("last", {}, home) is None, "others could have written it"
 
 
-def test_nothing_is_known_where_the_file_is_damaged_and_it_is_written_anew(tmp_path: Path) -> None:
-    home, store = str(tmp_path), tmp_path / ".cache" / "acode" / "settings.json"
-    remember("1", KnownSettings(8000, 3, ()), {}, home)
-    for damaged in ("", "[]", '{"entries": 7}', '{"entries": {"1": {"port": 1}}}', "[" * 100_000):
-        store.write_text(damaged)
-        assert recall("1", {}, home) is None
-    store.write_text("")
-    remember("1", KnownSettings(8000, 3, ()), {}, home)
-    assert recall("1", {}, home) is not None
+@pytest.mark.parametrize("damaged", ["", "[]", '{"options": 7}', "{}", "[" * 100_000])
+def test_a_damaged_entry_is_written_anew(damaged: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    environ = {"VLLM_PORT": "8011"}
+    first = load_known({}, environ=environ, cwd=tmp_path, home=tmp_path)
+    (entry,) = (tmp_path / ".cache" / "acode" / "settings").iterdir()
+    content = entry.read_text()
+    entry.write_text(damaged)
+    assert load_known({}, environ=environ, cwd=tmp_path, home=tmp_path) == first
+    assert entry.read_text() == content
+
+
+def test_a_known_configuration_is_the_one_that_was_resolved_and_holds_no_secret(home: Home) -> None:
+    home.file(
+        "project/.agent/config.yml",
+        "mode: {default: airgapped}\n"
+        "providers: {vllm: {model: org/name, max_model_len: 4096, gpu: {device_map: [0, 1], memory_utilization: 0.5},"
+        " lifecycle: {mode: monitored, stop_on_exit: true}}}\n",
+    )
+    home.environ |= {"VLLM_API_KEY": "sk-very-secret-key", "HF_TOKEN": "hf_very-secret", "ACODE_VLLM_DTYP": "half"}
+    cwd, user = home.folder / "project", home.folder / "home"
+    resolved = load({}, environ=home.environ, cwd=cwd, home=user)
+    for _ in range(2):
+        assert load_known({}, environ=home.environ, cwd=cwd, home=user) == resolved
+    (entry,) = (user / ".cache" / "acode" / "settings").iterdir()
+    assert "secret" not in entry.read_text()
+    program = (
+        "import sys; from pathlib import Path; from acode_vllm.known_configuration import load_known; "
+        f"load_known({{}}, environ={home.environ!r}, cwd=Path({str(cwd)!r}), home=Path({str(user)!r})); "
+        "assert not {'yaml', 'acode_vllm.config', 'acode_vllm.settings'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_a_home_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path) -> None:
     (tmp_path / ".cache").write_text("a file")
-    remember("1", KnownSettings(8000, 3, ()), {}, str(tmp_path))
+    remember("1", {}, {}, str(tmp_path))
     assert recall("1", {}, str(tmp_path)) is None
 
 

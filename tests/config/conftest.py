@@ -11,7 +11,8 @@ import pytest
 
 from acode_vllm.cli.config_command import Place, add_parser, run_at
 from acode_vllm.cli.terminal import Terminal
-from acode_vllm.config import Configuration, load
+from acode_vllm.config import load
+from acode_vllm.configuration import Configuration
 from acode_vllm.errors import ConfigurationError
 
 
