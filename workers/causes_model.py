@@ -9,15 +9,18 @@ from acode_vllm.workers.cause_rule import CauseRule, Weight
 FETCH_AGAIN = "Fetch it again: delete the damaged file, then start again, or copy the model anew."
 UPGRADE = "Use a newer vLLM (https://docs.vllm.ai/en/latest/models/supported_models/), or another model."
 
+CONTEXT_TOO_LONG = CauseRule(
+    "context longer than the model's",
+    "ACODE-VLM-026",
+    ("is greater than the derived max_model_len",),
+    "max_model_len {wanted} is more than the model's own context of {own} tokens.",
+    "Set providers.vllm.max_model_len to {own} or less, or leave it out.",
+    re.compile(r"max_model_len \((?P<wanted>\d+)\) is greater than the derived max_model_len \(\w+=(?P<own>\d+)"),
+)
+"""Told by the preflight, too."""
+
 RULES: tuple[CauseRule, ...] = (
-    CauseRule(
-        "context longer than the model's",
-        "ACODE-VLM-026",
-        ("is greater than the derived max_model_len",),
-        "max_model_len {wanted} is more than the model's own context of {own} tokens.",
-        "Set providers.vllm.max_model_len to {own} or less, or leave it out.",
-        re.compile(r"max_model_len \((?P<wanted>\d+)\) is greater than the derived max_model_len \(\w+=(?P<own>\d+)"),
-    ),
+    CONTEXT_TOO_LONG,
     CauseRule(
         "architecture not supported",
         "ACODE-VLM-025",

@@ -41,7 +41,7 @@ _OTHER_CACHES = (
 _ALL_HEADS = ("llama", "gpt2", "gpt_neox", "opt", "phi")
 """Models that keep keys and values of every head where their configuration does not say of how many."""
 
-_LENGTHS = (
+LENGTHS = (
     *("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length", "max_seq_length"),
     *("model_max_length", "seq_len"),
 )
@@ -125,7 +125,7 @@ def cache_floor(config: Mapping[str, Any], options: VllmLifecycleOptions) -> int
 
 def context_tokens(config: Mapping[str, Any], options: VllmLifecycleOptions) -> int | None:
     """The longest context: as set, else the model's own; None where unknown."""
-    lengths = [length for key in _LENGTHS if (length := _count(config, key))]
+    lengths = [length for key in LENGTHS if (length := _count(config, key))]
     return options.server.max_model_len or min(lengths, default=None)
 
 

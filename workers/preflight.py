@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from acode_vllm.errors import Problem, VllmServiceError
 from acode_vllm.gpus import GpuSample
 from acode_vllm.options import VllmLifecycleOptions
+from acode_vllm.workers.context_check import context_problem
 from acode_vllm.workers.download_progress import in_units
 from acode_vllm.workers.gpu_holders import process_name
 from acode_vllm.workers.gpu_preflight import GpuFindings, GpuNeed, check_gpus
@@ -126,6 +127,9 @@ def _model(
         where = f"to be downloaded{size}"
     found.append(Finding(MODEL, Level.OK, f"{model}: {where}"))
     found += [Finding(MODEL, Level.WARNING, warning) for warning in prepared.warnings]
+    if prepared.folder is not None:
+        too_long = context_problem(model, prepared.folder, options, {**environ, **options.server.env})
+        found += [Finding.of(MODEL, too_long)] if too_long is not None else []
     return prepared
 
 
