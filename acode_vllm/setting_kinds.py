@@ -147,7 +147,10 @@ def choice(members: type[Enum] | tuple[Enum, ...]) -> Kind:
             raise InvalidValueError(("", "is not one of them"))
         return member
 
-    return Kind(_one_of(words), read, _as_text, {"type": "string", "enum": words})
+    # The words for an editor to offer, and the pattern for what is written otherwise.
+    pattern = "|".join("".join(f"[{c.upper()}{c}]" if c.isalpha() else "[-_]?" for c in word) for word in words)
+    schema = {"type": "string", "anyOf": [{"enum": words}, {"pattern": f"^({pattern})$"}]}
+    return Kind(_one_of(words), read, _as_text, schema)
 
 
 def word(among: tuple[str, ...]) -> Kind:

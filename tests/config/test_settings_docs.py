@@ -58,7 +58,7 @@ def test_the_schema_has_every_key_and_refuses_unknown_ones_in_our_section() -> N
             place = place["properties"][name]
         assert place["default"] == plain_value(setting.default)
         assert place["description"].endswith(".")
-    assert schema["properties"]["mode"]["properties"]["default"]["enum"] == ["local-only", "airgapped"]
+    assert schema["properties"]["mode"]["properties"]["default"]["anyOf"][0]["enum"] == ["local-only", "airgapped"]
 
 
 def test_the_template_is_yaml_as_it_stands() -> None:
