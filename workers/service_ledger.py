@@ -82,7 +82,8 @@ class ServiceLedger:
     def restart_planned(self, delay: float) -> None:
         """It will be started again after ``delay`` seconds."""
         count = self.status.restart_count + 1
-        entry = RestartEntry(self._wall(), count, delay, self.status.reason)
+        problem = self.status.problem
+        entry = RestartEntry(self._wall(), count, delay, problem.message if problem else self.status.reason)
         self._restarted_at = (*self._restarted_at, self._running())
         self.update(restart_count=count, restarts=(*self.status.restarts, entry)[-RESTARTS_SHOWN:])
         self._emit(RestartPlanned(entry.at, count, delay, entry.reason))

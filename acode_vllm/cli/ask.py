@@ -22,10 +22,15 @@ def run_ask(arguments: argparse.Namespace, terminal: Terminal) -> int:
         return 2
     with AskTarget(session, terminal) as target, VllmProvider(target) as provider:
         last = ""
-        for text in _answer(provider, prompt, arguments):
-            terminal.out.write(text)
-            terminal.out.flush()
-            last = text or last
+        try:
+            for text in _answer(provider, prompt, arguments):
+                terminal.out.write(text)
+                terminal.out.flush()
+                last = text or last
+        except RequestError:
+            if last and not last.endswith("\n"):
+                terminal.print()  # the error begins a line of its own
+            raise
         if not last.endswith("\n"):
             terminal.print()
     return 0

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import yaml
+from doc_blocks import pages
 
 from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.origins import Source
@@ -65,13 +66,13 @@ def test_the_template_is_yaml_as_it_stands() -> None:
     assert yaml.safe_load(config_template())["providers"]["vllm"]["model"] == "meta-llama/Llama-2-7b-hf"
 
 
-def test_every_setting_that_a_message_names_is_one_that_a_file_may_hold() -> None:
+def test_every_setting_that_a_message_or_a_page_names_is_one_that_a_file_may_hold() -> None:
     keys = {setting.key for setting in TABLE}
     known = keys | {key.rpartition(".")[0] for key in keys}
+    sources = [path for folder in ("workers", "acode_vllm") for path in sorted((ROOT / folder).rglob("*.py"))]
     wrong = [
         f"{path.name}: {named}"
-        for folder in ("workers", "acode_vllm")
-        for path in sorted((ROOT / folder).rglob("*.py"))
+        for path in (*sources, *pages())
         for named in re.findall(r"\bproviders\.vllm\.[a-z_]+(?:\.[a-z_]+)*", path.read_text(encoding="utf-8"))
         if named not in known
     ]

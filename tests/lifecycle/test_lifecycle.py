@@ -250,6 +250,15 @@ class TestCrash:
         bench.run()
         assert of(bench.down(), Replan) == [Replan(None, ("mark100",))]
 
+    def test_a_start_that_took_too_long_is_the_reason_of_its_restart(self) -> None:
+        bench = Bench()
+        bench.ensure("a")
+        bench.prepared()
+        bench.up()
+        bench.down(Problem("ACODE-VLM-016", "vLLM printed nothing"), asked=True)
+        bench.do(bench.life.restart_scheduled(2.0))
+        assert [entry.reason for entry in bench.life.status.restarts] == ["vLLM printed nothing"]
+
     def test_the_restart_is_counted_timed_and_remembered(self) -> None:
         bench = Bench()
         bench.run()
