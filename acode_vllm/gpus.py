@@ -15,7 +15,10 @@ class GpuProcess:
 
 @dataclass(frozen=True)
 class GpuDevice:
-    """One device; None where the driver does not say."""
+    """One device; None where the driver does not say.
+
+    ``server_bytes`` is what the server's own processes hold of ``used_bytes``; None without a server, too.
+    """
 
     index: int
     uuid: str
@@ -29,6 +32,7 @@ class GpuDevice:
     power: float | None = None
     processes: tuple[GpuProcess, ...] = ()
     error: str = ""
+    server_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,7 @@ def _of_check(check: HealthReport) -> Iterator[_Metric]:
 def _of_gpus(devices: tuple[GpuDevice, ...]) -> Iterator[_Metric]:
     for name, text, field, scale in (
         ("gpu_memory_used_bytes", "Memory of the device that is taken, by whomever.", "used_bytes", 1.0),
+        ("gpu_memory_server_bytes", "What the server's own processes hold of it.", "server_bytes", 1.0),
         ("gpu_memory_total_bytes", "Memory of the device.", "total_bytes", 1.0),
         ("gpu_utilization_ratio", "How busy the device is, 0 to 1.", "utilization", 0.01),
         ("gpu_temperature_celsius", "Its temperature.", "temperature", 1.0),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from acode_vllm.gpus import GpuDevice, GpuProcess
+from acode_vllm.gpus import GpuDevice, GpuProcess, GpuSample
+from acode_vllm.workers.process_identity import read_stat
 
 GIB = 1 << 30
+_GENERATIONS = 20
+"""So far up a process's ancestors are looked at."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,39 @@ def holders_of(device: GpuDevice, server_pids: Collection[int]) -> Holders:
     # Where the driver names no amount for ours, the rest of the device cannot be told from it.
     rest = 0 if unsaid else max(device.used_bytes - own_bytes - others_bytes, 0)
     return Holders(None if unsaid else own_bytes, tuple(others), others_bytes, rest)
+
+
+def attributed(sample: GpuSample, server_pid: int | None) -> GpuSample:
+    """A sample with what the server's own processes hold: those that descend from its API server.
+
+    Args:
+        sample: The devices, with their processes.
+        server_pid: PID of the API server; None where there is none.
+    """
+    if server_pid is None:
+        return sample
+    own = {p.pid for device in sample.devices for p in device.processes if _descends(p.pid, server_pid)}
+    devices = tuple(
+        device if device.error else replace(device, server_bytes=_told(holders_of(device, own)))
+        for device in sample.devices
+    )
+    return replace(sample, devices=devices)
+
+
+def _told(holders: Holders) -> int | None:
+    # A driver that names no processes at all leaves open whose the memory is.
+    return holders.server_bytes if holders.server_bytes or holders.others else None
+
+
+def _descends(pid: int, ancestor: int) -> bool:
+    for _ in range(_GENERATIONS):
+        if pid == ancestor:
+            return True
+        stat = read_stat(pid)
+        if stat is None or stat.parent <= 1:
+            return False
+        pid = stat.parent
+    return False
 
 
 def describe(device: GpuDevice, holders: Holders, name_of: Callable[[int], str]) -> str:

@@ -34,6 +34,7 @@ from acode_vllm.supervisor import (
 from acode_vllm.supervisor import events as supervisor_events
 from acode_vllm.workers.drain_messages import Drained
 from acode_vllm.workers.engine_supervisor import PROCESS, engine_supervisor, log_engine_event
+from acode_vllm.workers.gpu_holders import attributed
 from acode_vllm.workers.gpu_messages import GpuReport
 from acode_vllm.workers.lifecycle import Lifecycle
 from acode_vllm.workers.lifecycle_edges import LifecycleEdges
@@ -180,6 +181,7 @@ class LifecycleWorker(Worker):
             case LoadTimedOut():
                 self._do(self._life.load_timed_out(message))
             case GpuReport(sample):
+                sample = attributed(sample, self._life.status.pid)
                 self._do([*self._life.gpus_sampled(sample), Emit(GpusSampled(sample.at, sample))])
             case RestartScheduled(delay):
                 self._do(self._life.restart_scheduled(delay))

@@ -117,6 +117,8 @@ class WatchView:
         share = device.used_bytes / device.total_bytes
         full = self._paint.bad if share > 0.97 else self._paint.doubtful if share > 0.9 else self._paint.good
         figures = [f"{device.used_bytes / _GIB:.1f} GB / {device.total_bytes / _GIB:.1f} GB"]
+        if device.server_bytes is not None:
+            figures.append(f"server {device.server_bytes / _GIB:.1f} GB")
         if device.utilization is not None:
             figures.append(f"{device.utilization:.0f}% busy")
         if device.temperature is not None:

@@ -97,7 +97,7 @@ def test_prometheus_reads_every_figure() -> None:
 
 def test_the_metrics_of_the_documentation_are_those_there_are() -> None:
     report = status_report(RecordedService(full(), 42), FOLDER, 8000, 2002.0)
-    there = {name for name, _ in parsed(metrics_text(report))} | {"gpu_power_watts"}
+    there = {name for name, _ in parsed(metrics_text(report))} | {"gpu_power_watts", "gpu_memory_server_bytes"}
     text = (Path(__file__).resolve().parent.parent.parent / "docs" / "events.md").read_text()
     rows = [row.split("|")[1] for row in text.partition("## Metrics")[2].splitlines() if row.startswith("| `")]
     assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == there

@@ -39,6 +39,7 @@ def test_one_device_is_read_with_memory_load_heat_power_and_its_processes(look: 
         "power": 323.456,
         "processes": [{"pid": 4321, "used_bytes": 24000000000}, {"pid": 99, "used_bytes": None}],
         "error": "",
+        "server_bytes": None,
     }
 
 
