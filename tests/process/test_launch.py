@@ -35,7 +35,7 @@ def value_of(argv, flag):
 
 
 class TestArguments:
-    @pytest.mark.spec("FR-008", "FR-009", "AC-002", "AC-004", "UT-001")
+    @pytest.mark.spec("FR-008", "FR-009", "AC-002", "AC-004")
     def test_model_port_and_host_are_always_given(self, tmp_path):
         argv = plan(tmp_path, port=9001).argv
         assert value_of(argv, "--model") == "org/model"

@@ -13,7 +13,7 @@ import pytest
 from service_fixtures import MakeService
 from standin import StandIn
 
-from acode_vllm import ServerOptions, VllmServiceOrchestrator
+from acode_vllm import GpuOptions, ServerOptions, VllmServiceOrchestrator
 from acode_vllm.errors import (
     InterruptedByStopError,
     ModelNotFoundError,
@@ -66,6 +66,14 @@ def test_the_first_call_starts_the_server_and_the_next_finds_it(service: MakeSer
     assert first.server is not None
     assert first.server.port == port
     assert vllm.ensure_healthy(timeout=WAIT).pid == first.pid
+
+
+@pytest.mark.spec("IT-006", "FR-011", "AC-029")
+def test_the_server_that_runs_was_given_the_parallel_sizes(service: MakeService) -> None:
+    vllm = service(gpu=GpuOptions(tensor_parallel_size=2, pipeline_parallel_size=3))
+    command = psutil.Process(vllm.ensure_healthy(timeout=WAIT).pid).cmdline()
+    assert command[command.index("--tensor-parallel-size") + 1] == "2"
+    assert command[command.index("--pipeline-parallel-size") + 1] == "3"
 
 
 def test_the_server_outlives_its_owner_and_is_adopted_by_the_next(service: MakeService) -> None:
