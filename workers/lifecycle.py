@@ -277,7 +277,7 @@ class Lifecycle(LifecycleSteps):
         self._effects.append(Emit(ProblemRaised(self._wall(), problem)))
         if not message.asked:
             self._ledger.move(Trigger.EXITED, problem.message)
-            self._ledger.update(reason=problem.message)
+        self._ledger.update(reason=problem.message)
         return self._take()
 
     def restart_scheduled(self, delay: float) -> list[Effect]:

@@ -210,6 +210,15 @@ class TestThreeFailedChecks:
         assert told.message.problem.retryable
         assert bench.life.status.state is S.FAILED
 
+    def test_the_restart_is_told_with_what_the_log_says_of_it(self) -> None:
+        bench = Bench()
+        bench.run()
+        bench.health(ok=False, failures=3)
+        why = Problem("ACODE-VLM-015", "vLLM ended: its process VllmWorker-0 died without saying why.")
+        bench.down(asked=True, problem=why)
+        bench.do(bench.life.restart_scheduled(2.0))
+        assert bench.life.status.restarts[-1].reason == why.message
+
     def test_an_engine_that_does_not_answer_is_called_hung(self) -> None:
         bench = Bench()
         bench.run()
