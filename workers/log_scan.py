@@ -252,7 +252,7 @@ _TOLD = b"shutdown triggered"
 _NOISE = (
     *(b"nanobind", b" - leaked", b" - ... skipped", b"resource_tracker", b"warnings.warn", b"Triton is installed"),
     *(b"[shutdown]", b"INFO:     Shutting down", b"INFO:     Waiting for", b"INFO:     Application shutdown"),
-    b"INFO:     Finished server process",
+    *(b"INFO:     Finished server process", b"Parent process exited, terminating"),
 )
 """What every end writes, whatever the reason."""
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 CONFIGS = ("config.json", "params.json")
 INDEXES = {".safetensors": "model.safetensors.index.json", ".bin": "pytorch_model.bin.index.json"}
@@ -12,6 +15,12 @@ INDEXES = {".safetensors": "model.safetensors.index.json", ".bin": "pytorch_mode
 
 _TOKENIZER_BEGINS = ("tokenizer", "tokenization", "vocab", "tekken", "merges")
 _TOKENIZER_ENDS = (".model", ".tiktoken", ".spm", ".vocab")
+_NUMBER_BYTES = {
+    **dict.fromkeys(("F64", "I64", "U64"), 8),
+    **dict.fromkeys(("F32", "I32", "U32"), 4),
+    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 2),
+    **dict.fromkeys(("I8", "U8", "BOOL", "F8_E5M2", "F8_E4M3"), 1),
+}
 _HEADER_LIMIT = 100_000_000
 """The safetensors format allows no longer header."""
 
@@ -84,6 +93,13 @@ def _json(file: Path) -> object:
         return None
 
 
+def _has_its_size(tensor: Mapping[str, Any]) -> bool:
+    """Whether a tensor takes as many bytes as its shape and type say; of a type that is not known it does."""
+    number = _NUMBER_BYTES.get(tensor["dtype"])
+    begin, end = tensor["data_offsets"]
+    return number is None or math.prod(tensor["shape"]) * number == end - begin
+
+
 def _inspect_weights(file: Path) -> tuple[int, str]:
     """The bytes of weights in a file, and what is wrong with it."""
     size = file.stat().st_size
@@ -98,9 +114,13 @@ def _inspect_weights(file: Path) -> tuple[int, str]:
             return 0, "no header of the safetensors format"
         try:
             header = json.loads(stream.read(length))
-            ends = [int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__"]
+            tensors = [entry for name, entry in header.items() if name != "__metadata__"]
+            ends = [int(entry["data_offsets"][1]) for entry in tensors]
+            sound = all(_has_its_size(entry) for entry in tensors)
         except (ValueError, TypeError, KeyError, IndexError, AttributeError):
             return 0, "a damaged header"
+    if not sound:
+        return 0, "a damaged header: a tensor does not have the size of its shape"
     wanted = 8 + length + max(ends, default=0)
     if size != wanted:
         return size - 8 - length, f"{size} of {wanted} bytes"

@@ -120,6 +120,7 @@ def test_a_kill_from_outside_is_proved_by_the_exit_and_not_by_what_the_others_wr
     text = (
         'INFO:     127.0.0.1:4 - "GET /health HTTP/1.1" 200 OK\n'
         "(EngineCore pid=200) INFO 11-25 15:09:10 [core.py:1] [shutdown] EngineCore: begin\n"
+        "(Worker pid=300) INFO 11-25 15:45:49 [x.py:843] Parent process exited, terminating worker queues\n"
         "(EngineCore pid=200) INFO 11-25 15:09:10 [multiproc_executor.py:486] [shutdown] Executor: all workers exited\n"
     )
     problem = ended(tmp_path, text, ProcessExit(signal=9))

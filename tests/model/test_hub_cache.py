@@ -124,6 +124,7 @@ def test_room_that_is_only_reserved_has_not_arrived(root: Path) -> None:
         (b"\xff" * 100, "no header of the safetensors format"),
         (b"", "no header of the safetensors format"),
         (b"\x10\0\0\0\0\0\0\0{not json at all}" + bytes(50), "a damaged header"),
+        (safetensors(1000).replace(b"[1000]", b"[1001]"), "its shape"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a pointer of Git LFS"),
     ],
 )
