@@ -16,6 +16,8 @@ from functools import cache
 from acode_vllm.server_process import ProcessIdentity
 
 ANY_BOOT = ""
+_STAT_BYTES = 4096
+"""More than a line of ``/proc/PID/stat`` can have; the kernel gives it whole in one read."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,17 @@ def boot_id() -> str:
 
 def read_stat(pid: int) -> ProcessStat | None:
     """What the process is now; None where there is none."""
+    # Without a file object around it: a look at all processes reads hundreds of these.
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return parse_stat(file.read())
+        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
+    try:
+        return parse_stat(os.read(descriptor, _STAT_BYTES))
+    except ProcessLookupError:
+        return None
+    finally:
+        os.close(descriptor)
 
 
 def parse_stat(line: bytes) -> ProcessStat:

@@ -14,6 +14,7 @@ stranger who was given a dead member's PID is never taken for one. `ProcessTree`
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -28,6 +29,10 @@ from acode_vllm.workers.process_identity import (
 
 MARK_VARIABLE = "ACODE_VLLM_MARK"
 """The environment variable that holds a tree's mark."""
+EXEC_SECONDS = 10.0
+"""A process this old has long been given its environment: one without the mark is not looked at again, which would
+cost a check more than all the rest of it."""
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -71,9 +76,12 @@ def find_members(
     Returns:
         The members, zombies included, by PID.
     """
-    sure = set(known) | set(roots)
+    sure = {*known, *roots}
+    sure_pids = {identity.pid for identity in sure}
     members = {
-        stat.pid: stat for stat in stats.values() if stat.pid not in never and (stat.identity in sure or has_mark(stat))
+        pid: stat
+        for pid, stat in stats.items()
+        if pid not in never and ((pid in sure_pids and stat.identity in sure) or has_mark(stat))
     }
     # A number that names the session of a member and the root's cannot have been given away since: the kernel keeps
     # it while anyone is in the session.
@@ -112,6 +120,7 @@ class ProcessTree:
         self._needles = tuple(f"{MARK_VARIABLE}={mark}\0".encode() for mark in marks if mark)
         self._roots = (root,) if root is not None else ()
         self._known: set[ProcessIdentity] = set()
+        self._strangers: set[tuple[int, int]] = set()
 
     def alive(self) -> tuple[Member, ...]:
         """Everything of the tree that has not ended, by PID.
@@ -132,13 +141,18 @@ class ProcessTree:
             never=_not_ours_to_end(stats),
         )
         self._known = {stat.identity for stat in found}
+        self._strangers = {key for stat in stats.values() if (key := (stat.pid, stat.start_ticks)) in self._strangers}
         return tuple(Member(stat.identity, _title(stat), stat.state) for stat in found if stat.alive)
 
     def _has_mark(self, stat: ProcessStat) -> bool:
-        if not self._needles or not stat.alive:
+        key = stat.pid, stat.start_ticks
+        if not self._needles or key in self._strangers or not stat.alive:
             return False
         environment = b"\0" + read_environment(stat.pid)
-        return any(b"\0" + needle in environment for needle in self._needles)
+        marked = any(b"\0" + needle in environment for needle in self._needles)
+        if not marked and time.clock_gettime(time.CLOCK_BOOTTIME) - stat.start_ticks / _TICKS > EXEC_SECONDS:
+            self._strangers.add(key)
+        return marked
 
 
 def carries_mark(pid: int, mark: str) -> bool:
