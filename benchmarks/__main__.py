@@ -6,6 +6,7 @@ import argparse
 import sys
 import tempfile
 import time
+import traceback
 from importlib import import_module
 from pathlib import Path
 
@@ -48,9 +49,13 @@ def main() -> int:
         bench = Bench(options.build.resolve(), Path(folder), options.quick)
         for row in rows:
             started = time.monotonic()
-            for figure in import_module(f"benchmarks.{row}").run(bench):
-                figures.append(figure)
-                print(line_of(figure), flush=True)
+            try:
+                for figure in import_module(f"benchmarks.{row}").run(bench):
+                    figures.append(figure)
+                    print(line_of(figure), flush=True)
+            except Exception as error:  # noqa: BLE001 - of one row; what the others have measured is kept
+                traceback.print_exc()
+                figures.append(Figure(row, "this row came to no end", {}, note=f"{type(error).__name__}: {error}"))
             print(f"  ({row}: {time.monotonic() - started:.0f} s)", file=sys.stderr, flush=True)
         seconds = time.monotonic() - begun
         write_json(bench, options.build / "reports" / "bench.json", figures, seconds)

@@ -149,5 +149,7 @@ def _resolve(host: str, port: int, deadline: float, interrupt: Interrupt) -> lis
 
 
 def _addresses(host: str, port: int, flags: int) -> list[_Address]:
-    entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    # As bytes: a text makes Python load what it needs for names in other scripts, half a megabyte.
+    name = host.encode("ascii") if host.isascii() else host
+    entries = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=flags)
     return [(family, protocol, address) for family, _, protocol, _, address in entries]

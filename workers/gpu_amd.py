@@ -10,10 +10,13 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from acode_vllm.gpus import GpuDevice, GpuProcess
-from acode_vllm.workers.gpu_amd_tools import ToolRunner, read_by_tools, run_tool
 from acode_vllm.workers.gpu_source import AMD, CANNOT_LOOK, NO_DEVICE_FILE, NO_PERMISSION, Reading
+
+if TYPE_CHECKING:
+    from acode_vllm.workers.gpu_amd_tools import ToolRunner
 
 _VENDOR_ID = "0x1002"
 _NONE = Reading((), "none")
@@ -27,7 +30,7 @@ class AmdSource:
         run: How a tool is run where the driver's files are missing.
     """
 
-    def __init__(self, root: Path = Path("/"), run: ToolRunner = run_tool) -> None:
+    def __init__(self, root: Path = Path("/"), run: ToolRunner | None = None) -> None:
         self._root = root
         self._run = run
         self._cards: tuple[_Card, ...] = ()
@@ -45,7 +48,9 @@ class AmdSource:
         # Without either there is no AMD device to be used, and a tool would only cost its start.
         if not kfd and not wsl:
             return _NONE
-        reading = read_by_tools(self._run)
+        from acode_vllm.workers.gpu_amd_tools import read_by_tools, run_tool
+
+        reading = read_by_tools(self._run or run_tool)
         if wsl and not reading.devices:
             return Reading((), "none", f"{CANNOT_LOOK}: ROCm under WSL")
         return reading

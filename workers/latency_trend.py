@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from statistics import median
 
 HOUR = 3600.0
 ENOUGH = 10
@@ -75,3 +74,10 @@ class LatencyTrend:
         if now < SLOWER * first or now - first < LEAST_SECONDS:
             return None
         return Slowdown(first, now, (at - self._began) / HOUR, self._first_bytes, held_bytes)
+
+
+def median(values: list[float]) -> float:
+    """The middle one of some values; of two, what lies between them. `statistics` takes a megabyte for it."""
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
