@@ -24,6 +24,8 @@ BY_HAND = "vllm serve, /health polled every 0.1 s"
 POLL_SECONDS = 0.1
 START_SECONDS = 300.0
 MODEL = "acode/tiny-hello"
+OPTIONS = ("--max-model-len", "2048", "--dtype", "float32", "--enforce-eager")
+"""So that the tiny model is served on a CPU, too, and nothing is compiled."""
 QUESTION = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
 
 
@@ -58,7 +60,9 @@ def run(bench: Bench) -> Iterator[Figure]:
 
 
 def _ours(command: list[str], environ: dict[str, str]) -> float:
-    arguments = json.dumps({"command": command, "model": MODEL, "port": free_port(), "question": QUESTION})
+    arguments = json.dumps(
+        {"command": command, "model": MODEL, "port": free_port(), "question": QUESTION, "options": OPTIONS}
+    )
     done = subprocess.run(
         [sys.executable, PROGRAMS / "real_start.py", arguments],
         env=environ,
@@ -72,11 +76,9 @@ def _ours(command: list[str], environ: dict[str, str]) -> float:
 
 def _by_hand(command: list[str], environ: dict[str, str]) -> float:
     port = free_port()
-    serve = [*command, "--model", MODEL, "--port", str(port)] if "serve" not in command else [*command, MODEL]
-    serve += [] if "--port" in serve else ["--port", str(port)]
     begun = time.monotonic()
     process = subprocess.Popen(
-        [*serve, "--host", "127.0.0.1"],
+        [*command, MODEL, "--host", "127.0.0.1", "--port", str(port), *OPTIONS],
         env=environ,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

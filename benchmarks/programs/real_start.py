@@ -11,7 +11,8 @@ from acode_vllm import GpuOptions, ServerOptions, VllmLifecycleOptions, VllmProv
 
 def main() -> None:
     given = json.loads(sys.argv[1])
-    server = ServerOptions(command=tuple(given["command"]))
+    length, dtype, eager = given["options"][1], given["options"][3], given["options"][4]
+    server = ServerOptions(command=tuple(given["command"]), max_model_len=int(length), dtype=dtype, extra_args=(eager,))
     options = VllmLifecycleOptions(port=given["port"], server=server, gpu=GpuOptions(), model_load_timeout_seconds=300)
     begun = time.monotonic()
     with VllmServiceOrchestrator(given["model"], options) as vllm, VllmProvider(vllm) as provider:
