@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-vllm test-python test-release test-faults soak count repeat-supervisor bench schemas lint format venv vllm models clean clean-all
+.PHONY: help demo test test-fast test-vllm test-python test-release test-faults soak count repeat-supervisor bench terminal schemas lint format venv vllm models clean clean-all
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ repeat-supervisor: venv ## The supervisor's tests again and again with threads s
 
 bench: venv ## What this program costs, beside what people would use instead, into docs/benchmarks.md: ROW=ask_command, QUICK=1
 	@$(VENV)/bin/python -m benchmarks --build $(OUT) $(addprefix --row ,$(ROW)) $(if $(QUICK),--quick)
+
+terminal: venv vllm models ## What a person sees on the terminal, recorded in tmux, into docs/terminal.md
+	@$(VENV)/bin/python tools/record_terminal.py --build $(OUT) --vllm $(REAL_VLLM) docs/terminal.md
 
 docs: venv ## The documentation as HTML, in .build/docs/html; a warning is an error
 	@$(VENV)/bin/python -m sphinx -W --keep-going -q -b html -d $(OUT)/docs/trees docs $(OUT)/docs/html

@@ -30,6 +30,7 @@ def test_every_recovery_of_a_real_vllm_succeeds(real_service: RealService) -> No
             victims[number % len(victims)].kill()
             assert provider.complete(PROMPT, max_tokens=32, temperature=0).text.strip() == ANSWER
             took.append(time.monotonic() - began)
+            print(f"{number + 1} of {RECOVERIES}: {took[-1]:.1f} s", flush=True)
             status = vllm.status()
             assert (status.state, status.pid != before) == (ServiceState.RUNNING, True)
             if number % 10 == 9:

@@ -1,0 +1,128 @@
+"""Records what a person sees: a first start, a crash under ``--watch``, and a failure of each kind, into a page.
+
+    .build/venv/bin/python tools/record_terminal.py --build .build --vllm .build/vllm-0.32.0.json docs/terminal.md
+
+The start and the crash are those of a real vLLM, in tmux; the failures mostly those of the tests' stand-in for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+from terminal_failures import FAILURES, record
+from terminal_stage import Stage
+
+from acode_vllm.errors import CODES
+
+INTRODUCTION = """# On the terminal
+
+What a person sees, recorded in a terminal of {columns} columns by `make terminal`: a first start and a crash with a
+real vLLM {version} ({device} build) and a model of 1.7 MB, then each kind of failure, for which mostly the tests'
+stand-in for vLLM was told how to fail. PIDs and times are those of the recording.
+
+"""
+NOT_SHOWN = {
+    "ACODE-VLM-018": "a server that answers and fails its checks otherwise shows as 014 or 017",
+    "ACODE-VLM-021": "it takes a process that not even SIGKILL ends",
+    "ACODE-VLM-027": "only calls of the library have a time-out of the caller's",
+    "ACODE-VLM-031": "it takes a mistake of ours",
+}
+
+
+def block(text: str) -> str:
+    """A screen on the page."""
+    return f"```text\n{text}\n```\n"
+
+
+def first_start(build: Path, vllm: Mapping[str, Any]) -> Iterator[str]:
+    """A question where nothing runs yet; its line of progress; the status; a second question; the stop."""
+    with Stage(build, vllm=vllm) as stage:
+        stage.screen.type('acode ask "write a hello world program"')
+        lines: list[str] = []
+        while not (text := stage.screen.text).endswith("\n$"):
+            last = text.splitlines()[-1]
+            if not last.startswith("$") and _words(last) not in map(_words, lines):
+                lines.append(last)
+            stage.screen.wait_until(lambda now, text=text: now != text, 300, "more")  # type: ignore[misc]
+        yield "## A first start\n\nThe line of progress while it starts, one state of it after another:\n"
+        yield block(stage.shown("\n".join(lines)))
+        yield "And what is left of it:\n"
+        yield block(stage.shown(stage.screen.text))
+        for command, words in (
+            ("acode providers status vllm", "Then its status"),
+            ('acode ask "who are you?"', "A second question finds the server there"),
+            ("acode providers stop vllm", "And the end"),
+        ):
+            stage.screen.clear()
+            stage.screen.run(command)
+            yield f"{words}:\n"
+            yield block(stage.shown(stage.screen.text))
+
+
+def watched_crash(build: Path, vllm: Mapping[str, Any]) -> Iterator[str]:
+    """``--watch`` while the engine is killed under it."""
+    with Stage(build, vllm=vllm, lines=24) as stage:
+        stage.acode("providers", "start", "vllm")
+        stage.screen.clear()
+        stage.screen.type("acode providers status vllm --watch")
+        stage.screen.wait_for(r"(?m)^Service +Running")
+        yield "## `--watch` during a crash\n\n`acode providers status vllm --watch`, while all is well:\n"
+        yield block(stage.shown(stage.screen.screen))
+        engine = next(p for p in psutil.Process(stage.status()["pid"]).children() if "EngineCore" in p.cmdline()[0])
+        engine.kill()
+        for state, words in (
+            ("Crashed", "The engine was killed (SIGKILL)"),
+            ("Starting", "Two seconds later it is started again"),
+            ("Running", "And it serves"),
+        ):
+            stage.screen.wait_for(rf"(?m)^Service +{state}", 300)
+            yield f"{words}:\n"
+            yield block(stage.shown(stage.screen.screen))
+        stage.screen.press("q")
+
+
+def failures(build: Path) -> Iterator[str]:
+    """Each code."""
+    yield "## Failures\n\nEach shows its code, what happened, what to do, and what proves it.\n"
+    for failure in FAILURES:
+        text = record(build, failure)
+        if failure.code not in text:
+            raise SystemExit(f"{failure.code} was not shown:\n{text}")
+        yield f"### {failure.code}: {CODES[failure.code].meaning}\n\n{failure.how}\n"
+        yield block(text)
+    missing = [code for code in CODES if code not in {failure.code for failure in FAILURES}]
+    yield "Not shown here:\n\n" + "\n".join(f"- {code}: {NOT_SHOWN[code]}." for code in missing) + "\n"
+
+
+def _words(line: str) -> str:
+    """A line without its figures: the same for two states of one stage."""
+    return re.sub(r"[\d.,]+|[█▉▊▋▌▍▎▏░ ]+", "#", line)
+
+
+def main() -> int:
+    """Writes the page."""
+    parser = argparse.ArgumentParser(description="Records what a person sees on the terminal.")
+    parser.add_argument("--build", type=Path, required=True)
+    parser.add_argument("--vllm", type=Path, required=True, help="the real vLLM, as make vllm wrote it down")
+    parser.add_argument("page", type=Path)
+    arguments = parser.parse_args()
+    vllm = json.loads(arguments.vllm.read_text(encoding="utf-8"))
+    from tmux_screen import COLUMNS
+
+    page = INTRODUCTION.format(columns=COLUMNS, version=vllm["version"], device=vllm["device"].upper())
+    for part in (
+        first_start(arguments.build, vllm), watched_crash(arguments.build, vllm), failures(arguments.build)
+    ):  # fmt: skip
+        page += "\n".join(part) + "\n"
+    arguments.page.write_text(page.rstrip("\n") + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
