@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 from terminal_failures import FAILURES, record
 from terminal_stage import Stage
+from tmux_screen import COLUMNS
 
 from acode_vllm.errors import CODES
 
@@ -100,6 +101,11 @@ def failures(build: Path) -> Iterator[str]:
     yield "Not shown here:\n\n" + "\n".join(f"- {code}: {NOT_SHOWN[code]}." for code in missing) + "\n"
 
 
+def real(build: Path, vllm: Mapping[str, Any]) -> str:
+    """What is recorded with the real vLLM."""
+    return "\n".join((*first_start(build, vllm), *watched_crash(build, vllm))) + "\n"
+
+
 def _words(line: str) -> str:
     """A line without its figures: the same for two states of one stage."""
     return re.sub(r"[\d.,]+|[█▉▊▋▌▍▎▏░ ]+", "#", line)
@@ -113,13 +119,8 @@ def main() -> int:
     parser.add_argument("page", type=Path)
     arguments = parser.parse_args()
     vllm = json.loads(arguments.vllm.read_text(encoding="utf-8"))
-    from tmux_screen import COLUMNS
-
     page = INTRODUCTION.format(columns=COLUMNS, version=vllm["version"], device=vllm["device"].upper())
-    for part in (
-        first_start(arguments.build, vllm), watched_crash(arguments.build, vllm), failures(arguments.build)
-    ):  # fmt: skip
-        page += "\n".join(part) + "\n"
+    page += real(arguments.build, vllm) + "\n".join(failures(arguments.build))
     arguments.page.write_text(page.rstrip("\n") + "\n", encoding="utf-8")
     return 0
 
