@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 REPEAT_SECONDS = 15.0
 """A load that stands still is told again so often, so that a log shows it every 10 to 20 s (NFR-016)."""
 
+_HARMLESS = "Found ulimit of"
+"""A warning of every start; it quotes an error, and would be taken for the reason."""
 _FETCH = "check the network and fetch the model beforehand: acode providers pull-model vllm {}"
 
 
@@ -50,7 +52,7 @@ class LoadWatch:
         lines = self._new_lines()
         if lines:
             self._deadline = self._deadline.first_sign(now)
-            self._last_lines.extend(redact(body_of(line)) for line in lines)
+            self._last_lines.extend(redact(body_of(line)) for line in lines if _HARMLESS not in line)
             self._stages.read(lines, steps.append)
         if steps:
             self._deadline = self._deadline.stepped(now)

@@ -55,7 +55,7 @@ class Services:
             server=ServerOptions(command=(*COMMAND, "--standin", str(faults))),
             max_restarts_per_minute=EACH,
             health_check_interval_seconds=1.0,
-            engine_check_timeout_seconds=0.3,
+            engine_check_timeout_seconds=1.0,
         )
         vllm = VllmServiceOrchestrator(write_model(self._folder / f"one-{port}"), options)
         self._stack.enter_context(vllm)
