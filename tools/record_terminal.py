@@ -52,7 +52,8 @@ def first_start(build: Path, vllm: Mapping[str, Any]) -> Iterator[str]:
                 lines.append(last)
             stage.screen.wait_until(lambda now, text=text: now != text, 300, "more")  # type: ignore[misc]
         yield "## A first start\n\nThe line of progress while it starts, one state of it after another:\n"
-        yield block(stage.shown("\n".join(lines)))
+        left = stage.screen.text.splitlines()
+        yield block(stage.shown("\n".join(line for line in lines if line not in left)))
         yield "And what is left of it:\n"
         yield block(stage.shown(stage.screen.text))
         for command, words in (

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import termios
+import unicodedata
 from collections.abc import Sequence
 from typing import Any, TextIO
 
 _ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"  # the other screen, no cursor, no wrapping, empty
+_SEQUENCE = re.compile(r"(\x1b\[[0-9;]*m)")
 _LEAVE = "\x1b[?7h\x1b[?25h\x1b[?1049l"
 
 
@@ -57,7 +60,7 @@ class Screen:
         frame = ""
         if size != self._size:
             self._size, self._shown, frame = size, [], "\x1b[2J"
-        wanted = list(lines[: size.lines])
+        wanted = [cropped(line, size.columns) for line in lines[: size.lines]]
         wanted += [""] * (len(self._shown) - len(wanted))
         for row, line in enumerate(wanted):
             if row >= len(self._shown) or self._shown[row] != line:
@@ -76,3 +79,31 @@ class Screen:
 
     def __exit__(self, *_error: object) -> None:
         self.leave()
+
+
+def cropped(line: str, columns: int) -> str:
+    """A line that has room: one that is longer ends in an ellipsis, with its colours as they were.
+
+    A terminal that does not wrap would write the rest into its last column, one character over the other.
+    """
+    parts = _SEQUENCE.split(line)
+    if sum(map(_width, "".join(part for part in parts if not part.startswith("\x1b")))) <= columns:
+        return line
+    room, shown = columns - 1, ""
+    for part in parts:
+        if part.startswith("\x1b"):
+            shown += part
+            continue
+        for character in part:
+            room -= _width(character)
+            if room < 0:
+                break
+            shown += character
+        if room < 0:
+            break
+    reset = "\x1b[0m" if "\x1b" in line else ""
+    return shown + "…" + reset
+
+
+def _width(character: str) -> int:
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1

@@ -16,7 +16,7 @@ from keepers import Acode, end, wait_until_gone
 from terminal_program import TerminalProgram
 
 from acode_vllm.cli.paint import Paint
-from acode_vllm.cli.screen import Screen
+from acode_vllm.cli.screen import Screen, cropped
 from acode_vllm.cli.watch_view import WatchView
 from acode_vllm.errors import Problem
 from acode_vllm.events import HealthChecked, RestartPlanned
@@ -156,6 +156,15 @@ class TestScreen:
         assert out.getvalue() == ""
         screen.draw(["one"])
         assert out.getvalue() == "\x1b[2;1H\x1b[K\x1b[3;1H\x1b[K"
+
+    def test_a_line_that_is_too_long_ends_in_an_ellipsis_with_its_colours(self) -> None:
+        out = io.StringIO()
+        _Sized(out, None).draw(["exactly twenty chars", "one more than twenty!"])
+        assert "exactly twenty chars" in out.getvalue()
+        assert "one more than twent…" in out.getvalue()
+        assert cropped("\x1b[31mred\x1b[0m and plain", 20) == "\x1b[31mred\x1b[0m and plain"
+        assert cropped("\x1b[31mred\x1b[0m and plain", 6) == "\x1b[31mred\x1b[0m a…\x1b[0m"
+        assert cropped("\u6f22\u5b57\u6f22\u5b57", 6) == "\u6f22\u5b57…", "characters of two columns"
 
 
 @pytest.fixture
