@@ -122,6 +122,9 @@ class Journal:
             status = unknown_status(mark) if mark else None
             return status, False, tuple(problems)
         self._written = record.status
+        if mark is None and record.status.mark:
+            with suppress(OSError):  # it was lost: should the record be lost as well, its tree is still found
+                self.note_mark(record.status.mark)
         status = replace(record.status, mark=mark or record.status.mark)
         return status, status.server is not None and is_recorded_process(status.server), tuple(problems)
 

@@ -8,7 +8,6 @@ import random
 import resource
 import socket
 import stat
-import string
 import subprocess
 import sys
 import tempfile
@@ -19,11 +18,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from control_fuzz import fuzz
 from control_harness import DEADLINE, RawClient, open_owner, wanted
 
 from acode_vllm import control_connection, control_server
 from acode_vllm.codec import encode
-from acode_vllm.control_protocol import REQUESTS, request_line
+from acode_vllm.control_protocol import request_line
 from acode_vllm.control_socket import listen, peer_of
 from acode_vllm.errors import Problem
 from acode_vllm.events import ProblemRaised
@@ -347,43 +347,6 @@ def _highest_file() -> int:
 
 
 def _fuzz(owner: LocalService, count: int) -> None:
-    """Send so many messages that are none, over as many connections as it takes; each has to be answered."""
-    chance = random.Random(count)
-    good = request_line(1, EnsureHealthy(wanted(), "t")).rstrip()
-    client = RawClient(owner.folder.control)
-    client.hello()
-    waiting = 0
-    for n in range(count):
-        client.send(_malformed(chance, good) + b"\n")
-        waiting += 1
-        if waiting == 50 or n == count - 1:
-            client.send({"id": 2**50, "do": "ping"})
-            answers = 0
-            while (line := client.line()) is not None and line.get("id") != 2**50:
-                assert "problem" in line, line
-                answers += 1
-            assert line is not None, "hung up over a malformed line"
-            assert answers == waiting
-            waiting = 0
-    client.socket.close()
-
-
-def _malformed(chance: random.Random, good: bytes) -> bytes:
-    """A line that is no request: noise, broken JSON, or JSON of the wrong shape."""
-    match chance.randrange(5):
-        case 0:
-            noise = bytes(chance.randrange(256) for _ in range(chance.randrange(1, 200)))
-            return b"?" + noise.replace(b"\n", b"?")
-        case 1:
-            return good[: chance.randrange(1, len(good) - 1)]
-        case 2:
-            place = chance.randrange(len(good))
-            return good[:place] + b"\x00" + good[place:]
-        case 3:
-            value: object = chance.choice([None, True, -1, 1e300, "x" * 1000, [], {}, [[[]]]])
-            name = chance.choice([*REQUESTS, "".join(chance.choices(string.printable, k=8)), None, 7])
-            return json.dumps({"id": "one", "do": name, "with": value}).encode()
-        case _:
-            data = json.loads(good)
-            data["with"]["wanted"] = chance.choice([None, 7, [], "x", {"model": []}, {"options": {"port": "x"}}])
-            return json.dumps(data).encode()
+    with RawClient(owner.folder.control) as client:
+        client.hello()
+        fuzz([client], count, random.Random(count))
