@@ -6,11 +6,25 @@ from collections.abc import Callable
 
 from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.running_clock import WINDOW_SECONDS, RunningClock
-from acode_vllm.supervisor import AutoShutdown, ChildSpec, Crash, Restart, Supervisor, Worker
+from acode_vllm.supervisor import (
+    AutoShutdown,
+    CallError,
+    ChildSpec,
+    Crash,
+    Restart,
+    Supervisor,
+    Worker,
+    WorkerRef,
+    call,
+)
 from acode_vllm.supervisor import events as supervisor_events
+from acode_vllm.supervisor.requests import WhichChildren
+from acode_vllm.workers.messages import ReleaseServer
 from acode_vllm.workers.process_edges import ServerCrashed, shutdown_seconds
 
 PROCESS = "process"
+RELEASE_SECONDS = 5.0
+"""How long each of them may take to answer; neither ever waits for anything."""
 
 
 def engine_supervisor(
@@ -43,6 +57,16 @@ def engine_supervisor(
         intensity_clock=running,
         on_event=on_event,
     )
+
+
+def release_server(engine: WorkerRef) -> None:
+    """Have the server live on when this engine supervisor is ended, ``stop_on_exit`` or not: the next one adopts it."""
+    try:
+        for info in call(engine, WhichChildren(), RELEASE_SECONDS):
+            if isinstance(info.child, WorkerRef):
+                call(info.child, ReleaseServer(), RELEASE_SECONDS)
+    except CallError:
+        return  # it is ending by itself
 
 
 def log_engine_event(event: supervisor_events.Event) -> None:

@@ -32,8 +32,9 @@ from acode_vllm.supervisor import (
     cast,
 )
 from acode_vllm.supervisor import events as supervisor_events
+from acode_vllm.workers.adoption import is_recorded_process
 from acode_vllm.workers.drain_messages import Drained
-from acode_vllm.workers.engine_supervisor import PROCESS, engine_supervisor, log_engine_event
+from acode_vllm.workers.engine_supervisor import PROCESS, engine_supervisor, log_engine_event, release_server
 from acode_vllm.workers.gpu_holders import attributed
 from acode_vllm.workers.gpu_messages import GpuReport
 from acode_vllm.workers.lifecycle import Lifecycle
@@ -204,6 +205,9 @@ class LifecycleWorker(Worker):
     def _recover(self) -> None:
         # After a crash of this worker the engine of the earlier incarnation is still there; its server, which is
         # released when it ends, is adopted again by way of the record.
+        engine = self.supervisor.whereis(ENGINE)
+        if engine is not None:
+            release_server(engine)
         self._end_engine()
         status, alive, problems = self._edges.records.found()
         self._recovered = True
@@ -328,8 +332,14 @@ class LifecycleWorker(Worker):
         if process is not None and process.is_alive:
             self._tell(process, StopServer(reason))
             return []
+        server = self._life.status.server
         self._end_engine()  # it waits to restart a server that is gone, or has ended itself
-        return self._life.engine_ended()
+        if server is None or not is_recorded_process(server):
+            return self._life.engine_ended()
+        # Or its worker has crashed, by a bug of ours, and waits to adopt the server: let it do so now, and end it.
+        effects = self._start_engine(StartEngine(self._initial, None, server, (server.mark,)))
+        self._tell(self._engine.whereis(PROCESS) if self._engine is not None else None, StopServer(reason))
+        return effects
 
     def _make_engine(self) -> Supervisor:
         """A fresh engine supervisor with a fresh restart counter. Runs on the root's thread."""

@@ -87,6 +87,11 @@ class StopServer:
 
 
 @dataclass(frozen=True)
+class ReleaseServer:
+    """Call: from now on vLLM lives on when this worker is shut down, ``stop_on_exit`` or not; a successor adopts it."""
+
+
+@dataclass(frozen=True)
 class FailServer:
     """Cast: the server is alive but of no use (three failed checks, a load that ran out of time).
 

@@ -37,6 +37,7 @@ from acode_vllm.workers.messages import (
     LeftOverFound,
     MarkChosen,
     ProcessExit,
+    ReleaseServer,
     Report,
     ServerDied,
     ServerDown,
@@ -124,6 +125,7 @@ class ProcessWorker(Worker):
         self._timer: Timer | None = None
         self._callers: list[ReplyTo] = []
         self._stop_wanted = plan.stop_only
+        self._released = False
         self._watched: set[ProcessIdentity] = set()
         self._shared: set[SharedFile] = set(plan.shared_memory)
         self._tether = Tether(plan.options, self._edges.leash)
@@ -136,7 +138,10 @@ class ProcessWorker(Worker):
         ref.send_info(_Begin(), reserved=True)
 
     def handle_call(self, message: object, reply_to: ReplyTo) -> object:
-        """Answer `StopServer` when the tree is gone."""
+        """Answer `StopServer` when the tree is gone, `ReleaseServer` at once."""
+        if isinstance(message, ReleaseServer):
+            self._released = True
+            return None
         if not isinstance(message, StopServer):
             return super().handle_call(message, reply_to)
         self._callers.append(reply_to)
@@ -345,7 +350,7 @@ class ProcessWorker(Worker):
     def _carry_through(self) -> None:
         """On the way out: finish an ending, or make one where vLLM must not outlive us."""
         ending = self._ending
-        if ending is None and self._server is not None and self._plan.options.stop_on_exit:
+        if ending is None and self._server is not None and self._plan.options.stop_on_exit and not self._released:
             stop = TreeStop(self.clock.monotonic(), self._plan.options.stop_timeout_seconds)
             ending = _Ending(_Why.STOPPED, stop)
         if ending is not None:

@@ -91,7 +91,7 @@ class Soak:
         summary.lives = list(world.lives.values())
         summary.outcomes = world.outcomes()
         summary.refused_by_the_limit = world.refused_by_the_limit
-        summary.history_lost = world.history_lost
+        summary.history_lost, summary.stuck = world.history_lost, world.stuck
         known = [file for file, (since, until) in world.shared.items() if until - since >= SEEN_FOR_SECONDS]
         summary.left_behind += [f"shared memory {name}" for name in remove_unused(known)]
         remove_unused(world.shared)  # what was in use for a moment only is nobody's fault, and no litter either

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +29,7 @@ class Program:
         port: Of the service.
         faults: Of the stand-in that it would start.
         environ: Environment in addition to this process's.
+        terminal: Its controlling terminal.
         options: Further settings.
     """
 
@@ -36,6 +39,7 @@ class Program:
         port: int,
         faults: dict[str, Any] | None = None,
         environ: dict[str, str] | None = None,
+        terminal: int | None = None,
         **options: Any,
     ) -> None:
         env = {"STANDIN": json.dumps(faults)} if faults else {}
@@ -45,6 +49,8 @@ class Program:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **(environ or {})},
+            start_new_session=terminal is not None,
+            preexec_fn=None if terminal is None else lambda: fcntl.ioctl(terminal, termios.TIOCSCTTY, 0),
         )
         self._read = b""
 

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from typing import Any
 
 from acode_vllm import ServerOptions, VllmLifecycleOptions, VllmServiceOrchestrator
@@ -72,6 +73,28 @@ class Doing:
 
     def events(self) -> list[str]:
         return list(self.seen)
+
+    def ensure_on_a_thread(self) -> dict[str, Any]:
+        """All of it on a thread that has ended when this returns, the making of the orchestrator included."""
+        answers: list[dict[str, Any]] = []
+
+        def ask() -> None:
+            self.vllm.close()
+            self.vllm.__init__(self.vllm.model, self.vllm.options)  # type: ignore[misc]
+            answers.append(shown(self.vllm.ensure_healthy(timeout=30)))
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join()
+        return answers[0]
+
+    def crash(self) -> None:
+        """End by an exception that nobody catches."""
+        raise RuntimeError("a bug of the host's")
+
+    def exit_at_once(self) -> None:
+        """End without any clean-up."""
+        os._exit(7)
 
     def fork_and_linger(self) -> int:
         """Fork a child that does nothing but hold open what it inherited."""

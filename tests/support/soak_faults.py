@@ -134,8 +134,7 @@ def _reopen_client(world: World, chance: random.Random) -> None:
 
 
 def _end_keeper(world: World, chance: random.Random) -> None:
-    world.keeper.send(signal.SIGTERM)
-    world.keeper.process.wait(60)
+    world.end(world.keeper)
 
 
 def _pause_owner(world: World, chance: random.Random) -> None:

@@ -3,12 +3,14 @@
     python soak_program.py keeper
     python soak_program.py client SEED
 
-SIGUSR1 crashes a random worker thread of whichever of them owns the service. A client takes orders on its standard
+SIGUSR1 crashes a random worker thread of whichever of them owns the service, SIGUSR2 writes what every thread does to
+standard error. A client takes orders on its standard
 input (``reopen``: close the orchestrator and make another), and tells once a second what it has sent and what it holds.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import queue
@@ -34,6 +36,7 @@ ORDERLY_SECONDS = 0.5
 
 def main() -> int:
     """Be the program that the first argument names."""
+    faulthandler.register(signal.SIGUSR2)
     crash_a_worker_on(signal.SIGUSR1)
     if sys.argv[1] == "keeper":
         from acode_vllm.cli.main import main as acode

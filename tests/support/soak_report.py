@@ -90,6 +90,7 @@ class Summary:
         left_behind: What is still there when all is stopped.
         history_lost: Times at which the history was shorter than before.
         history_entries: How long it is at the end.
+        stuck: Programs that did not end when they were told to, with what their threads did.
     """
 
     seed: int
@@ -106,12 +107,14 @@ class Summary:
     left_behind: list[str] = field(default_factory=list)
     history_lost: list[str] = field(default_factory=list)
     history_entries: int = 0
+    stuck: list[str] = field(default_factory=list)
 
     def failures(self) -> list[str]:
         """Everything for which a soak fails; empty where it passed."""
         found = [f"not recovered from {what}" for what in self.not_recovered]
         found += [f"the server was lost to {what}" for what in self.pid_changed]
         found += [f"{count} requests met a {what}" for what, count in self.outcomes.items() if what.startswith("bug")]
+        found += self.stuck
         found += [f"left behind: {what}" for what in self.left_behind]
         found += [f"the history has lost {what}" for what in self.history_lost]
         found += [leak for life in self.lives for leak in life.leaks()]

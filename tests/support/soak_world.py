@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections import Counter
 from contextlib import suppress
@@ -30,6 +31,8 @@ PROGRAM = Path(__file__).with_name("soak_program.py")
 NORMAL: dict[str, Any] = {"shm": True, "workers": 2, "strays": 1, "token_seconds": 0.002, "exit_delay": 0.5}
 """The stand-in without a fault: two workers, a process in a session of its own, shared memory."""
 LONGEST_LIFE = 24 * 3600
+END_SECONDS = 60.0
+"""How long a program may take to end in order."""
 
 
 class Program:
@@ -39,12 +42,13 @@ class Program:
         self.name = arguments[0]
         self.outcomes: Counter[str] = Counter()
         """Of a client's requests."""
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by forget()
         given = subprocess.PIPE if self.name == "client" else subprocess.DEVNULL
         self.process = subprocess.Popen(
             [sys.executable, str(PROGRAM), *arguments],
             stdin=given,
             stdout=given,
-            stderr=subprocess.DEVNULL,
+            stderr=self._said,
             text=True,
             env={**os.environ, **environ},
         )
@@ -68,8 +72,12 @@ class Program:
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def end(self) -> None:
-        """End it in order: a client at the end of its input, a keeper by SIGTERM."""
+    def end(self) -> str:
+        """End it in order: a client at the end of its input, a keeper by SIGTERM.
+
+        Returns:
+            What its threads did where it did not end, and had to be killed; nothing where it did.
+        """
         self.send(signal.SIGCONT)
         if self.process.stdin is not None:
             with suppress(BrokenPipeError):
@@ -77,14 +85,20 @@ class Program:
         else:
             self.process.terminate()
         try:
-            self.process.wait(60)
-        finally:
+            self.process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.send(signal.SIGUSR2)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(2.0)
             self.process.kill()
-            self.forget()
+            size = os.fstat(self._said.fileno()).st_size
+            return f"{self.name} did not end: " + os.pread(self._said.fileno(), 20_000, max(0, size - 20_000)).decode()
+        return ""
 
     def forget(self) -> None:
         """It has ended: let go of what is left of it."""
         self.process.wait()
+        self._said.close()
         if self._reader is not None:
             self._reader.join()
             assert self.process.stdin is not None
@@ -129,6 +143,7 @@ class World:
         self.refused_by_the_limit = 0
         self.history_entries = 0
         self.history_lost: list[str] = []
+        self.stuck: list[str] = []
         self._settle = settle_seconds
         self.keeper = self._make_keeper()
         self.clients = [self._make_client(number) for number in range(clients)]
@@ -243,6 +258,13 @@ class World:
     def close(self) -> None:
         """End the clients, the server and the keeper, in order."""
         for client in self.clients:
-            client.end()
+            self.end(client)
+            client.forget()
         self.acode.run("providers", "stop", "vllm")
-        self.keeper.end()
+        self.end(self.keeper)
+        self.keeper.forget()
+
+    def end(self, program: Program) -> None:
+        """End it in order; one that does not end is told of in the summary."""
+        stuck = program.end()
+        self.stuck += [stuck] if stuck else []
