@@ -48,7 +48,7 @@ def save_record(path: Path, record: ServiceRecord, *, durable: bool) -> None:
     Raises:
         OSError: The old record is still there.
     """
-    replace_file(path, json.dumps(encode(record), indent=1).encode(), durable=durable)
+    replace_file(path, json.dumps(encode(record)).encode(), durable=durable)
 
 
 def load_record(path: Path) -> ServiceRecord | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from acode_vllm.errors import Problem
 from acode_vllm.gpus import GpuSample
@@ -118,3 +118,8 @@ def unknown_status(mark: str | None) -> ServiceStatus:
     """A service of which nothing is known but perhaps the mark of its last tree."""
     now = time.time()
     return ServiceStatus(ServiceState.UNKNOWN, now, "nobody has looked yet", now, LifecycleMode.MANAGED, "", mark=mark)
+
+
+def differ_in_figures(one: ServiceStatus, other: ServiceStatus) -> bool:
+    """Whether they say the same but for what was measured: the last check, the devices, the time."""
+    return replace(one, at=other.at, last_check=other.last_check, gpus=other.gpus) == other

@@ -10,7 +10,7 @@ from benchmarks import baselines
 from benchmarks.bench import Bench
 from benchmarks.figures import OURS, Figure
 from benchmarks.look_alike import devices_environ
-from benchmarks.processes import proportional_mb, resident_mb, thread_usage, usage
+from benchmarks.processes import is_running, proportional_mb, resident_mb, thread_usage, usage
 
 ROW = "at_rest"
 KEEPER = f"{OURS}'s keeper"
@@ -39,6 +39,9 @@ def run(bench: Bench) -> Iterator[Figure]:
         before = {name: usage(pid) for name, pid in pids.items()}
         threads = thread_usage(keeper)
         time.sleep(seconds)
+        ended = [name for name, pid in pids.items() if not is_running(pid)]
+        if ended:
+            raise RuntimeError(f"ended meanwhile: {', '.join(ended)}")
         used = {name: usage(pid) - before[name] for name, pid in pids.items()}
         woken = {name: count - threads.get(name, 0) for name, count in thread_usage(keeper).items()}
         rss = {name: resident_mb(pid) for name, pid in pids.items()}

@@ -54,6 +54,14 @@ def proportional_mb(pid: int) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024 / 1e6
 
 
+def is_running(pid: int) -> bool:
+    """Whether it is there, and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 def threads(pid: int) -> int:
     """How many threads it has."""
     return len(list(Path(f"/proc/{pid}/task").iterdir()))

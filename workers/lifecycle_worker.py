@@ -6,13 +6,14 @@ supervisor, and writes the records. It never waits for a model, a process or a n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from acode_vllm.errors import Problem, VllmServiceError, error_for
 from acode_vllm.events import Event, GpusSampled, ProblemRaised, WarningRaised
 from acode_vllm.running_clock import RunningClock
 from acode_vllm.server_process import ServerProcess
-from acode_vllm.status import ServiceStatus
+from acode_vllm.status import ServiceStatus, differ_in_figures
 from acode_vllm.supervisor import (
     NO_REPLY,
     ChildSpec,
@@ -247,31 +248,37 @@ class LifecycleWorker(Worker):
                 case Tell(worker, told):
                     handle = self._engine if worker == PROCESS else self.supervisor
                     self._tell(handle.whereis(worker) if handle is not None else None, told)
-        self._show(events)
-        for answer in answers:  # last, so that whoever is answered finds the new state published and recorded
-            reply_to = answer.to
-            assert isinstance(reply_to, ReplyTo)
-            if isinstance(answer, Answer):
-                reply_to.reply(answer.value)
-            else:
-                reply_to.fail(error_for(answer.problem))
+        self._show(events, answers)
 
-    def _show(self, events: list[Event]) -> None:
-        """Publish first, then tell, then write down: a death must be known before the disk has turned."""
-        status = self._life.status
+    def _show(self, events: list[Event], answers: Sequence[Answer | Refuse] = ()) -> None:
+        """Publish first, then tell, then write down: a death must be known before the disk has turned.
+
+        Whoever is answered finds the new state published and recorded; newer figures alone are recorded afterwards.
+        """
+        status, before = self._life.status, self._shown
         # Before the record was read there is nothing to show, and above all nothing to write over it.
-        changed = self._recovered and status != self._shown
+        changed = self._recovered and status != before
         if changed:
             self._shown = status
             self._edges.publish(status)
         for event in events:
             self._edges.emit(event)
-        problems = [self._edges.records.note(events)]
-        if changed:
-            problems.append(self._edges.records.write(status))
-        for problem in problems:
-            if problem is not None:
-                self._edges.emit(ProblemRaised(self._edges.wall(), problem))
+        self._raise(self._edges.records.note(events))
+        waits = changed and (before is None or not differ_in_figures(before, status))
+        if waits:
+            self._raise(self._edges.records.write(status))
+        for answer in answers:
+            assert isinstance(answer.to, ReplyTo)
+            if isinstance(answer, Answer):
+                answer.to.reply(answer.value)
+            else:
+                answer.to.fail(error_for(answer.problem))
+        if changed and not waits:
+            self._raise(self._edges.records.write(status))
+
+    def _raise(self, problem: Problem | None) -> None:
+        if problem is not None:
+            self._edges.emit(ProblemRaised(self._edges.wall(), problem))
 
     def _tell(self, ref: WorkerRef | None, message: object) -> None:
         if ref is None:
@@ -279,9 +286,7 @@ class LifecycleWorker(Worker):
         try:
             cast(ref, message)
         except MailboxFull:
-            self._edges.emit(
-                ProblemRaised(self._edges.wall(), Problem("ACODE-VLM-031", f"{ref.name} does not keep up."))
-            )
+            self._raise(Problem("ACODE-VLM-031", f"{ref.name} does not keep up."))
 
     # The engine supervisor
 
