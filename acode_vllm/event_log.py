@@ -46,8 +46,8 @@ def _describe(event: Event) -> tuple[int, str, dict[str, object]]:
             return logging.INFO, f"{verb} vLLM, PID {pid}, model {model}", {"pid": pid, "model": model, "how": verb}
         case ServerEnded(_, pid, exit_text, asked, seconds, problem):
             level = logging.INFO if asked else logging.WARNING
-            took = f" in {seconds:.1f} s" if seconds is not None else ""
-            how = "stopped" if asked else "ended unasked"
+            took = f" in {seconds:.1f} s" if asked and seconds is not None else ""
+            how = "stopped" if asked else "ended unexpectedly"
             fields: dict[str, object] = {"pid": pid, "exit": exit_text, "asked": asked, "seconds": seconds}
             return (
                 level,

@@ -26,7 +26,8 @@ def describe(entry: HistoryEntry) -> str:
         case "ended":
             how = "stopped" if get("asked") else "ended unexpectedly"
             seconds = get("seconds")
-            took = f" after {seconds:.1f} s" if isinstance(seconds, (int, float)) else ""
+            # How long the end took, which is of interest where somebody waited for it.
+            took = f" in {seconds:.1f} s" if get("asked") and isinstance(seconds, (int, float)) else ""
             cause = f" [{get('code')}] {get('cause')}" if get("code") else ""
             return f"vLLM, PID {get('pid')}, {how}{took}: {get('exit')}{cause}"
         case "restart":

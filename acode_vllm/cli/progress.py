@@ -7,7 +7,7 @@ import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from acode_vllm.cli.terminal import Terminal
 from acode_vllm.events import (
@@ -83,12 +83,13 @@ class ProgressLine:
         self._said_at = -math.inf
         self._ticker: threading.Thread | None = None
 
-    def show(self, text: str, key: object = None) -> None:
+    def show(self, text: str, key: object = None, fields: Mapping[str, object] | None = None) -> None:
         """Show how far it is.
 
         Args:
             text: The line.
             key: Where this is another one than before, a plain line is due at once.
+            fields: The same for a log record.
         """
         if self._terminal.quiet:
             return
@@ -96,7 +97,7 @@ class ProgressLine:
         if not self._terminal.is_interactive:
             if key != self._key or now - self._said_at >= PLAIN_SECONDS:
                 self._said_at = now
-                self._terminal.say(text)
+                self._terminal.say(text, fields=fields)
             self._key = key
             return
         with self._guard:
@@ -172,7 +173,8 @@ class StartProgress:
     def _progress(self, progress: LoadProgress) -> None:
         self._furthest = max(self._furthest, overall_fraction(progress))
         text = f"Model loading... {bar(self._furthest)} {self._furthest:.0%}  {progress.stage.value}"
-        self._drawn.show(text + detail_text(progress, self._rate), progress.stage)
+        detail = detail_text(progress, self._rate)
+        self._drawn.show(text + detail, progress.stage, _fields("loading", progress, detail))
 
     def _line(self, text: str, level: str = "INFO") -> None:
         self.clear()
@@ -190,11 +192,26 @@ class DownloadLine:
     def __call__(self, progress: LoadProgress) -> None:
         """Show how far it is."""
         share = f" {bar(progress.fraction)} {progress.fraction:.0%} " if progress.fraction is not None else ""
-        self._drawn.show(f"Downloading...{share} {detail_text(progress, self._rate).removeprefix(', ')}", "download")
+        detail = detail_text(progress, self._rate)
+        text = f"Downloading...{share} {detail.removeprefix(', ')}"
+        self._drawn.show(text, "download", _fields("download", progress, detail))
 
     def clear(self) -> None:
         """Take the drawn line away."""
         self._drawn.clear()
+
+
+def _fields(event: str, progress: LoadProgress, detail: str) -> dict[str, object]:
+    """One step as a log record: in words without a bar, and as values."""
+    found = {
+        "message": f"{progress.stage.value}{detail}",
+        "event": event,
+        "stage": progress.stage.value,
+        "fraction": progress.fraction,
+        "bytes_done": progress.bytes_done,
+        "bytes_total": progress.bytes_total,
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def detail_text(progress: LoadProgress, rate: Rate) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -59,12 +60,18 @@ class Terminal:
         """A line of the result."""
         print(text, file=self.out, flush=True)
 
-    def say(self, text: str, level: str = "INFO") -> None:
-        """A line beside the result; ``level`` is what it weighs among log records."""
+    def say(self, text: str, level: str = "INFO", fields: Mapping[str, object] | None = None) -> None:
+        """A line beside the result.
+
+        Args:
+            text: The line.
+            level: What it weighs among log records.
+            fields: What the record holds besides, or instead: its ``message`` may be another one.
+        """
         if self.quiet:
             return
         if self.log_format == "json":
-            self._json(level, {"message": text})
+            self._json(level, {"message": text, **(fields or {})})
         else:
             print(text, file=self.err, flush=True)
 

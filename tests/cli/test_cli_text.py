@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 from dataclasses import replace
 
@@ -104,7 +105,11 @@ class TestHistory:
             history_lines(
                 [
                     HistoryEntry(1.0, "started", {"pid": 7, "model": "a/b"}),
-                    HistoryEntry(2.0, "ended", {"pid": 7, "exit": "SIGKILL", "asked": False, "code": "ACODE-VLM-015"}),
+                    HistoryEntry(
+                        2.0,
+                        "ended",
+                        {"pid": 7, "exit": "SIGKILL", "asked": False, "seconds": 0.2, "code": "ACODE-VLM-015"},
+                    ),
                     HistoryEntry(3.0, "restart", {"attempt": 1, "delay": 2.0, "reason": "vLLM ended"}),
                     HistoryEntry(9.0, "restarted", {"attempt": 1, "seconds": 7.0}),
                 ]
@@ -246,6 +251,14 @@ class TestLine:
         line.clear()
         assert len(shown) == 39
         assert shown.endswith("…")
+
+    def test_in_a_json_log_a_step_has_values_and_no_bar(self) -> None:
+        err = io.StringIO()
+        progress = StartProgress(Terminal(io.StringIO(), err, log_format="json"), _Clock())
+        progress(LoadProgressed(1.0, LoadProgress(LoadStage.LOADING_WEIGHTS, 0.5, "1/2 shards")))
+        record = json.loads(err.getvalue())
+        assert record["message"] == "loading weights, 1/2 shards"
+        assert (record["event"], record["stage"], record["fraction"]) == ("loading", "loading weights", 0.5)
 
     @pytest.mark.parametrize(
         ("seconds", "text"), [(-1, "0 s"), (7.4, "7 s"), (59.6, "1:00"), (125, "2:05"), (3725, "1:02:05")]
