@@ -67,7 +67,7 @@ test-faults: venv vllm models ## Sudden deaths: fifty programs and their owner t
 soak: venv ## Random faults every few seconds on the stand-in server, and what came of them: MINUTES=20, SEED=N
 	@$(VENV)/bin/python tests/faults/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
-count: venv vllm models ## Recoveries and loads, counted: sixty of each, and on a real vLLM ten recoveries and a dozen architectures
+count: venv vllm models ## Recoveries and loads, counted: sixty of each, and on a real vLLM six recoveries and a dozen architectures
 	@COUNT_RECOVERIES=60 COUNT_LOADS=60 $(PYTEST) -s tests/faults/test_counted.py $(PYTEST_ARGS)
 	@COUNT_ARCHITECTURES="$$(ls -d $(ARCHITECTURES)/*/ | xargs -n 1 basename | tr '\n' ' ')" $(PYTEST) -v tests/real/test_hub_models.py $(PYTEST_ARGS)
 	@$(PYTEST) -s tests/real/count_recoveries.py $(PYTEST_ARGS)

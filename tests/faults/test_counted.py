@@ -17,8 +17,8 @@ from standin import COMMAND, free_port
 from acode_vllm import ServerOptions, VllmLifecycleOptions, VllmProvider, VllmServiceOrchestrator
 from acode_vllm.states import ServiceState
 
-RECOVERIES = int(os.environ.get("COUNT_RECOVERIES", "8"))
-LOADS = int(os.environ.get("COUNT_LOADS", "8"))
+RECOVERIES = int(os.environ.get("COUNT_RECOVERIES", "5"))
+LOADS = int(os.environ.get("COUNT_LOADS", "4"))
 AT_ONCE = 4
 """Services beside each other: each waits most of the time, for the 2 s before a restart."""
 EACH = 10

@@ -55,7 +55,7 @@ def test_a_prompt_that_computes_for_minutes_is_given_them_and_no_more(health: Ma
         asker = threading.Thread(target=_ask, args=(server, "[compute:60] a"))
         asker.start()
         eventually(lambda: len(server.asked()) == 1)
-        worker.tell(watch_of(server, engine_check_timeout_seconds=0.2, engine_stall_timeout_seconds=600.0))
+        worker.tell(watch_of(server, engine_check_timeout_seconds=0.1, engine_stall_timeout_seconds=600.0))
         seen = []
         for _ in range(12):
             report = worker.next()

@@ -13,7 +13,7 @@ from acode_vllm.errors import RequestError, StreamInterruptedError
 from acode_vllm.provider import VllmProvider
 
 Make = Callable[..., tuple[VllmProvider, StandInKeeper]]
-SLOW = "[compute:1.5] a"
+SLOW = "[compute:1.2] a"
 
 
 def served(keeper: StandInKeeper) -> StandIn:

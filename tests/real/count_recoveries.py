@@ -12,7 +12,7 @@ from real_service import RealService
 from acode_vllm import VllmProvider
 from acode_vllm.states import ServiceState
 
-RECOVERIES = int(os.environ.get("COUNT_REAL", "10"))
+RECOVERIES = int(os.environ.get("COUNT_REAL", "6"))
 
 
 @pytest.mark.timeout(60 + 60 * RECOVERIES)

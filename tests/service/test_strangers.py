@@ -65,7 +65,7 @@ class Stranger:
 
 def test_one_that_takes_the_port_while_ours_starts(service: MakeService, stranger: Stranger) -> None:
     # Ours binds its port after its first line of log: until then somebody else can.
-    vllm = service({"first_sign_seconds": 3.0})
+    vllm = service({"first_sign_seconds": 1.5})
     watcher = Watcher(vllm)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(vllm.ensure_healthy, timeout=WAIT)
