@@ -45,7 +45,8 @@ from acode_vllm.workers.gpu_messages import GpuReport
 from acode_vllm.workers.lifecycle_edges import LifecycleEdges, PlanMaker, ProcessMaker
 from acode_vllm.workers.lifecycle_messages import Stop, Wanted, WorkerRestarted
 from acode_vllm.workers.lifecycle_worker import CALL_SECONDS, LifecycleWorker
-from acode_vllm.workers.messages import LoadStep, MarkChosen, Report, Reported, SharedMemoryUsed
+from acode_vllm.workers.messages import LoadStep, MarkChosen, Report, Reported
+from acode_vllm.workers.tree_messages import SharedMemoryUsed
 
 LIFECYCLE = "lifecycle"
 ROOT_INTENSITY = 5

@@ -19,8 +19,8 @@ from acode_vllm.supervisor import (
 )
 from acode_vllm.supervisor import events as supervisor_events
 from acode_vllm.supervisor.requests import WhichChildren
-from acode_vllm.workers.messages import ReleaseServer
 from acode_vllm.workers.process_edges import ServerCrashed, shutdown_seconds
+from acode_vllm.workers.tree_messages import ReleaseServer
 
 PROCESS = "process"
 RELEASE_SECONDS = 5.0
@@ -59,10 +59,10 @@ def engine_supervisor(
     )
 
 
-def release_server(engine: WorkerRef) -> None:
+def release_server(engine: WorkerRef | None) -> None:
     """Have the server live on when this engine supervisor is ended, ``stop_on_exit`` or not: the next one adopts it."""
     try:
-        for info in call(engine, WhichChildren(), RELEASE_SECONDS):
+        for info in () if engine is None else call(engine, WhichChildren(), RELEASE_SECONDS):
             if isinstance(info.child, WorkerRef):
                 call(info.child, ReleaseServer(), RELEASE_SECONDS)
     except CallError:

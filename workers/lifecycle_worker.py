@@ -206,9 +206,7 @@ class LifecycleWorker(Worker):
     def _recover(self) -> None:
         # After a crash of this worker the engine of the earlier incarnation is still there; its server, which is
         # released when it ends, is adopted again by way of the record.
-        engine = self.supervisor.whereis(ENGINE)
-        if engine is not None:
-            release_server(engine)
+        release_server(self.supervisor.whereis(ENGINE))
         self._end_engine()
         status, alive, problems = self._edges.records.found()
         self._recovered = True
@@ -320,8 +318,7 @@ class LifecycleWorker(Worker):
         return [Emit(WarningRaised(self._edges.wall(), text))]
 
     def _end_engine(self) -> None:
-        if self._engine_token is not None:
-            self._engine_token = None
+        self._engine_token = None
         options = self._initial.options if self._plan is None else self._plan.options
         patience = shutdown_seconds(options) + CALL_SECONDS
         try:

@@ -18,6 +18,7 @@ from acode_vllm.server_process import ServerProcess
 from acode_vllm.workers.drain_messages import Drained
 from acode_vllm.workers.gpu_messages import GpuReport
 from acode_vllm.workers.shared_memory import SharedFile
+from acode_vllm.workers.tree_messages import SharedMemoryUsed
 
 
 @dataclass(frozen=True)
@@ -87,11 +88,6 @@ class StopServer:
 
 
 @dataclass(frozen=True)
-class ReleaseServer:
-    """Call: from now on vLLM lives on when this worker is shut down, ``stop_on_exit`` or not; a successor adopts it."""
-
-
-@dataclass(frozen=True)
 class FailServer:
     """Cast: the server is alive but of no use (three failed checks, a load that ran out of time).
 
@@ -109,16 +105,6 @@ class MarkChosen:
     """Before a spawn: the mark the new tree will carry, to be recorded first, so that nothing is ever lost."""
 
     mark: str
-
-
-@dataclass(frozen=True)
-class SharedMemoryUsed:
-    """The shared memory that the tree uses or has used, all of it: to be recorded, so that a later owner can remove it.
-
-    Whose it is can be told only while the tree lives. Recorded by the owner itself, and not passed on.
-    """
-
-    files: frozenset[SharedFile]
 
 
 @dataclass(frozen=True)

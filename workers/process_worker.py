@@ -37,12 +37,10 @@ from acode_vllm.workers.messages import (
     LeftOverFound,
     MarkChosen,
     ProcessExit,
-    ReleaseServer,
     Report,
     ServerDied,
     ServerDown,
     ServerUp,
-    SharedMemoryUsed,
     StopReport,
     StopServer,
 )
@@ -51,6 +49,7 @@ from acode_vllm.workers.process_identity import send_signal
 from acode_vllm.workers.process_tree import Member, ProcessTree
 from acode_vllm.workers.shared_memory import SharedFile, files_used_by, remove_unused
 from acode_vllm.workers.stop_tree import stop_tree
+from acode_vllm.workers.tree_messages import ReleaseServer, SharedMemoryUsed
 from acode_vllm.workers.tree_stop import TreeStop
 
 logger = logging.getLogger(__name__)
