@@ -51,15 +51,7 @@ def diagnose_from_log(log_path: Path, offset: int, exit: ProcessExit, *, model: 
     return replace(named, evidence=(*named.evidence, *problem.evidence), log_path=problem.log_path)
 
 
-class ExplainUnhealthy(Protocol):
-    """Finds out from the log why a server that is still there fails its checks."""
-
-    def __call__(self, problem: Problem, log_path: Path, offset: int, *, model: str, port: int) -> Problem:
-        """Read the log from ``offset``; ``problem`` where it knows no better."""
-        ...
-
-
-def explain_from_log(problem: Problem, log_path: Path, offset: int, *, model: str, port: int) -> Problem:
+def explain_from_log(problem: Problem, server: ServerProcess) -> Problem:
     """`acode_vllm.workers.diagnosis.explain_unhealthy`, imported when it is first needed.
 
     A start that took too long is told as such, whatever its log has complained of.
@@ -68,7 +60,8 @@ def explain_from_log(problem: Problem, log_path: Path, offset: int, *, model: st
         return problem
     from acode_vllm.workers.diagnosis import explain_unhealthy
 
-    return explain_unhealthy(problem, log_path, offset, model=model, port=port)
+    log = Path(server.log_path)
+    return explain_unhealthy(problem, log, server.log_offset, model=server.model, port=server.port)
 
 
 @dataclass(frozen=True)
@@ -78,7 +71,7 @@ class ProcessEdges:
     Attributes:
         spawn: Starts a plan's command with a mark.
         diagnose: Finds out why a server ended.
-        explain: Finds out why a server that is still there fails its checks.
+        explain: Finds out why a server that is still there fails its checks; the problem itself where nothing says.
         port_problem: Says why a port cannot be bound at an address; None where it can.
         leash: Makes what ties vLLM to this process.
         use_pidfd: False to do without pidfds, as on an old kernel.
@@ -86,7 +79,7 @@ class ProcessEdges:
 
     spawn: Callable[[LaunchPlan, str], ServerProcess] = spawn_server
     diagnose: Diagnose = diagnose_from_log
-    explain: ExplainUnhealthy = explain_from_log
+    explain: Callable[[Problem, ServerProcess], Problem] = explain_from_log
     port_problem: Callable[[int, str], Problem | None] = port_problem
     leash: Callable[[VllmLifecycleOptions], Leash] = Leash
     use_pidfd: bool = True

@@ -155,9 +155,7 @@ class ProcessWorker(Worker):
             super().handle_cast(message)
         elif self._ending is None and (server := self._server) is not None:
             # Before the signals are sent: after them the log tells of little else.
-            log = Path(server.log_path)
-            why = self._edges.explain(message.problem, log, server.log_offset, model=server.model, port=server.port)
-            self._end(_Why.FAILED, why)
+            self._end(_Why.FAILED, self._edges.explain(message.problem, server))
 
     def _stop(self, message: StopServer) -> None:
         logger.info("stopping vLLM: %s", message.reason)

@@ -255,6 +255,7 @@ def test_a_private_model_is_downloaded_by_vllm_with_its_token_alone_and_a_slow_h
             said = service.acode("ask", PROMPT)
         case = Refusal("slow", STRANGER, _gone, "ACODE-VLM-004", f"{SLOW_SECONDS} s", "pull-model")
         check_told(case, said)
+        assert f"model_load_timeout_seconds (now {SLOW_SECONDS})" in said.err
         assert "Warning: the model hub could not be asked: " in said.err
         assert f"gave no answer within {DEADLINE:g} s" in said.err
         assert said.err.count("vLLM started with") == 1, "not tried again"
