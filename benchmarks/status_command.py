@@ -29,3 +29,6 @@ def run(bench: Bench) -> Iterator[Figure]:
         wall, cpu = wall_and_cpu(commands, bench.rounds(41, 9))
     yield against(ROW, "acode providers status vllm, wall", wall, LIMIT, 5.0, note="aim of the design: 3 ×")
     yield against(ROW, "acode providers status vllm, CPU", cpu, LIMIT, 5.0)
+    for what, samples in (("wall", wall), ("CPU", cpu)):
+        with_file = {OURS: samples[WITH_FILE], LIMIT: samples[LIMIT]}
+        yield against(ROW, f"the same with a configuration file, {what}", with_file, LIMIT, 5.0)
