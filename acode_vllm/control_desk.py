@@ -97,6 +97,8 @@ class ControlDesk:
             self._waiting.give_up(waiting)
             if waiting.token is not None:
                 self._owned.tell(Abandon(waiting.token))
+        if known is not None and known.subscribed:
+            self._owned.feed.be_heard(any(other.subscribed for other in self._clients.values()))
         if known is not None and known.silent and self._owned.keeper is not None:
             self._owned.keeper.expected()
         self._count()
@@ -136,6 +138,7 @@ class ControlDesk:
                 self._answer(client, asked.id, self._owned.status)
             case Subscribe():
                 self._clients[client].subscribed = True
+                self._owned.feed.be_heard(True)  # before the status is read: whatever follows it is told
                 self._answer(client, asked.id, self._owned.status)
             case Ping():
                 self._answer(client, asked.id, Pong())

@@ -20,12 +20,13 @@ class ControlFeed:
         self._guard = threading.Lock()
         self._items: deque[Event | ServiceStatus] = deque(maxlen=FEED_SIZE)
         self._listener: Callable[[], None] | None = None
+        self._heard = False
 
     def put(self, item: Event | ServiceStatus) -> None:
-        """Hand over an event or a status; kept only while somebody listens."""
+        """Hand over an event or a status; kept, and somebody woken for it, only where it is heard."""
         with self._guard:
             listener = self._listener
-            if listener is None:
+            if listener is None or not self._heard:
                 return
             self._items.append(item)
         listener()
@@ -34,7 +35,15 @@ class ControlFeed:
         """Have ``listener`` called whenever there is something to take; None for nobody."""
         with self._guard:
             self._listener = listener
+            self._heard = False
             self._items.clear()
+
+    def be_heard(self, heard: bool) -> None:
+        """Whether anybody wants to hear from now on: a service that nobody follows wakes no thread for it."""
+        with self._guard:
+            self._heard = heard
+            if not heard:
+                self._items.clear()
 
     def take(self) -> list[Event | ServiceStatus]:
         """Everything that waits, oldest first; of several statuses the newest alone, where it was put."""
