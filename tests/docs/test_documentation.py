@@ -116,6 +116,13 @@ def test_the_changelog_begins_with_the_version_of_the_package() -> None:
     assert found[1] == __version__
 
 
+def test_the_recording_of_the_terminal_shows_every_code_or_says_why_not() -> None:
+    text = (ROOT / "docs" / "terminal.md").read_text(encoding="utf-8")
+    shown, _, missing = text.partition("Not shown here:")
+    blocks = "".join(shown.split("```text")[1:])
+    assert [code for code in CODES if code not in blocks and f"- {code}: " not in missing] == []
+
+
 class TestConformance:
     PAGE = ROOT / "docs" / "conformance.md"
 
