@@ -61,7 +61,7 @@ test-release: venv ## Builds sdist and wheel, and runs the tests that need no vL
 	@cd $(OUT)/release && env -u PYTHONPATH .venv/bin/pytest -m "not vllm" \
 		--numprocesses $(WORKERS) --dist worksteal --junitxml=$(OUT)/reports/release.xml $(PYTEST_ARGS)
 
-test-faults: venv vllm models ## Sudden deaths: fifty programs and their owner twenty times, twenty moments of a start, each fault once
+test-faults: venv vllm models ## Sudden deaths, twenty times each: of an owner among fifty programs or with a leash, of our threads, of a start
 	@FAULT_PROGRAMS=50 FAULT_REPEAT=20 $(PYTEST) tests/control/test_many_programs.py tests/faults tests/real/test_faults.py $(PYTEST_ARGS)
 
 soak: venv ## Random faults every few seconds on the stand-in server, and what came of them: MINUTES=20, SEED=N
