@@ -68,11 +68,11 @@ def pull_model(model: str, options: VllmLifecycleOptions, env: Mapping[str, str]
     cache = weights_root(options, inherited)
     folder = repository_folder(cache, model)
     progress = DownloadProgress(folder, prepared.download_bytes, resumable_bytes(folder / "blobs"))
-    with _client_silent(), _Watching(progress, show):
-        try:
+    try:
+        with _client_silent(), _Watching(progress, show):
             _fetch(question, answer, cache)
-        except VllmServiceError as error:
-            raise error_for(_with(error.problem, progress)) from error
+    except VllmServiceError as error:
+        raise error_for(_with(error.problem, progress)) from error
     return prepared.download_bytes or 0
 
 
