@@ -13,7 +13,6 @@ from pathlib import Path
 
 from acode_vllm.errors import Problem
 from acode_vllm.redaction import redact
-from acode_vllm.workers import causes_hub, causes_machine
 from acode_vllm.workers.cause_rule import CauseRule, match_line, problem_of
 from acode_vllm.workers.hub_cache import hub_home
 
@@ -155,6 +154,8 @@ def refusal(question: HubQuestion, error: Exception) -> HubSilent | Problem:
 
 
 def _row(name: str) -> CauseRule:
+    from acode_vllm.workers import causes_hub, causes_machine  # 40 KB of text that is seldom needed
+
     return next(rule for rule in (*causes_hub.RULES, *causes_machine.RULES) if rule.name == name)
 
 
