@@ -76,9 +76,10 @@ def _ours(command: list[str], environ: dict[str, str]) -> float:
 
 def _by_hand(command: list[str], environ: dict[str, str]) -> float:
     port = free_port()
+    model = [MODEL] if command[-1] == "serve" else ["--model", MODEL]
     begun = time.monotonic()
     process = subprocess.Popen(
-        [*command, MODEL, "--host", "127.0.0.1", "--port", str(port), *OPTIONS],
+        [*command, *model, "--host", "127.0.0.1", "--port", str(port), *OPTIONS],
         env=environ,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -39,7 +39,7 @@ def measured_of(figure: Figure) -> str:
     """What is held against the aim, where that is not the value itself."""
     if figure.measured is None or figure.measured in figure.values.values():
         return ""
-    return f"{figure.measured:.2f} ×"
+    return f"{figure.measured:.2f} {'×' if '×' in figure.aim or figure.aim.startswith('<') else figure.unit}"
 
 
 def line_of(figure: Figure) -> str:
