@@ -55,14 +55,14 @@ def pull_model(model: str, options: VllmLifecycleOptions, env: Mapping[str, str]
         )
     prepared = prepare_model(model, options, env, ask_hub)
     if isinstance(prepared, Problem):
-        raise error_for(prepared)
+        raise error_for(_for_a_pull(prepared))
     if prepared.cached:
         return None
     inherited = {**env, **options.server.env}
     question = question_for(model, revision_of(options), inherited)
     answer = ask_hub(question)
     if isinstance(answer, Problem):
-        raise error_for(answer)
+        raise error_for(_for_a_pull(answer))
     if isinstance(answer, HubSilent):
         raise error_for(_silent(model, answer))
     cache = weights_root(options, inherited)
@@ -74,6 +74,13 @@ def pull_model(model: str, options: VllmLifecycleOptions, env: Mapping[str, str]
     except VllmServiceError as error:
         raise error_for(_with(error.problem, progress)) from error
     return prepared.download_bytes or 0
+
+
+def _for_a_pull(problem: Problem) -> Problem:
+    """The same for somebody who is fetching already, and need not be told to."""
+    if problem.code != "ACODE-VLM-013" or "pre-stage the model" not in problem.remedy:
+        return problem
+    return replace(problem, remedy="Check the network and HF_ENDPOINT, then run the same command again.")
 
 
 def _fetch(question: HubQuestion, answer: HubModel, cache: Path) -> None:

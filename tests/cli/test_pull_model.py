@@ -89,6 +89,7 @@ def test_a_hub_that_cannot_be_reached_is_said_so() -> None:
     done = pull(hub)
     assert done.returncode == 1
     assert "ACODE-VLM-013" in done.stderr
+    assert "What to do: Check the network and HF_ENDPOINT, then run the same command again." in done.stderr
 
 
 def test_a_pull_that_was_cut_goes_on_where_it_was(folder: Path, own_world: Path) -> None:
