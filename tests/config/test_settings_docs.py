@@ -72,7 +72,7 @@ def test_every_setting_that_a_message_or_a_page_names_is_one_that_a_file_may_hol
     sources = [path for folder in ("workers", "acode_vllm") for path in sorted((ROOT / folder).rglob("*.py"))]
     wrong = [
         f"{path.name}: {named}"
-        for path in (*sources, *pages())
+        for path in (*sources, *(page for page in pages() if page.name != "terminal.md"))  # which shows mistakes
         for named in re.findall(r"\bproviders\.vllm\.[a-z_]+(?:\.[a-z_]+)*", path.read_text(encoding="utf-8"))
         if named not in known
     ]
