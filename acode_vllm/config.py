@@ -91,7 +91,10 @@ class _Loading:
         check_together(options, self._origin_of, self._mistakes)
         self._mistakes.raise_if_any()
         if untrusted:
-            raise _untrusted(files[-1].path, untrusted)
+            from acode_vllm.trust import trust_store, was_trusted
+
+            changed = was_trusted(trust_store(self._environ, self._home), files[-1].path)
+            raise _untrusted(files[-1].path, untrusted, changed)
         sources = tuple(file.path for file in files)
         locked = self._values[LOCK_KEY] is True
         return Configuration(
@@ -166,8 +169,9 @@ class _Loading:
         return Secrets.of(self._environ)
 
 
-def _untrusted(path: Path, lines: list[str]) -> ConfigurationError:
-    message = f"{printable(str(path))} sets what can run code or redirect prompts, and you have not trusted it."
+def _untrusted(path: Path, lines: list[str], changed: bool) -> ConfigurationError:
+    why = "it has changed since you trusted it" if changed else "you have not trusted it"
+    message = f"{printable(str(path))} sets what can run code or redirect prompts, and {why}."
     error = error_for(Problem("ACODE-VLM-024", message, "Read it; if you trust it: acode config trust.", tuple(lines)))
     assert isinstance(error, ConfigurationError)
     return error

@@ -27,6 +27,11 @@ def is_trusted(store: Path, file: Path, digest: str) -> bool:
     return bool(digest) and _read(store).get(os.path.realpath(file)) == digest
 
 
+def was_trusted(store: Path, file: Path) -> bool:
+    """Whether the user has trusted ``file`` with some content or other."""
+    return os.path.realpath(file) in _read(store)
+
+
 def remember(store: Path, file: Path, digest: str) -> None:
     """Trusts ``file`` as long as its content has this SHA-256. The store is replaced as a whole, mode 0600.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from acode_vllm.errors import StateFolderError
+from acode_vllm.errors import ConfigurationError, StateFolderError
 from acode_vllm.trust import is_trusted, remember, trust_store
 
 from .conftest import World
@@ -38,9 +38,13 @@ def test_what_could_run_code_or_redirect_prompts_counts_from_a_project_only_when
 
 def test_a_change_of_the_file_ends_the_trust(world: World) -> None:
     path = world.project(RISKY)
+    with pytest.raises(ConfigurationError, match=r"and you have not trusted it\."):
+        world.load()
     world.command("trust")
     path.write_text(RISKY + "# changed\n")
     assert len(world.untrusted()) == 4
+    with pytest.raises(ConfigurationError, match=r"and it has changed since you trusted it\."):
+        world.load()
     path.write_text(RISKY)
     world.load()
 
