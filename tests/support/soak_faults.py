@@ -54,12 +54,19 @@ def _signal_one(title: str, number: signal.Signals) -> Callable[[World, random.R
 
     def inject(world: World, chance: random.Random) -> None:
         tree = world.tree()
-        with suppress(psutil.Error, IndexError):
-            chosen = tree[:1] if not title else [p for p in tree if p.cmdline()[0] == title]
-            for process in chosen[:1]:
-                _signal(process, number)
+        chosen = tree[:1] if not title else [process for process in tree if _title(process) == title]
+        for process in chosen[:1]:
+            _signal(process, number)
 
     return inject
+
+
+def _title(process: psutil.Process) -> str:
+    """Its title; none where it has ended, waited for or not."""
+    try:
+        return (process.cmdline() or [""])[0]
+    except psutil.Error:
+        return ""
 
 
 def _kill_tree(world: World, chance: random.Random) -> None:

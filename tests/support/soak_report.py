@@ -51,11 +51,13 @@ class Life:
     first: Measure | None = None
     last: Measure | None = None
     seconds: float = 0.0
+    memory: list[int] = field(default_factory=list)
 
     def note(self, now: float, measure: Measure) -> None:
         """It holds this now."""
         self.first = self.first or measure
         self.last = measure
+        self.memory.append(measure.memory)
         self.seconds = now - self.since
 
     def leaks(self) -> list[str]:
@@ -169,5 +171,7 @@ def _lives(lives: list[Life]) -> Iterable[str]:
             for a in known
             if a.first is not None and a.last is not None
         ]
+        quarters = [longest.memory[(len(longest.memory) - 1) * n // 4] / 2**20 for n in range(5)]
+        yield f"    its memory at each quarter of that: {', '.join(f'{size:.1f}' for size in quarters)} MiB"
         threads, files, memory = (max(column) for column in zip(*grown, strict=True))
         yield f"    growth of any: at most {threads} threads, {files} files, {memory / 2**20:.1f} MiB"
