@@ -6,6 +6,7 @@ minutes where it is down. In airgapped mode nothing is ever fetched.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -53,9 +54,8 @@ def free_bytes(folder: Path) -> int:
     """The free bytes of the disk that a folder is on, or will be on."""
     while not folder.exists():
         folder = folder.parent
-    from shutil import disk_usage
-
-    return disk_usage(folder).free
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
 
 
 def argument(extra_args: tuple[str, ...], name: str) -> str | None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 EXIT_FAILURE = 1
+DETACHED = ("providers", "supervise", "vllm", "--detached")
+"""How `acode_vllm.detached_keeper` starts a keeper."""
 EXIT_INTERRUPTED = 130
 
 
@@ -21,6 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (this process's where None); returns the exit code."""
     words = sys.argv[1:] if argv is None else argv
     try:
+        if tuple(words[:4]) == DETACHED:
+            from acode_vllm.cli.supervise import run_detached
+
+            return run_detached()
         code = quick_status(words)
         if code is None:
             from acode_vllm.cli.whole_command import run

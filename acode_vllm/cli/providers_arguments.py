@@ -103,7 +103,6 @@ def _add_life(add: _Add) -> None:
         "\nstop_on_exit is set. SIGHUP reads the configuration again.",
     )
     supervise.add_argument("--model", metavar="ID", help="model to serve (VLLM_MODEL)")
-    supervise.add_argument("--detached", action="store_true", help=argparse.SUPPRESS)
     add(
         "reset-restarts",
         _action("reset_restarts"),

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from acode_vllm.cli.log_output import set_up_logging
-from acode_vllm.cli.session import Session, open_session
-from acode_vllm.cli.terminal import Terminal
 from acode_vllm.detached_keeper import BUSY, READY, read_settings, say
 from acode_vllm.errors import Problem, VllmServiceError, error_for
 from acode_vllm.keeper import Keeper
 from acode_vllm.keeper_edges import KeeperEdges, Signal
+from acode_vllm.redaction import redact
 from acode_vllm.service_folder import ServiceFolder
 from acode_vllm.states import LifecycleMode
 from acode_vllm.systemd import Notifier
 from acode_vllm.tree import vllm_makers
 from acode_vllm.workers.lifecycle_messages import Wanted
+
+if TYPE_CHECKING:
+    import argparse
+
+    from acode_vllm.cli.session import Session
+    from acode_vllm.cli.terminal import Terminal
 
 _OF_SYSTEMD = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 """What concerns the keeper alone, and is not handed on to vLLM."""
@@ -28,12 +33,10 @@ _OF_SYSTEMD = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "
 
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Run the keeper; returns the exit code."""
+    from acode_vllm.cli.session import open_session
+
     log_format = arguments.log_format
     set_up_logging(sys.stderr, verbose=arguments.verbose, log_format=log_format, plain=terminal.plain, always=True)
-    return _run_detached() if arguments.detached else _run_foreground(arguments, terminal)
-
-
-def _run_foreground(arguments: argparse.Namespace, terminal: Terminal) -> int:
     session = open_session(arguments, terminal)
     folder = session.folder
     wanted = _wanted(session)
@@ -51,7 +54,12 @@ def _run_foreground(arguments: argparse.Namespace, terminal: Terminal) -> int:
     return 0
 
 
-def _run_detached() -> int:
+def run_detached() -> int:
+    """Run a keeper with the settings that its parent hands it; returns the exit code.
+
+    Without a parser and a terminal: it is there for weeks, and whatever it loads stays in memory.
+    """
+    set_up_logging(sys.stderr, verbose=False, log_format="text", plain=True, always=True)
     answer = os.dup(1)  # not inheritable, as every descriptor that Python makes
     try:
         wanted = read_settings(0)
@@ -64,7 +72,8 @@ def _run_detached() -> int:
             say(answer, BUSY)
     except VllmServiceError as error:
         say(answer, error.problem)
-        raise
+        sys.stderr.write(redact(str(error)) + "\n")
+        return 1
     finally:
         os.close(answer)
     return 0
