@@ -10,7 +10,7 @@ from benchmarks import baselines
 from benchmarks.bench import Bench
 from benchmarks.figures import OURS, Figure
 from benchmarks.look_alike import devices_environ
-from benchmarks.processes import is_running, proportional_mb, resident_mb, thread_usage, usage
+from benchmarks.processes import is_running, proportional_mb, resident_mb, usage
 
 ROW = "at_rest"
 KEEPER = f"{OURS}'s keeper"
@@ -37,16 +37,13 @@ def run(bench: Bench) -> Iterator[Figure]:
             raise RuntimeError("the keeper does not see the look-alike's devices")
         time.sleep(2)  # what their starts left to do is not what is measured
         before = {name: usage(pid) for name, pid in pids.items()}
-        threads = thread_usage(keeper)
         time.sleep(seconds)
         ended = [name for name, pid in pids.items() if not is_running(pid)]
         if ended:
             raise RuntimeError(f"ended meanwhile: {', '.join(ended)}")
         used = {name: usage(pid) - before[name] for name, pid in pids.items()}
-        woken = {name: count - threads.get(name, 0) for name, count in thread_usage(keeper).items()}
         rss = {name: resident_mb(pid) for name, pid in pids.items()}
         pss = {name: proportional_mb(pid) for name, pid in pids.items()}
-    per_thread = ", ".join(f"{name.partition(' ')[2]} {count}" for name, count in woken.items() if count)
     core = {name: 100 * found.cpu / seconds for name, found in used.items()}
     text = f"at rest for {seconds} s, health every 60 s, 8 devices every 15 s: "
     yield Figure(
@@ -57,7 +54,6 @@ def run(bench: Bench) -> Iterator[Figure]:
         "≤ 0.05 % of a core",
         core[KEEPER],
         0.05,
-        note=f"woken: {per_thread}",
     )
     share = used[KEEPER].wakeups / used["supervisord"].wakeups
     counts: dict[str, float | None] = {name: found.wakeups for name, found in used.items()}
@@ -68,6 +64,6 @@ def run(bench: Bench) -> Iterator[Figure]:
     for what, sizes in (("RSS", rss), ("PSS", pss)):
         most = min(sizes["supervisord"], sizes["circus"])
         share = sizes[KEEPER] / most
-        note = "6 MB of the keeper's are nvidia-ml-py, which is loaded where there are devices"
+        note = "4 MB of the keeper's are nvidia-ml-py, which is loaded where there are devices"
         aim = "< supervisord and circus"
         yield Figure(ROW, f"memory at rest, {what}", dict(sizes), "MB", aim, share, 0.9999, note=note)

@@ -33,16 +33,6 @@ def usage(pid: int) -> Usage:
     return Usage(cpu, wakeups)
 
 
-def thread_usage(pid: int) -> dict[str, int]:
-    """Wake-ups of each thread by its number and name."""
-    found = {}
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        lines = (task / "status").read_text().splitlines()
-        name = (task / "comm").read_text().strip()
-        found[f"{task.name} {name}"] = sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_"))
-    return found
-
-
 def resident_mb(pid: int) -> float:
     """Resident memory, in 10⁶ bytes as the aims have it."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
