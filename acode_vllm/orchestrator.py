@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from acode_vllm.errors import VllmServiceError, WaitTimeoutError, error_for
 from acode_vllm.event_hub import EventHub, EventQueue, Subscription
@@ -35,10 +34,6 @@ from acode_vllm.workers.lifecycle_messages import (
     Stop,
 )
 from acode_vllm.workers.messages import StopReport
-
-if TYPE_CHECKING:
-    from acode_vllm.local_service import Makers
-    from acode_vllm.service_folder import ServiceFolder
 
 VOUCH_SECONDS = 10.0
 """How long a passed check is proof enough for `VllmServiceOrchestrator.ensure_healthy`, at the most.
@@ -292,9 +287,9 @@ class VllmServiceOrchestrator:
     def _open(self) -> ServiceBackend:
         with self._guard:
             if self._service is None:
-                from acode_vllm.shared_service import share_service
+                from acode_vllm.shared_service import share_service, tree_makers
 
-                self._service = share_service(self._settings.folder, self._settings.wanted, _makers)
+                self._service = share_service(self._settings.folder, self._settings.wanted, tree_makers)
                 self._service.hub.add(self._hub)
             return self._service
 
@@ -344,9 +339,3 @@ class VllmServiceOrchestrator:
     def _require_managed(self, verb: str) -> None:
         if self.mode is not LifecycleMode.MANAGED:
             raise error_for(not_managed_problem(self.mode, self._settings.options.url, verb))
-
-
-def _makers(folder: ServiceFolder) -> Makers:
-    from acode_vllm.tree import vllm_makers  # only who becomes the owner needs it
-
-    return vllm_makers(folder)

@@ -254,3 +254,10 @@ def share_service(folder: ServiceFolder, wanted: Wanted, makers: MakersOf) -> Sh
             service = _shared[key] = SharedService(folder, wanted, makers)
         service.enter()
         return service
+
+
+def tree_makers(folder: ServiceFolder) -> Makers:
+    """How the workers of a real tree are made; loaded by whoever becomes the owner."""
+    from acode_vllm.tree import vllm_makers
+
+    return vllm_makers(folder)

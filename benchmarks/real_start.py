@@ -30,7 +30,7 @@ QUESTION = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], 
 
 
 def run(bench: Bench) -> Iterator[Figure]:
-    """The two by turns; a first start of each is not counted, for it fills the disk's cache."""
+    """The two by turns; a first start is not counted, for it fills the cache of the disk."""
     real = next((path for path in bench.build.glob("vllm-*.json")), None)
     hub = bench.build / "hf"
     if real is None or not hub.is_dir():
@@ -48,12 +48,11 @@ def run(bench: Bench) -> Iterator[Figure]:
         "PATH": f"{Path(command[0]).parent}{os.pathsep}{os.environ['PATH']}",
     }
     ours, by_hand = [], []
-    for number in range(1 + bench.rounds(3, 1)):
-        pair = _ours(command, environ), _by_hand(command, environ)
-        if number:
-            ours.append(pair[0])
-            by_hand.append(pair[1])
-    added = statistics.median(ours) - statistics.median(by_hand)
+    _by_hand(command, environ)
+    for _ in range(bench.rounds(3, 1)):
+        ours.append(_ours(command, environ))
+        by_hand.append(_by_hand(command, environ))
+    added = statistics.median(mine - theirs for mine, theirs in zip(ours, by_hand, strict=True))
     values: dict[str, float | None] = {OURS: statistics.median(ours), BY_HAND: statistics.median(by_hand)}
     note = f"added: {added:+.2f} s; starts alone differ by {max(by_hand) - min(by_hand):.2f} s among themselves"
     yield Figure(ROW, "start() → first answer, a real vLLM", values, "s", "≤ 0.5 s added", added, 0.5, note=note)

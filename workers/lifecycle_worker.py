@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from acode_vllm.errors import Problem, VllmServiceError, error_for
+from acode_vllm.errors import Problem, VllmServiceError
 from acode_vllm.events import Event, GpusSampled, ProblemRaised, WarningRaised
 from acode_vllm.running_clock import RunningClock
 from acode_vllm.server_process import ServerProcess
@@ -39,6 +39,7 @@ from acode_vllm.workers.engine_supervisor import PROCESS, engine_supervisor, log
 from acode_vllm.workers.gpu_holders import attributed
 from acode_vllm.workers.gpu_messages import GpuReport
 from acode_vllm.workers.lifecycle import Lifecycle
+from acode_vllm.workers.lifecycle_answers import give
 from acode_vllm.workers.lifecycle_edges import LifecycleEdges
 from acode_vllm.workers.lifecycle_messages import (
     Abandon,
@@ -265,12 +266,7 @@ class LifecycleWorker(Worker):
         waits = changed and (before is None or not differ_in_figures(before, status))
         if waits:
             self._raise(self._edges.records.write(status))
-        for answer in answers:
-            assert isinstance(answer.to, ReplyTo)
-            if isinstance(answer, Answer):
-                answer.to.reply(answer.value)
-            else:
-                answer.to.fail(error_for(answer.problem))
+        give(answers)
         if changed and not waits:
             self._raise(self._edges.records.write(status))
 
