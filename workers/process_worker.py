@@ -54,9 +54,9 @@ from acode_vllm.workers.tree_stop import TreeStop
 
 logger = logging.getLogger(__name__)
 
-FIRST_LOOK_SECONDS = 4.0
+FIRST_LOOK_SECONDS = 1.0
 LAST_LOOK_SECONDS = 20.0
-"""When the tree is looked at for the shared memory it uses: after 4 s, then at intervals that double up to 20 s, and
+"""When the tree is looked at for the shared memory it uses: after 1 s, then at intervals that double up to 20 s, and
 whenever one of its processes has ended. Whose it is can be told only while it lives; a look takes 15 ms.
 """
 

@@ -94,7 +94,7 @@ class Soak:
         summary.history_lost, summary.stuck = world.history_lost, world.stuck
         known = [file for file, (since, until) in world.shared.items() if until - since >= SEEN_FOR_SECONDS]
         summary.left_behind += [f"shared memory {name}" for name in remove_unused(known)]
-        remove_unused(world.shared)  # what was in use for a moment only is nobody's fault, and no litter either
+        world.clear_shared_memory()
 
     def _harm(self) -> None:
         """Inject a fault, now and then two at once, and wait until the service is well again."""

@@ -162,6 +162,7 @@ class ApiServer:
         import secrets
 
         self.shm = f"/dev/shm/psm_{secrets.token_hex(4)}"
+        standin_log.write(f"shared memory {self.shm}")
         with open(self.shm, "wb+") as file:
             file.truncate(4096)
             self.mapping = mmap.mmap(file.fileno(), 4096)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -254,6 +255,12 @@ class World:
         return sum((client.outcomes for client in self._all_clients), Counter())
 
     # Its end
+
+    def clear_shared_memory(self) -> None:
+        """Remove what servers have left that were killed before anybody could see whose it was."""
+        log = self.acode.folder.log.read_text(encoding="utf-8", errors="replace")
+        for name in re.findall(r"^shared memory (/dev/shm/psm_\w+)$", log, re.MULTILINE):
+            Path(name).unlink(missing_ok=True)
 
     def close(self) -> None:
         """End the clients, the server and the keeper, in order."""
