@@ -46,6 +46,11 @@ class DownloadProgress:
         return f"{in_units(self._done, self._total)} of {in_units(self._total)}"
 
     @property
+    def lacks(self) -> bool:
+        """Whether some of what was announced had not arrived at the last look."""
+        return self._total is not None and self._done < self._total
+
+    @property
     def _done(self) -> int:
         done = max(0, self._now - self._begin)
         return min(done, self._total) if self._total else done

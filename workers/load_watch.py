@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from acode_vllm.errors import Problem
-from acode_vllm.loading import LoadProgress
+from acode_vllm.loading import LoadProgress, LoadStage
 from acode_vllm.redaction import redact
 from acode_vllm.workers.download_progress import DownloadProgress
 from acode_vllm.workers.load_deadline import LoadDeadline
@@ -79,7 +79,11 @@ class LoadWatch:
         message = f"The model {model} was not loaded within {deadline.allowed:g} s"
         if deadline.stood_still >= 1.0:
             message += f", not counting {deadline.stood_still:.0f} s in which its download moved"
-        message += f": {described(self._shown)}, no progress for {deadline.idle(now):.0f} s."
+        message += f": {described(self._shown)}, no progress for {deadline.idle(now):.0f} s"
+        if self._download is not None and self._download.lacks and self._shown.stage is not LoadStage.DOWNLOADING:
+            # vLLM fetches the weights when it is about to load them.
+            message += f"; of its download {self._download.arrived} had arrived"
+        message += "."
         remedy = f"Increase providers.vllm.lifecycle.model_load_timeout_seconds (now {deadline.allowed:g}), or "
         remedy += "use a smaller model." if self._download is None else f"{_FETCH.format(model)}."
         return Problem("ACODE-VLM-004", message, remedy, tuple(self._last_lines), log)

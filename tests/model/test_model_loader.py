@@ -173,6 +173,22 @@ def test_a_moving_download_holds_the_clock_and_one_that_stopped_is_told(bench: B
     assert f"acode providers pull-model vllm {MODEL}" in report.problem.remedy
 
 
+def test_a_download_that_stopped_while_vllm_waits_to_load_is_told_too(bench: Bench) -> None:
+    bench.follow(10_000, VllmLifecycleOptions(model_load_timeout_seconds=60.0))
+    (bench.cache / "blobs").mkdir(parents=True)
+    (bench.cache / "blobs" / "config").write_bytes(b"x" * 1000)
+    bench.write("hello\n")
+    bench.pass_time(LOOK_SECONDS)
+    bench.write("(Worker pid=7) INFO 11-22 12:30:35 [x.py:1] Starting to load model a/b...\n")
+    bench.pass_time(LOOK_SECONDS)
+    bench.clock.advance(70.0)
+    report: Reported | None = None
+    while not isinstance(report, LoadTimedOut):
+        report = bench.reports.get(timeout=DEADLINE)
+    assert "loading weights, no progress for" in report.problem.message
+    assert report.problem.message.endswith("; of its download 1.0 of 10.0 kB had arrived.")
+
+
 def test_when_the_load_has_ended_nothing_is_watched_any_more(bench: Bench) -> None:
     bench.follow()
     cast(bench.loader, StopFollowing())
