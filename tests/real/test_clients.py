@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import openai
@@ -143,20 +144,47 @@ def test_clients_of_all_kinds_live_through_a_restart_and_what_we_add_to_vllms_st
 
 
 @pytest.mark.timeout(600)
-def test_structured_outputs_usage_and_refusals_pass_through_unharmed(real_service: RealService) -> None:
+def test_structured_outputs_tool_calls_usage_and_refusals_pass_through_unharmed(real_service: RealService) -> None:
+    # Without room for white space, with which a tiny model would fill an object for ever.
+    terse = ("--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}')
+    tools = ("--enable-auto-tool-choice", "--tool-call-parser", "phi4_mini_json")
+    server = real_service.options.server
+    options = replace(real_service.options, server=replace(server, extra_args=(*server.extra_args, *terse, *tools)))
     with (
-        VllmServiceOrchestrator(HELLO, real_service.options, environ=real_service.environ) as vllm,
+        VllmServiceOrchestrator(HELLO, options, environ=real_service.environ) as vllm,
         VllmProvider(vllm) as provider,
     ):
         try:
-            # A text of an enumeration has no room for the white space that a tiny model would fill an object with.
-            schema = {"enum": ["good", "bad"]}
+            mood = {"enum": ["good", "bad"]}
+            schema = {
+                "type": "object",
+                "properties": {"mood": mood},
+                "required": ["mood"],
+                "additionalProperties": False,
+            }
             shaped = provider.chat(
                 QUESTION,
                 temperature=0,
                 response_format={"type": "json_schema", "json_schema": {"name": "mood", "schema": schema}},
             )
-            assert json.loads(shaped.text) in ("good", "bad")
+            assert json.loads(shaped.text)["mood"] in ("good", "bad")
+
+            tool = {"type": "function", "function": {"name": "set_mood", "parameters": schema}}
+            choice = {"type": "function", "function": {"name": "set_mood"}}
+            called = provider.chat(QUESTION, temperature=0, tools=[tool], tool_choice=choice)
+            [call] = called.tool_calls
+            assert (call["type"], call["function"]["name"]) == ("function", "set_mood")
+            assert json.loads(call["function"]["arguments"])["mood"] in ("good", "bad")
+            answer = {"role": "tool", "tool_call_id": call["id"], "content": "done"}
+            conversation = [*QUESTION, called["choices"][0]["message"], answer]
+            assert provider.chat(conversation, temperature=0, tools=[tool], tool_choice="none", max_tokens=8).text
+            with provider.stream_chat(QUESTION, temperature=0, tools=[tool], tool_choice=choice) as stream:
+                deltas = [chunk["choices"][0]["delta"] for chunk in stream if chunk["choices"]]
+            pieces = [piece["function"] for delta in deltas for piece in delta.get("tool_calls") or []]
+            assert [piece["name"] for piece in pieces if piece.get("name")] == ["set_mood"]
+            arguments = "".join(piece.get("arguments") or "" for piece in pieces)
+            assert json.loads(arguments)["mood"] in ("good", "bad")
+            assert provider.chat(QUESTION, temperature=0, tools=[tool]).text == ANSWER, "which calls none by itself"
 
             with provider.stream_chat(QUESTION, temperature=0, stream_options={"include_usage": True}) as stream:
                 chunks = list(stream)
