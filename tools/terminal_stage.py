@@ -119,8 +119,9 @@ class Stage:
         self.screen.__exit__(*error)
         self.environ = {**self.environ, "ACODE_VLLM_LIFECYCLE_MODE": "managed"}
         self.acode("providers", "stop", "vllm")
-        for pid in processes_of(self.home):  # keepers, which would end by themselves
+        for pid in processes_of(self.home):  # keepers, which would end by themselves, and one that was stopped
             os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGCONT)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
