@@ -146,6 +146,9 @@ class RemoteService:
         try:
             self._client.send(line, SILENCE_SECONDS)
         except ConnectionLostError as error:
+            with self._changed:
+                self._lost = True  # its thread may hear of it much later: nobody is to be given this connection again
+                self._changed.notify_all()
             raise OwnerLostError(str(error)) from error
 
     def _wait(self, slot: _Slot, timeout: float | None) -> None:

@@ -1,0 +1,39 @@
+"""The client's side of an owner that is gone."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from control_harness import DEADLINE
+
+from acode_vllm.control_client import ControlClient
+from acode_vllm.control_protocol import Ping
+from acode_vllm.event_hub import EventHub
+from acode_vllm.local_service import LocalService
+from acode_vllm.remote_service import OwnerLostError, RemoteService
+
+
+def test_a_lost_owner_is_lost_at_once_though_the_thread_that_hears_has_not_heard_of_it(
+    owner: LocalService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine that thread may come late: a request must not be put five times to the same dead owner."""
+    client = ControlClient.reach(owner.folder.control, DEADLINE)
+    assert client is not None
+    late = threading.Event()
+    receive = client.receive
+
+    def receive_late() -> object:
+        late.wait(DEADLINE)
+        return receive()
+
+    monkeypatch.setattr(client, "receive", receive_late)
+    remote = RemoteService(client, EventHub())
+    try:
+        owner.close()
+        with pytest.raises(OwnerLostError):
+            remote.ask(Ping(), DEADLINE)
+        assert not remote.alive
+    finally:
+        late.set()
+        remote.close()
