@@ -174,6 +174,7 @@ class Lifecycle(LifecycleSteps):
                 Trigger.START, f"adopting vLLM, PID {found.server.identity.pid}, that an earlier owner started"
             )
             self._attempt += 1
+            self._was_ready = found.state in (ServiceState.RUNNING, ServiceState.FAILED)
             self._ledger.update(server=found.server)
             self._effects.append(StartEngine(self._wanted, None, found.server, self._marks()))
             self._effects.append(Prepare(self._attempt, self._wanted))
@@ -235,8 +236,9 @@ class Lifecycle(LifecycleSteps):
             self._effects.append(StopProcess("stop requested"))
             return self._take()
         self._effects.append(Replan(server, (server.mark,)))
+        self._was_ready = message.adopted and (self._was_ready or self._status.state is ServiceState.RUNNING)
         self._effects.append(Tell("loader", self._follow(server)))
-        self._effects.append(Tell("health", self._watch(server)))
+        self._effects.append(Tell("health", replace(self._watch(server), ready=self._was_ready)))
         return self._take()
 
     def server_died(self, message: ServerDied) -> list[Effect]:
@@ -319,6 +321,9 @@ class Lifecycle(LifecycleSteps):
         if message.server != self._status.server or self._phase in (Phase.STOPPING, Phase.DRAINING):
             return []
         report = message.report
+        adopting = self._was_ready and self._status.state is ServiceState.STARTING
+        if adopting and report.ok:
+            return self.server_ready(ServerReady(message.server, report))
         self._ledger.update(last_check=report, failures=message.failures)
         self._refreshing.checked()
         self._effects.append(Emit(HealthChecked(self._wall(), report, message.failures)))
@@ -336,7 +341,7 @@ class Lifecycle(LifecycleSteps):
             if message.failures >= FAILURES_THAT_CONDEMN:
                 self._ledger.update(problem=problem)
                 self._ledger.move(Trigger.UNHEALTHY, report.reason)
-        elif message.failures >= FAILURES_THAT_CONDEMN and self._status.state is ServiceState.RUNNING:
+        elif message.failures >= FAILURES_THAT_CONDEMN and (adopting or self._status.state is ServiceState.RUNNING):
             self._ledger.went_down()
             self._ledger.move(Trigger.UNHEALTHY, report.reason)
             self._effects.append(Tell("process", FailServer(unhealthy_problem(self._status, report, message.failures))))

@@ -77,6 +77,8 @@ class LifecycleState:
         self._going_back: Wanted | None = None
         """What is to be served again, since what it was switched to cannot be."""
         self._drain_seconds = 0.0
+        self._was_ready = False
+        """Whether the server had been healthy before it was adopted: its checks count from the first."""
         self._waiters: list[Waiter] = []
         self._stop_waiters: list[object] = []
         self._interrupted: list[object] = []
@@ -146,7 +148,8 @@ class LifecycleState:
 
     def _watch_again(self) -> None:
         watch = self._watch(self._status.server)
-        self._effects.append(Tell("health", replace(watch, ready=self._status.state is not ServiceState.STARTING)))
+        ready = self._was_ready or self._status.state is not ServiceState.STARTING
+        self._effects.append(Tell("health", replace(watch, ready=ready)))
 
     def _watch(self, server: ServerProcess | None) -> Watch:
         assert self._wanted is not None

@@ -733,6 +733,46 @@ class TestRecovery:
         assert bench.life.status.state is S.RUNNING
         assert bench.life.status.model == "acode/one"
 
+    @pytest.mark.parametrize("state", [S.RUNNING, S.FAILED])
+    def test_a_server_that_had_been_well_is_checked_from_the_first_and_three_failures_condemn_it(
+        self, state: ServiceState
+    ) -> None:
+        bench = Bench()
+        bench.do(bench.life.recovered(self.found(state), alive=True, wanted=wanted()))
+        effects = bench.do(bench.life.server_up(ServerUp(server(), adopted=True)))
+        (watch,) = (tell.message for tell in of(effects, Tell) if isinstance(tell.message, Watch))
+        assert watch.ready
+        for failures in (1, 2):
+            assert not of(bench.health(ok=False, failures=failures), Tell)
+        (told,) = of(bench.health(ok=False, failures=3), Tell)
+        assert isinstance(told.message, FailServer)
+        assert bench.life.status.state is S.FAILED
+
+    def test_a_server_that_had_been_well_runs_with_its_first_good_check(self) -> None:
+        bench = Bench()
+        bench.do(bench.life.recovered(self.found(S.RUNNING), alive=True, wanted=wanted()))
+        bench.do(bench.life.server_up(ServerUp(server(), adopted=True)))
+        bench.ensure("a")
+        assert [answer.to for answer in of(bench.health(ok=True), Answer)] == ["a"]
+        assert bench.life.status.state is S.RUNNING
+
+    def test_a_server_that_was_loading_may_go_on_loading(self) -> None:
+        bench = Bench()
+        bench.do(bench.life.recovered(self.found(S.STARTING), alive=True, wanted=wanted()))
+        effects = bench.do(bench.life.server_up(ServerUp(server(), adopted=True)))
+        (watch,) = (tell.message for tell in of(effects, Tell) if isinstance(tell.message, Watch))
+        assert not watch.ready
+
+    def test_its_successor_has_to_load(self) -> None:
+        bench = Bench()
+        bench.do(bench.life.recovered(self.found(S.RUNNING), alive=True, wanted=wanted()))
+        bench.do(bench.life.server_up(ServerUp(server(), adopted=True)))
+        bench.health(ok=True)
+        bench.down()
+        effects = bench.up(server(pid=200))
+        (watch,) = (tell.message for tell in of(effects, Tell) if isinstance(tell.message, Watch))
+        assert not watch.ready
+
     def test_a_dead_server_is_a_crash_that_nobody_saw(self) -> None:
         bench = Bench()
         bench.do(bench.life.recovered(self.found(S.RUNNING), alive=False, wanted=wanted()))

@@ -90,6 +90,22 @@ def test_the_server_outlives_its_owner_and_is_adopted_by_the_next(service: MakeS
     assert [e.adopted for e in events.seen if isinstance(e, ServerStarted)] == [True]
 
 
+def test_a_server_that_hung_while_nobody_watched_is_replaced_by_the_next_owner(service: MakeService) -> None:
+    settings = {"engine_check_timeout_seconds": 0.5, "health_check_interval_seconds": 2.0}
+    with service(**settings) as first:
+        pid = first.ensure_healthy(timeout=WAIT).pid
+    assert pid is not None
+    tree = psutil.Process(pid).children(recursive=True)
+    next(process for process in tree if process.cmdline()[0].startswith("VLLM::EngineCore")).suspend()
+    second, events = service(**settings), Events()
+    second.subscribe(events)
+    assert second.ensure_healthy(timeout=WAIT).pid not in (None, pid)
+    failed = events.seen[events.wait_for(ServiceState.FAILED) - 1]
+    assert isinstance(failed, StateChanged)
+    assert "engine hangs" in failed.reason
+    assert not psutil.pid_exists(pid)
+
+
 @pytest.mark.spec("FR-032", "FR-034", "AC-018", "AC-019")
 def test_a_killed_server_is_restarted_after_the_delay_without_being_asked(service: MakeService) -> None:
     vllm, events = service(), Events()
