@@ -14,8 +14,10 @@ from acode_vllm.codec import decode, encode
 from acode_vllm.control_client import ControlClient
 from acode_vllm.errors import Problem, error_for
 from acode_vllm.keeper_version import is_older
+from acode_vllm.ownership import OwnershipLock
 from acode_vllm.remote_service import SILENCE_SECONDS
 from acode_vllm.service_folder import ServiceFolder
+from acode_vllm.waiting_problems import silent_owner_problem
 from acode_vllm.workers.lifecycle_messages import Wanted
 
 if TYPE_CHECKING:
@@ -39,13 +41,14 @@ def ensure_keeper(folder: ServiceFolder, wanted: Wanted) -> subprocess.Popen[byt
         The keeper that was started, for its parent to reap; None where there was an owner.
 
     Raises:
-        VllmServiceError: What kept the keeper from owning the service.
+        VllmServiceError: What kept the keeper from owning the service; 028 where the owner there is hangs.
     """
     folder.ensure()
     try:
         owner = ControlClient.reach(folder.control, SILENCE_SECONDS)
     except TimeoutError:
-        return None  # it hangs; whoever asks it something is told so
+        holder = OwnershipLock(folder.lock).holder()
+        raise error_for(silent_owner_problem(holder or 0, SILENCE_SECONDS)) from None
     if owner is not None:
         hello = owner.hello
         owner.close()

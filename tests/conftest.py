@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ _FOREIGN = ("VLLM_", "HF_", "HUGGING_FACE_", "TRANSFORMERS_", "ACODE_", "XDG_", 
 """Variables that would change what the code under test does."""
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
 _numbers = itertools.count(1)
+
+# Under nohup it is ignored, which every program that a test starts would inherit.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
