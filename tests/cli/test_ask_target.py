@@ -11,14 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from keepers import Acode, end
+from keepers import Acode
 from service_fixtures import model, other_model, port
 
 from acode_vllm.cli.ask_target import AskTarget
 from acode_vllm.cli.session import Session, open_session
 from acode_vllm.cli.terminal import Terminal
 from acode_vllm.codec import encode
-from acode_vllm.record import load_record
 from acode_vllm.workers.lifecycle_messages import Wanted
 
 __all__ = ["model", "other_model", "port"]
@@ -39,10 +38,7 @@ def acode(tmp_path: Path, model: str, port: int) -> Iterator[Acode]:
     command.write()
     command.succeed("providers", "start", "vllm")
     yield command
-    command.run("providers", "stop", "vllm")
-    record = load_record(command.folder.record)
-    if record is not None and record.owner.pid != os.getpid():
-        end(record.owner.pid)
+    command.end()
 
 
 def asked(acode: Acode, *arguments: str) -> tuple[str, set[str]]:

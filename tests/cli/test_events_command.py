@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from keepers import Acode, end
+from keepers import Acode
 from service_fixtures import model, port
-
-from acode_vllm.record import load_record
 
 __all__ = ["model", "port"]
 DEADLINE = 50.0
@@ -27,10 +25,7 @@ def acode(tmp_path: Path, model: str, port: int) -> Iterator[Acode]:
     command = Acode(tmp_path, model, port)
     command.write()
     yield command
-    command.run("providers", "stop", "vllm")
-    record = load_record(command.folder.record)
-    if record is not None and record.owner.pid != os.getpid():
-        end(record.owner.pid)
+    command.end()
 
 
 class Following:

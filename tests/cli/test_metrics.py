@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from keepers import Acode, end
+from keepers import Acode
 from prometheus_client.parser import text_string_to_metric_families
 from service_fixtures import MakeService, model, port, service
 from standin import free_port
@@ -23,7 +23,6 @@ from acode_vllm.gpus import GpuDevice, GpuSample
 from acode_vllm.health import HealthReport, PartReport, Verdict
 from acode_vllm.metrics_server import EXCHANGE_SECONDS, MetricsServer, listen
 from acode_vllm.prometheus import CONTENT_TYPE, metrics_text
-from acode_vllm.record import load_record
 from acode_vllm.recorded import RecordedService
 from acode_vllm.server_process import ProcessIdentity, ServerProcess
 from acode_vllm.service_folder import ServiceFolder
@@ -175,10 +174,7 @@ def test_it_listens_on_loopback_alone() -> None:
 def acode(tmp_path: Path, model: str, port: int) -> Iterator[Acode]:
     command = Acode(tmp_path, model, port)
     yield command
-    command.run("providers", "stop", "vllm")
-    record = load_record(command.folder.record)
-    if record is not None and record.owner.pid != os.getpid():
-        end(record.owner.pid)
+    command.end()
 
 
 def test_the_owner_serves_what_the_command_prints(acode: Acode) -> None:

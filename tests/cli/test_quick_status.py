@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from keepers import Acode, end
+from keepers import Acode
 from service_fixtures import model, port
 from standin import free_port
 
@@ -21,7 +21,6 @@ from acode_vllm.cli import quick_status
 from acode_vllm.config import load
 from acode_vllm.known_configuration import load_known
 from acode_vllm.known_settings import ENVIRONMENT, MOST_ENTRIES, digest_of, recall, remember
-from acode_vllm.record import load_record
 from acode_vllm.redaction import API_KEY_NAME, HF_TOKEN_NAMES
 from acode_vllm.settings import TABLE
 from acode_vllm.status_document import status_document
@@ -68,10 +67,7 @@ def acode(tmp_path: Path, model: str, port: int) -> Iterator[Acode]:
     command.write()
     command.succeed("providers", "start", "vllm")
     yield command
-    command.run("providers", "stop", "vllm")
-    record = load_record(command.folder.record)
-    if record is not None and record.owner.pid != os.getpid():
-        end(record.owner.pid)
+    command.end()
 
 
 def modules_of(acode: Acode, *arguments: str) -> set[str]:

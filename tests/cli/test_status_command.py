@@ -12,11 +12,10 @@ from typing import Any
 import make_schemas
 import pytest
 from jsonschema import Draft202012Validator
-from keepers import Acode, end
+from keepers import Acode
 from service_fixtures import model, port, write_model
 from standin import free_port
 
-from acode_vllm.record import load_record
 from acode_vllm.status_report import StatusReport
 
 __all__ = ["model", "port"]
@@ -32,10 +31,7 @@ def made(folder: Path, name: str, port: int) -> Acode:
 
 
 def ended(command: Acode) -> None:
-    command.run("providers", "stop", "vllm")
-    record = load_record(command.folder.record)
-    if record is not None and record.owner.pid != os.getpid():
-        end(record.owner.pid)
+    command.end()
 
 
 @pytest.fixture

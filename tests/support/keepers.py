@@ -70,6 +70,13 @@ class Acode:
             **options,
         )
 
+    def end(self) -> None:
+        """Stop the server, and end whoever owned it last, unless that is the test itself."""
+        self.run("providers", "stop", "vllm")
+        record = load_record(self.folder.record)
+        if record is not None and record.owner.pid != os.getpid():
+            end(record.owner.pid)
+
     def run(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run the command to its end."""
         with self.popen(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options) as process:
