@@ -28,6 +28,8 @@ START_SECONDS = 240.0
 INTERVAL, ENGINE_TIMEOUT = 5.0, 2.0
 NOTICED_SECONDS = INTERVAL + 3 * ENGINE_TIMEOUT + 1.0 + 2.0 + 8.0
 """An interval, three checks with pauses of 1 and 2 s, and some for a machine that is busy."""
+TURN, TURN_SECONDS = threading.Event(), 0.02
+"""How long the engine works at a time; the event is never set."""
 
 
 @contextmanager
@@ -117,18 +119,26 @@ def ask_and_stop_the_engine(
 ) -> Asking:
     """Have all of these requests run at once, and the engine stopped by SIGSTOP in their middle.
 
-    The tiny model makes tokens faster than the API server passes them on, which then answers nobody else until all are
-    through: what runs is therefore known only once the engine stands still, and is tried again where it was too late.
+    The tiny model makes tokens faster than the API server passes them on, which answers nobody else meanwhile. So the
+    engine stands still while the requests arrive, and then works in turns that are short against the whole: between
+    two of them the API server is at leisure to say what runs. A turn that lasted too long costs another attempt.
     """
-    for _ in range(20):
-        made = counters(provider).generation_tokens
-        asking = Asking(provider, streams, plain, tokens)
-        while asking.under_way and counters(provider).requests_running < streams + plain:
-            pass
+    together = streams + plain
+    for _ in range(10):
         engine.suspend()
-        now = counters(provider)
-        if now.requests_running == streams + plain and now.generation_tokens - made >= 10 * (streams + plain):
-            return asking
+        asking = Asking(provider, streams, plain, tokens)
+        made_when_all_ran = None
+        while asking.under_way:
+            engine.resume()
+            TURN.wait(TURN_SECONDS)
+            engine.suspend()
+            now = counters(provider)
+            if now.requests_running < together:
+                continue
+            if made_when_all_ran is None:
+                made_when_all_ran = now.generation_tokens
+            if now.generation_tokens - made_when_all_ran >= 3 * together:
+                return asking
         engine.resume()
         asking.join()
     pytest.fail("the requests never ran all at once")
