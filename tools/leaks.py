@@ -21,6 +21,9 @@ from pathlib import Path
 
 import psutil
 
+from acode_vllm.workers.process_identity import all_pids
+from acode_vllm.workers.shared_memory import files_used_by
+
 MARK = "TEST_LEAK_MARK"
 """Environment variable that tells which test a process belongs to."""
 PATIENCE = 5.0
@@ -81,7 +84,7 @@ class Snapshot:
     @classmethod
     def take(cls, mark: str, *, shared_memory: bool = False) -> Snapshot:
         """What there is now; ``shared_memory`` for a test that runs vLLM, since others may run one beside it."""
-        names = _shared_memory() if shared_memory else None
+        names = shared_memory_names() if shared_memory else None
         threads = frozenset(threading.enumerate())
         return cls(mark, threads, _births.children(), names, _open_files(), _births.count)
 
@@ -119,10 +122,7 @@ class Snapshot:
         return described
 
     def _shared_memory_left(self) -> list[str]:
-        # Named, never removed: a semaphore that a program beside these tests has made, and whose child has not opened
-        # it yet, looks just like one that was left behind.
-        new = frozenset() if self.shared_memory is None else _shared_memory() - self.shared_memory
-        return sorted(new - _mapped(new)) if new else []
+        return [] if self.shared_memory is None else shared_memory_left(self.shared_memory)
 
     def _files(self) -> list[str]:
         new = _open_files() - self.open_files
@@ -130,6 +130,20 @@ class Snapshot:
             gc.collect()
             new = _open_files() - self.open_files
         return sorted(new)
+
+
+def shared_memory_left(before: frozenset[str]) -> list[str]:
+    """This user's new names in /dev/shm that no living process uses, and that stay so for ``PATIENCE``.
+
+    Named, never removed: a program beside these tests has semaphores, too, that its child has not opened yet, and files
+    of a server that it has just ended and will clean up after; neither lasts.
+    """
+    deadline = time.monotonic() + PATIENCE
+    left = _unused(shared_memory_names() - before)
+    while left and time.monotonic() < deadline:
+        time.sleep(0.25)
+        left &= _unused(shared_memory_names() - before)
+    return sorted(left)
 
 
 def _children() -> frozenset[psutil.Process]:
@@ -155,7 +169,8 @@ def _signal(processes: Iterable[psutil.Process], how: str) -> None:
             getattr(process, how)()
 
 
-def _shared_memory() -> frozenset[str]:
+def shared_memory_names() -> frozenset[str]:
+    """This user's names in /dev/shm."""
     if not _SHARED_MEMORY.is_dir():
         return frozenset()
     own: set[str] = set()
@@ -166,15 +181,9 @@ def _shared_memory() -> frozenset[str]:
     return frozenset(own)
 
 
-def _mapped(names: Iterable[str]) -> frozenset[str]:
-    """Those of ``names`` that a living process maps: they belong to a program that runs beside these tests."""
-    wanted = {f"{_SHARED_MEMORY}/{name}": name for name in names}
-    found: set[str] = set()
-    for process in psutil.process_iter():
-        with contextlib.suppress(OSError, psutil.Error):
-            maps = Path(f"/proc/{process.pid}/maps").read_text(encoding="utf-8", errors="replace")
-            found.update(name for path, name in wanted.items() if path in maps)
-    return frozenset(found)
+def _unused(names: frozenset[str]) -> frozenset[str]:
+    """Those of ``names`` that no living process uses. What one uses is of a program beside these tests."""
+    return names - {file.name for file in files_used_by(all_pids())} if names else names
 
 
 def _open_files() -> frozenset[str]:

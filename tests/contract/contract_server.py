@@ -18,6 +18,8 @@ from typing import Any
 import psutil
 from standin import free_port
 
+from acode_vllm.workers.shared_memory import SharedFile, files_used_by, remove_unused
+
 API_KEY = "contract-key"
 
 
@@ -64,7 +66,6 @@ class ContractServer:
         self.name = name
         self.port = free_port()
         self.patience = patience
-        self._shared_memory = set(os.listdir("/dev/shm"))
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._own = ["--model", model, "--served-model-name", name, "--host", "127.0.0.1", "--port", str(self.port)]
         self.process = subprocess.Popen(
@@ -149,17 +150,16 @@ class ContractServer:
 
     def close(self) -> None:
         """End what is left of its group, in order if it can, and remove the shared memory that it left."""
+        used = frozenset[SharedFile]()
         for number, seconds in ((signal.SIGCONT, 0.0), (signal.SIGTERM, 15.0), (signal.SIGKILL, 15.0)):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
             members = [p for p in psutil.process_iter() if _in_group(p, self.pid)]
+            used |= files_used_by(member.pid for member in members)
             psutil.wait_procs(members, seconds)
         self.process.wait(self.patience)
         self._log.close()
-        for name in set(os.listdir("/dev/shm")) - self._shared_memory:
-            if name.startswith(("psm_", "sem.mp-")):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(f"/dev/shm/{name}")
+        remove_unused(used)
 
 
 def _in_group(process: psutil.Process, group: int) -> bool:

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 import psutil
 import pytest
 import requests
+from leaks import shared_memory_left, shared_memory_names
 from real_runs import ANSWER, HELLO, PROMPT, WAIT, Listener, owned, status_of, succeed, tree_of
 from real_service import RealService
 
@@ -213,7 +214,7 @@ def test_a_stop_at_any_moment_of_a_start_leaves_nothing(real_service: RealServic
     print(f"FAULT_SEED={SEED}")
     with owned(real_service) as vllm:
         for moment in _moments("stop"):
-            before = _shared_memory()
+            before = shared_memory_names()
             with _waiting(vllm) as outcome:
                 _let_pass(moment)
                 began = time.monotonic()
@@ -229,7 +230,7 @@ def test_a_stop_at_any_moment_of_a_start_leaves_nothing(real_service: RealServic
 def test_ctrl_c_at_any_moment_of_a_start_leaves_nothing(real_service: RealService) -> None:
     print(f"FAULT_SEED={SEED}")
     for moment in _moments("Ctrl-C"):
-        before = _shared_memory()
+        before = shared_memory_names()
         with subprocess.Popen(
             [sys.executable, "-m", "acode_vllm.cli.main", "ask", PROMPT],
             env={**real_service.environ, "PYTHONSAFEPATH": "1"},
@@ -279,12 +280,7 @@ def _left(service: RealService, before: frozenset[str]) -> list[str]:
     status, _, _ = Journal(ServiceFolder(service.folder)).found()
     mark = status.mark if status is not None else None
     processes = [str(member) for member in ProcessTree((mark,)).alive()] if mark else []
-    return processes + sorted(_shared_memory() - before)
-
-
-def _shared_memory() -> frozenset[str]:
-    """What vLLM's parts make for a run; nothing else on this machine runs one beside these tests."""
-    return frozenset(name for name in os.listdir(FOLDER) if name.startswith(("psm_", "vllm", "VLLM")))
+    return processes + shared_memory_left(before)
 
 
 @contextmanager
