@@ -61,7 +61,7 @@ class _Alive:
 class Keeper:
     """Owns one service until it is told to end.
 
-    `run` runs on the program's main thread; `tell` may be called by any, and by a signal's handler.
+    `run` runs on one thread, `tell` may be called by any.
 
     A detached keeper waits for clients to ask; it ends when its server was stopped, or when it has none and nobody
     is there. Another one starts the server at once, and waits its turn where the service has an owner already.
@@ -88,7 +88,7 @@ class Keeper:
         self._duties = KeeperDuties(edges.notifier, edges.monotonic)
 
     def tell(self, signal: Signal) -> None:
-        """Tell it something. Any thread; safe within a signal's handler."""
+        """Tell it something. Any thread."""
         self._inbox.put(signal)
 
     def run(self) -> bool:

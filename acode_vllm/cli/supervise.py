@@ -6,9 +6,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from types import FrameType
 from typing import TYPE_CHECKING
 
+from acode_vllm.cli.heard_signals import hear_signals
 from acode_vllm.cli.log_output import set_up_logging
 from acode_vllm.detached_keeper import BUSY, READY, read_settings, say
 from acode_vllm.errors import Problem, VllmServiceError, error_for
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
         # The same signal says that the terminal was closed; a keeper of that terminal ends with it.
         return Signal.STOP if has_terminal and not sys.stdin.isatty() else Signal.RELOAD
 
-    _handle_signals(keeper, reload_or_stop)
+    _hear_signals(keeper, reload_or_stop)
     keeper.run()
     return 0
 
@@ -67,7 +67,7 @@ def run_detached() -> int:
         folder = ServiceFolder.of(wanted.environ, wanted.options.port)
         edges = KeeperEdges(vllm_makers, Notifier({}), owned=lambda: say(answer, READY))
         keeper = Keeper(folder, wanted, edges, detached=True)
-        _handle_signals(keeper, lambda: Signal.RELOAD)
+        _hear_signals(keeper, lambda: Signal.RELOAD)
         if not keeper.run():
             say(answer, BUSY)
     except VllmServiceError as error:
@@ -88,16 +88,14 @@ def _let_go_of_caller() -> None:
     os.dup2(2, 1)
 
 
-def _handle_signals(keeper: Keeper, on_hangup: Callable[[], Signal]) -> None:
-    def stop(number: int, frame: FrameType | None) -> None:
-        keeper.tell(Signal.STOP)
-
-    def hang_up(number: int, frame: FrameType | None) -> None:
-        keeper.tell(on_hangup())
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGHUP, hang_up)
+def _hear_signals(keeper: Keeper, on_hangup: Callable[[], Signal]) -> None:
+    hear_signals(
+        {
+            signal.SIGTERM: lambda: keeper.tell(Signal.STOP),
+            signal.SIGINT: lambda: keeper.tell(Signal.STOP),
+            signal.SIGHUP: lambda: keeper.tell(on_hangup()),
+        }
+    )
 
 
 def _wanted(session: Session) -> Wanted:

@@ -251,6 +251,16 @@ class TestForeground:
             keeper.send_signal(signal.SIGINT)
             assert keeper.wait(30) == 0
 
+    def test_it_hears_that_it_is_to_end_when_it_is_just_being_continued(self, acode: Acode) -> None:
+        """The kernel then gives the signal to whichever thread comes first."""
+        with acode.popen(*SUPERVISE, stderr=subprocess.DEVNULL) as keeper:
+            _wait_until_running(acode)
+            keeper.send_signal(signal.SIGSTOP)
+            assert os.WIFSTOPPED(os.waitpid(keeper.pid, os.WUNTRACED)[1])
+            keeper.send_signal(signal.SIGCONT)
+            keeper.send_signal(signal.SIGTERM)
+            assert keeper.wait(30) == 0
+
     @pytest.mark.spec("FR-027")
     def test_the_configuration_is_read_again_on_sighup(self, acode: Acode, other_model: str) -> None:
         with acode.popen(*SUPERVISE, stderr=subprocess.PIPE) as keeper:
