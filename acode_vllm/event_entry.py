@@ -21,14 +21,13 @@ from acode_vllm.gpus import GpuSample
 from acode_vllm.health import HealthReport
 from acode_vllm.history import HistoryEntry
 
-TOO_FREQUENT = frozenset({"check", "gpus", "loading"})
-"""Entries that can be followed, and that the history does not keep."""
+TOO_FREQUENT = (HealthChecked, GpusSampled, LoadProgressed)
+"""Events that can be followed, and that the history does not keep."""
 
 
 def history_entry(event: Event) -> HistoryEntry | None:
     """The line of the history that an event makes; None for what is too frequent to keep."""
-    entry = event_entry(event)
-    return None if entry.event in TOO_FREQUENT else entry
+    return None if isinstance(event, TOO_FREQUENT) else event_entry(event)
 
 
 def event_entry(event: Event) -> HistoryEntry:

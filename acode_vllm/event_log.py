@@ -27,10 +27,17 @@ LOGGER = logging.getLogger("acode_vllm.service")
 
 def log_service_event(event: Event) -> None:
     """Write one event to the log."""
+    if _is_routine(event) and not LOGGER.isEnabledFor(logging.DEBUG):
+        return  # most events by far, and who waits for a check waits for this too
     level, text, fields = _describe(event)
     if LOGGER.isEnabledFor(level):
         extra: dict[str, object] = {"event": type(event).__name__, "fields": fields}
         LOGGER.log(level, "%s", text, extra=extra)
+
+
+def _is_routine(event: Event) -> bool:
+    """Whether it is told at DEBUG only: a check that was passed, devices that were read."""
+    return isinstance(event, GpusSampled) or (isinstance(event, HealthChecked) and event.report.ok)
 
 
 def _describe(event: Event) -> tuple[int, str, dict[str, object]]:
@@ -68,7 +75,7 @@ def _describe(event: Event) -> tuple[int, str, dict[str, object]]:
             text = f"loading: {progress.stage.value}{share} {progress.detail}".rstrip()
             return logging.INFO, text, {"stage": progress.stage.value, "fraction": progress.fraction}
         case HealthChecked(_, report, failures):
-            level = logging.DEBUG if report.ok else logging.WARNING
+            level = logging.DEBUG if _is_routine(event) else logging.WARNING
             text = f"health check: {report.verdict.value} in {report.seconds * 1000:.0f} ms"
             if not report.ok:
                 text += f" (failure {failures}): {report.reason}"

@@ -154,6 +154,7 @@ class HealthCheck:
 
     def _looks(self, deep: bool) -> Iterator[PartReport]:
         if self._view is not None:
+            self._probe.prepare()  # nothing is sent before the listener is known to be the server: not to a stranger
             yield self._look_at_process(self._view)
             yield self._look_at_listener(self._view)
         yield self._ask("health", "/health", judge_health)

@@ -26,6 +26,7 @@ from acode_vllm.supervisor import (
     ReplyTo,
     Restart,
     Supervisor,
+    Timer,
     Worker,
     WorkerDown,
     WorkerRef,
@@ -89,11 +90,19 @@ from acode_vllm.workers.settings_changes import changes_since_start
 ENGINE = "engine"
 CALL_SECONDS = 30.0
 """How long the root may take to answer; it never waits for a server."""
+FIGURES_SECONDS = 1.0
+"""How long newer figures may wait to be recorded where callers were answered with them: those go on first, and of many
+checks in a row only the last is written."""
 
 
 @dataclass(frozen=True)
 class _Recover:
     """To itself, once initialised: look for what an earlier owner, or an earlier incarnation, left."""
+
+
+@dataclass(frozen=True)
+class _Record:
+    """To itself, later: the figures that wait to be recorded."""
 
 
 class LifecycleWorker(Worker):
@@ -112,6 +121,8 @@ class LifecycleWorker(Worker):
         self._engine_token: object = None
         self._shown: ServiceStatus | None = None
         self._recovered = False
+        self._unrecorded: Timer | None = None
+        """Set while newer figures wait to be recorded."""
         self._told: set[tuple[ServerProcess, tuple[str, ...]]] = set()
 
     def init(self) -> None:
@@ -126,8 +137,10 @@ class LifecycleWorker(Worker):
         self.ref.send_info(_Recover(), reserved=True)
 
     def terminate(self, reason: ExitReason) -> None:
-        """Leave the record as it is: the next owner goes on from there."""
+        """Leave the record as it stands: the next owner goes on from there."""
         self._show([])
+        if self._unrecorded is not None:
+            self._write()
 
     # Messages
 
@@ -196,13 +209,15 @@ class LifecycleWorker(Worker):
                 raise TypeError(f"not a report to the lifecycle: {message!r}")
 
     def handle_info(self, message: object) -> None:
-        """The engine supervisor's end, and the look back at the beginning."""
+        """The engine supervisor's end, the look back at the beginning, and what is still to be recorded."""
         match message:
             case Down(token=token) if token is self._engine_token:
                 self._engine_token = None
                 self._do(self._life.engine_ended())
             case _Recover():
                 self._recover()
+            case _Record():
+                self._write()
 
     def _recover(self) -> None:
         # After a crash of this worker the engine of the earlier incarnation is still there; its server, which is
@@ -252,23 +267,35 @@ class LifecycleWorker(Worker):
     def _show(self, events: list[Event], answers: Sequence[Answer | Refuse] = ()) -> None:
         """Publish first, then tell, then write down: a death must be known before the disk has turned.
 
-        Whoever is answered finds the new state published and recorded; newer figures alone are recorded afterwards.
+        Whoever is answered finds the new state published and recorded. Newer figures alone are recorded later, when the
+        caller has gone on: this thread would hold it up.
         """
         status, before = self._life.status, self._shown
         # Before the record was read there is nothing to show, and above all nothing to write over it.
         changed = self._recovered and status != before
+        figures_alone = changed and before is not None and differ_in_figures(before, status)
         if changed:
             self._shown = status
             self._edges.publish(status)
+        if figures_alone:
+            give(answers)
         for event in events:
             self._edges.emit(event)
         self._raise(self._edges.records.note(events))
-        waits = changed and (before is None or not differ_in_figures(before, status))
-        if waits:
-            self._raise(self._edges.records.write(status))
-        give(answers)
-        if changed and not waits:
-            self._raise(self._edges.records.write(status))
+        if not figures_alone:
+            if changed:
+                self._write()
+            give(answers)
+        elif not answers:
+            self._write()
+        elif self._unrecorded is None:
+            self._unrecorded = self.send_after(FIGURES_SECONDS, _Record())
+
+    def _write(self) -> None:
+        if self._unrecorded is not None:
+            self._unrecorded.cancel()
+            self._unrecorded = None
+        self._raise(self._edges.records.write(self._life.status))
 
     def _raise(self, problem: Problem | None) -> None:
         if problem is not None:

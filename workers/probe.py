@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -110,6 +111,15 @@ class Probe:
             self._open(time.monotonic() + timeout)
         except (OSError, TimeoutError) as error:
             raise self._failure(error, timeout) from None
+
+    def prepare(self) -> None:
+        """Connect where that needs no waiting: the server takes the connection while its user looks elsewhere.
+
+        Where it does, or nobody listens, that shows with the next exchange.
+        """
+        if self._socket is None:
+            with suppress(ProbeError):
+                self.connect(0.0)
 
     def get(self, path: str, timeout: float) -> Answer:
         """GET ``path``; ``timeout`` seconds for the whole exchange."""

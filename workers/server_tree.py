@@ -11,7 +11,7 @@ from acode_vllm.server_process import ProcessIdentity, ServerProcess
 from acode_vllm.workers.listening import listening_inodes
 from acode_vllm.workers.process_identity import current_stat, is_alive
 from acode_vllm.workers.process_tree import ProcessTree
-from acode_vllm.workers.sockets import holders_of
+from acode_vllm.workers.sockets import HeldSocket, held_socket, holders_of
 
 LOOK_SECONDS = 30.0
 """How old a look at all processes may be. Checks are a minute apart by default: each of those then looks anew."""
@@ -27,6 +27,8 @@ class ServerTree:
         self._server = server
         self._tree = ProcessTree([server.mark], server.identity)
         self._members: tuple[ProcessIdentity, ...] = (server.identity,)
+        self._held: dict[int, HeldSocket] = {}
+        """The listening sockets of the last look that the tree held, by inode."""
         self._ticks_per_second = os.sysconf("SC_CLK_TCK")
 
     def alive(self) -> bool:
@@ -53,10 +55,15 @@ class ServerTree:
     def listeners(self, port: int, address: str | None, tree: Collection[int]) -> tuple[frozenset[int], ...]:
         """Who holds each socket that a connection to this port and address (None: any) may reach.
 
-        The files of the ``tree`` are looked at first: everybody's take far longer, and tell no more where all is well.
+        Of a socket that one of the ``tree`` holds, that one is named: everybody's files take far longer to look at, and
+        tell no more where all is well.
         """
         inodes = listening_inodes(port, address)
-        holders = holders_of(inodes, among=tree)
-        if len(holders) < len(inodes):
-            holders = {**holders_of(inodes), **holders}
-        return tuple(holders.get(inode, frozenset()) for inode in inodes)
+        self._held = {inode: held for inode in inodes if (held := self._find(inode, tree)) is not None}
+        others = holders_of(inodes) if len(self._held) < len(inodes) else {}
+        own = {inode: frozenset((held.pid,)) for inode, held in self._held.items()}
+        return tuple(own.get(inode) or others.get(inode, frozenset()) for inode in inodes)
+
+    def _find(self, inode: int, tree: Collection[int]) -> HeldSocket | None:
+        last = self._held.get(inode)
+        return last if last is not None and last.pid in tree and last.held else held_socket(inode, tree)

@@ -93,6 +93,7 @@ def test_a_stranger_that_answers_200_on_the_port_is_never_healthy_in_managed_mod
         report = check_of(lost).run(deep=True)
         assert report.verdict is Verdict.UNHEALTHY
         assert f"PID {stranger.pid}" in report.reason
+        assert stranger.asked() == [], "a stranger is told nothing, the API key least of all"
         assert check_of(watch_of(stranger, managed=False)).run(deep=True).verdict is Verdict.HEALTHY
 
 

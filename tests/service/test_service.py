@@ -18,13 +18,16 @@ from acode_vllm.errors import (
     InterruptedByStopError,
     ModelNotFoundError,
     NotHealthyError,
+    Problem,
     RestartLimitError,
     VllmServiceError,
     WaitTimeoutError,
 )
 from acode_vllm.events import Event, ServerStarted, StateChanged
+from acode_vllm.journal import Journal
 from acode_vllm.shared_service import SharedService
 from acode_vllm.states import LifecycleMode, ServiceState
+from acode_vllm.status import ServiceStatus
 from acode_vllm.supervisor import Crash, Supervisor, WorkerRef, call, cast
 from acode_vllm.supervisor.requests import WhichChildren
 
@@ -66,6 +69,28 @@ def test_the_first_call_starts_the_server_and_the_next_finds_it(service: MakeSer
     assert first.server is not None
     assert first.server.port == port
     assert vllm.ensure_healthy(timeout=WAIT).pid == first.pid
+
+
+def test_of_live_checks_in_a_row_the_last_is_recorded_and_at_the_latest_at_the_end(
+    service: MakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[ServiceStatus] = []
+    write = Journal.write
+
+    def note(self: Journal, status: ServiceStatus) -> Problem | None:
+        written.append(status)
+        return write(self, status)
+
+    monkeypatch.setattr(Journal, "write", note)
+    vllm = service(health_check_interval_seconds=60.0)
+    vllm.ensure_healthy(timeout=WAIT)
+    before = len(written)
+    for _ in range(30):
+        vllm._doubted_at = time.monotonic()  # no earlier check vouches for it
+        last = vllm.ensure_healthy(timeout=WAIT)
+    assert len(written) - before < 10
+    vllm.close()
+    assert vllm.status().last_check == last.last_check, "what the next program reads"
 
 
 @pytest.mark.spec("IT-006", "FR-011", "AC-029")
