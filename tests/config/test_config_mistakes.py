@@ -34,7 +34,7 @@ class TestMistakes:
             "providers.vllm.port = '70000' (flag --port): is out of range; allowed: a whole number from 1024 to 65535",
         }
 
-    @pytest.mark.spec("FR-041", "FR-042", "AC-024", "AC-026", "AC-027")
+    @pytest.mark.spec("FR-034", "FR-041", "FR-042", "AC-024", "AC-026", "AC-027")
     @pytest.mark.parametrize(
         "line",
         [

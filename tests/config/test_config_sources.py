@@ -19,7 +19,7 @@ MODEL = "providers.vllm.model"
 
 
 class TestDefaults:
-    @pytest.mark.spec("FR-036", "FR-039", "AC-004", "UT-008")
+    @pytest.mark.spec("FR-023", "FR-033", "FR-036", "FR-039", "AC-004", "UT-008")
     def test_without_a_file_the_defaults_hold(self, world: World) -> None:
         configuration = world.load()
         assert configuration.model == DEFAULT_MODEL == "meta-llama/Llama-2-7b-hf"
@@ -27,6 +27,7 @@ class TestDefaults:
         options = configuration.options
         assert (options.mode, options.port) == (LifecycleMode.MANAGED, 8000)
         assert (options.start_timeout_seconds, options.health_check_interval_seconds) == (30.0, 60.0)
+        assert options.model_load_timeout_seconds == 300.0
         assert (options.max_restarts_per_minute, options.restart_delay_seconds) == (3, 2.0)
         assert set(configuration.origins.values()) == {Origin(Source.DEFAULT)}
         assert configuration.sources == ()
@@ -54,7 +55,7 @@ class TestDefaults:
 
 
 class TestFiles:
-    @pytest.mark.spec("FR-037", "AC-022", "AC-028", "FR-028", "FR-029", "FR-030", "UT-008")
+    @pytest.mark.spec("FR-036", "FR-037", "AC-022", "AC-028", "FR-028", "FR-029", "FR-030", "UT-008")
     def test_every_key_is_read_from_the_projects_file(self, world: World) -> None:
         path = world.user(
             section(

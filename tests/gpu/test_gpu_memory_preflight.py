@@ -50,11 +50,11 @@ def check(
 
 @pytest.mark.spec("ACODE-VLM-006")
 def test_weights_and_cache_beyond_the_share_of_a_device_are_insufficient_memory_with_the_sum_shown() -> None:
-    [problem] = check(gpu(24), weights=26.1, cache=0.5).problems
+    [problem] = check(gpu(24), weights=21.2, cache=0.5).problems
     assert problem.code == "ACODE-VLM-006"
     assert isinstance(error_for(problem), InsufficientMemoryError)
     assert problem.message == (
-        "The model does not fit: weights 26.1 GiB + KV cache of at least 0.5 GiB = 26.6 GiB for each device; "
+        "The model does not fit: weights 21.2 GiB + KV cache of at least 0.5 GiB = 21.7 GiB for each device; "
         "GPU 0 (RTX 4090) gives 24.0 GiB × 0.9 = 21.6 GiB."
     )
     assert "smaller or quantized model" in problem.remedy

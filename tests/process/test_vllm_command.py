@@ -49,7 +49,7 @@ class TestOnPath:
     @pytest.mark.spec("FR-007")
     def test_the_interpreter_that_vllm_belongs_to_runs_the_server_module(self, environment):
         found = find_vllm(None, path("/usr/bin", environment / "bin"))
-        assert found.argv == (f"{environment}/bin/python3", "-m", MODULE)
+        assert found.argv == (f"{environment}/bin/python3", "-m", "vllm.entrypoints.openai.api_server")
         assert found.interpreter == environment / "bin/python3"
         assert str(environment / "bin/vllm") in found.origin
 

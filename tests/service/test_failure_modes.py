@@ -94,7 +94,7 @@ def test_exhausted_memory_at_each_request_ends_at_the_limit_and_a_smaller_model_
     assert "each time for the same reason: The GPU's memory ran out: 2.00 GiB more were wanted" in problem.message
     assert problem.remedy.startswith("Use a smaller model")
     assert any("torch.OutOfMemoryError" in line for line in problem.evidence)
-    assert vllm.get_state() is ServiceState.FAILED
+    assert (vllm.get_state(), vllm.status().restart_count) == (ServiceState.FAILED, 1)
 
 
 @pytest.mark.spec("FR-040", "FR-043", "AC-005", "AC-036", "ACODE-VLM-005")

@@ -180,8 +180,9 @@ def test_a_server_that_dies_again_and_again_is_given_up_with_its_history(service
     with pytest.raises(RestartLimitError) as caught:
         vllm.ensure_healthy(timeout=WAIT)
     assert caught.value.code == "ACODE-VLM-011"
-    assert any("restart 1" in line for line in caught.value.problem.evidence)
-    assert vllm.status().pid is None
+    restarts = [line for line in caught.value.problem.evidence if line.startswith("restart ")]
+    assert [line.partition(":")[0] for line in restarts] == ["restart 1"]
+    assert (vllm.status().pid, vllm.status().restart_count) == (None, 1)
 
 
 def test_stop_ends_the_whole_tree_and_says_how(service: MakeService) -> None:
