@@ -4,7 +4,7 @@ PYTHON ?= python3
 VLLM_VERSION ?= 0.32.0
 PYTEST_ARGS ?=
 REPEAT ?= 200
-WORKERS ?= 4
+WORKERS ?= 8
 MINUTES ?= 20
 
 OUT := $(abspath $(BUILD))
@@ -13,6 +13,8 @@ VLLM := $(OUT)/vllm-$(VLLM_VERSION)
 MODELS := $(OUT)/models/made
 ARCHITECTURES := $(OUT)/models/architectures
 PYTEST := $(VENV)/bin/pytest
+# tests/real is left out before it is collected: each worker would import what only those tests need.
+SIDE_BY_SIDE := $(PYTEST) --ignore tests/real --numprocesses $(WORKERS) --dist worksteal
 
 # Where the tests and the demo find the real vLLM and its models.
 export REAL_VLLM := $(VLLM).json
@@ -23,7 +25,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-vllm test-python test-release test-faults soak count repeat-supervisor bench terminal schemas lint format venv vllm models clean clean-all
+.PHONY: help demo test test-fast test-no-vllm test-vllm test-python test-release test-faults soak count repeat-supervisor bench terminal schemas lint format venv vllm models clean clean-all
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,13 +35,15 @@ demo: venv vllm models ## The main job, shown on a real vLLM with a tiny model
 
 test: venv vllm models ## Every test; those on a real vLLM, and those that measure, one after the other
 	@status=0; \
-	$(PYTEST) -m "not vllm and not measured" --numprocesses $(WORKERS) --dist worksteal \
-		--junitxml=$(OUT)/reports/fast.xml $(PYTEST_ARGS) || status=$$?; \
+	$(SIDE_BY_SIDE) -m "not vllm and not measured" --junitxml=$(OUT)/reports/fast.xml $(PYTEST_ARGS) || status=$$?; \
 	$(PYTEST) -m "vllm or measured" --junitxml=$(OUT)/reports/alone.xml $(PYTEST_ARGS) || status=$$?; \
 	exit $$status
 
-test-fast: venv ## The tests that need no vLLM, WORKERS=4 at a time, for many of them wait most of the time
-	@$(PYTEST) -m "not vllm" --numprocesses $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+test-fast: venv ## The tests that need no vLLM and no patience, WORKERS=8 at a time, for many of them wait most of it
+	@$(SIDE_BY_SIDE) -m "not vllm and not measured and not slow" $(PYTEST_ARGS)
+
+test-no-vllm: venv ## All tests that need no vLLM
+	@$(SIDE_BY_SIDE) -m "not vllm" $(PYTEST_ARGS)
 
 test-vllm: venv ## The tests on a real vLLM of another version: make test-vllm VERSION=0.30.0
 	@test -n "$(VERSION)" || { echo "which version? make test-vllm VERSION=0.30.0" >&2; exit 2; }
@@ -48,7 +52,7 @@ test-vllm: venv ## The tests on a real vLLM of another version: make test-vllm V
 
 test-python: ## The tests that need no vLLM on another Python: make test-python VERSION=3.12
 	@test -n "$(VERSION)" || { echo "which version? make test-python VERSION=3.12" >&2; exit 2; }
-	@$(MAKE) test-fast BUILD=$(OUT)/python-$(VERSION) \
+	@$(MAKE) test-no-vllm BUILD=$(OUT)/python-$(VERSION) \
 		PYTHON=$(firstword $(wildcard $(HOME)/.pyenv/versions/$(VERSION)*/bin/python3) python$(VERSION))
 
 test-release: venv ## Builds sdist and wheel, and runs the tests that need no vLLM from the sdist on the installed wheel

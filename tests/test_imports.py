@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 
 import pytest
 from import_graph import SourceFile, reachable, read_sources
 
-SOURCES = read_sources()
+sources = functools.cache(read_sources)
 HEAVY = ("requests", "urllib3", "yaml", "psutil", "pynvml", "huggingface_hub", "dataclasses_json", "colorlog")
 
 
 def _of(layer: str) -> list[SourceFile]:
-    return [source for source in SOURCES.values() if source.layer == layer]
+    return [source for source in sources().values() if source.layer == layer]
 
 
 def _loaded_by(program: str) -> set[str]:
@@ -24,7 +25,7 @@ def _loaded_by(program: str) -> set[str]:
 
 
 def test_every_file_is_found() -> None:
-    assert len(SOURCES) > 50
+    assert len(sources()) > 50
     assert all(_of(layer) for layer in ("supervisor", "workers", "acode_vllm", "cli"))
 
 
@@ -45,8 +46,8 @@ def test_the_workers_import_no_file_that_knows_workers_or_the_supervisor() -> No
     wrong = [
         f"{source.module} imports {name}"
         for source in _of("workers")
-        for name in source.imports & SOURCES.keys()
-        if name not in lower and (name not in vocabulary or reachable(SOURCES, name) & lower)
+        for name in source.imports & sources().keys()
+        if name not in lower and (name not in vocabulary or reachable(sources(), name) & lower)
     ]
     assert wrong == []
 
@@ -54,30 +55,31 @@ def test_the_workers_import_no_file_that_knows_workers_or_the_supervisor() -> No
 def test_nothing_but_the_command_imports_the_command() -> None:
     wrong = [
         f"{source.module} imports {name}"
-        for source in SOURCES.values()
-        for name in source.imports & SOURCES.keys()
-        if source.layer != "cli" and SOURCES[name].layer == "cli"
+        for source in sources().values()
+        for name in source.imports & sources().keys()
+        if source.layer != "cli" and sources()[name].layer == "cli"
     ]
     assert wrong == []
 
 
 def test_there_is_no_circle_between_files() -> None:
     package = "acode_vllm"  # its names are handed out lazily: importing a file of it imports nothing else of it
+    reached = {module: reachable(sources(), module) for module in sources()}
     circles = {
-        tuple(sorted({module} | {other for other in reachable(SOURCES, module) if module in reachable(SOURCES, other)}))
-        for module in SOURCES.keys() - {package}
-        if module in reachable(SOURCES, module)
+        tuple(sorted({module} | {other for other in reached[module] if module in reached[other]}))
+        for module in reached.keys() - {package}
+        if module in reached[module]
     }
     assert circles == set()
 
 
 def test_no_file_imports_the_lazy_package_itself() -> None:
-    assert [s.module for s in SOURCES.values() if "acode_vllm" in s.imports] == []
+    assert [s.module for s in sources().values() if "acode_vllm" in s.imports] == []
 
 
 def test_no_file_imports_asyncio() -> None:
     wrong = ("asyncio", "anyio", "trio")
-    assert [s.module for s in SOURCES.values() for name in s.imports if name.partition(".")[0] in wrong] == []
+    assert [s.module for s in sources().values() for name in s.imports if name.partition(".")[0] in wrong] == []
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

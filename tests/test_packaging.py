@@ -12,6 +12,8 @@ from wheel import build_wheel, install, make_environment
 
 BOTH = "import supervisor.options, acode_vllm.supervisor as ours; print(supervisor.options.__file__, ours.__file__)"
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:

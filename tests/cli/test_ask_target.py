@@ -85,6 +85,7 @@ def test_the_server_that_is_vouched_for_is_the_one_that_runs(acode: Acode, monke
         assert "_whole" in target.__dict__, "whoever asks again has met a failure"
 
 
+@pytest.mark.slow
 def test_a_server_that_is_not_there_is_started_by_the_orchestrator(acode: Acode) -> None:
     acode.succeed("providers", "stop", "vllm")
     answer, loaded = asked(acode, *ASK)
@@ -99,6 +100,7 @@ def test_a_server_with_another_model_is_switched_by_the_orchestrator(acode: Acod
     assert acode.status()["model"] == other_model
 
 
+@pytest.mark.slow
 def test_an_owner_that_hangs_is_found_out_by_the_orchestrator(acode: Acode) -> None:
     owner = acode.owner()
     os.kill(owner, signal.SIGSTOP)

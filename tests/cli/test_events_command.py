@@ -77,6 +77,7 @@ def state(name: str) -> Callable[[dict[str, Any]], bool]:
     return lambda entry: entry["event"] == "state" and entry["new"] == name
 
 
+@pytest.mark.slow
 def test_what_happens_is_shown_as_it_happens_and_the_history_afterwards(acode: Acode) -> None:
     acode.write(lifecycle={"health_check_interval_seconds": 1.0})
     with Following(acode) as following:
@@ -97,6 +98,7 @@ def test_what_happens_is_shown_as_it_happens_and_the_history_afterwards(acode: A
     assert [entry["at"] for entry in entries] == sorted(entry["at"] for entry in entries)
 
 
+@pytest.mark.slow
 def test_following_goes_on_with_the_next_owner(acode: Acode) -> None:
     acode.succeed("providers", "start", "vllm")
     first = acode.owner()

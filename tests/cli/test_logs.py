@@ -175,6 +175,7 @@ class TestCommand:
         assert shown[0].endswith("new")
         assert shown[1] == "Traceback of the new"
 
+    @pytest.mark.slow
     def test_both_reach_back_over_the_last_rotation(self, log: Path) -> None:
         now = datetime.now()
         append(

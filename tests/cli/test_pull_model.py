@@ -92,6 +92,7 @@ def test_a_hub_that_cannot_be_reached_is_said_so() -> None:
     assert "What to do: Check the network and HF_ENDPOINT, then run the same command again." in done.stderr
 
 
+@pytest.mark.slow
 def test_a_pull_that_was_cut_goes_on_where_it_was(folder: Path, own_world: Path) -> None:
     (folder / "model.safetensors").write_bytes(safetensors(25_000_000))
     hub = FakeHub(cut_after=15_000_000, known_tokens={TOKEN})
@@ -113,6 +114,7 @@ def test_a_pull_that_was_cut_goes_on_where_it_was(folder: Path, own_world: Path)
     assert TOKEN not in cut.stdout + cut.stderr + whole.stdout + whole.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1_000, 25_000_000], ids=["small, by the client", "large, by ourselves"])
 def test_a_file_that_arrives_altered_is_thrown_away_and_fetched_anew_by_the_next_pull(
     folder: Path, own_world: Path, size: int
@@ -134,6 +136,7 @@ def test_a_file_that_arrives_altered_is_thrown_away_and_fetched_anew_by_the_next
     assert fetched.read_bytes() == (folder / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_two_pulls_at_once_fetch_each_large_file_once(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(safetensors(25_000_000))
     hub = FakeHub(bytes_per_second=25_000_000)

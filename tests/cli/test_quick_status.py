@@ -103,6 +103,7 @@ def test_a_known_configuration_and_an_owner_that_answers_need_next_to_nothing(ac
     assert "acode_vllm.cli.whole_command" not in loaded
 
 
+@pytest.mark.slow
 def test_it_says_what_the_whole_command_says(acode: Acode) -> None:
     acode.succeed(*STATUS)
     quick, whole = (acode.succeed(*options, *STATUS) for options in ((), ("--log-format", "text")))

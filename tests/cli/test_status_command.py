@@ -100,6 +100,7 @@ def test_an_owner_that_hangs_costs_a_moment_and_the_record_says_what_was_known(a
     assert report["ages_seconds"]["check"] >= 1.0, "it is shown with its age"
 
 
+@pytest.mark.slow
 def test_all_services_of_this_user_are_shown(acode: Acode, tmp_path: Path) -> None:
     other = made(tmp_path / "second", write_model(tmp_path / "models" / "two"), free_port())
     other.succeed("providers", "start", "vllm")

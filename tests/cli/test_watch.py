@@ -182,6 +182,7 @@ def acode(tmp_path: Path, model: str, port: int) -> Iterator[Acode]:
 
 
 class TestOnATerminal:
+    @pytest.mark.slow
     @pytest.mark.timeout(300)
     def test_it_lives_through_the_ends_of_server_and_keeper_and_a_resize(self, acode: Acode) -> None:
         environ = {**os.environ, **acode.environ}

@@ -55,6 +55,7 @@ def acode(tmp_path: Path, model: str, port: int) -> Iterator[Acode]:
 
 
 class TestDetached:
+    @pytest.mark.slow
     @pytest.mark.spec("NFR-011")
     def test_it_stays_when_the_command_has_ended_and_ends_after_a_stop(self, acode: Acode) -> None:
         acode.succeed(*START)
@@ -71,6 +72,7 @@ class TestDetached:
         assert acode.status()["state"] == "Stopped"
         assert not acode.folder.control.exists()
 
+    @pytest.mark.slow
     @pytest.mark.spec("FR-032", "IT-003")
     def test_it_mends_the_server_while_no_command_runs(self, acode: Acode) -> None:
         acode.succeed(*START)
@@ -93,6 +95,7 @@ class TestDetached:
         assert status["state"] == "Running"
         assert psutil.Process(status["watched_by"]).terminal() is None
 
+    @pytest.mark.slow
     def test_its_death_costs_nothing_and_the_next_command_has_another(self, acode: Acode) -> None:
         acode.succeed(*START)
         before = acode.status()
@@ -104,6 +107,7 @@ class TestDetached:
         assert after["pid"] == before["pid"]
         assert after["watched_by"] not in (None, before["watched_by"])
 
+    @pytest.mark.slow
     def test_its_death_under_a_stream_of_requests_fails_none_of_them(self, acode: Acode, model: str) -> None:
         acode.succeed(*START)
         before = acode.status()
@@ -116,6 +120,7 @@ class TestDetached:
             assert vllm.ensure_healthy(timeout=40).pid == before["pid"]
             assert vllm.status().pid == before["pid"]
 
+    @pytest.mark.slow
     def test_two_commands_at_once_have_one_keeper_and_one_server(self, acode: Acode) -> None:
         acode.write({"load_seconds": 1.0})
         commands = [acode.popen(*START, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(3)]
@@ -127,6 +132,7 @@ class TestDetached:
         history = json.loads(acode.succeed("providers", "history", "vllm", "--json"))
         assert [entry["event"] for entry in history].count("started") == 1
 
+    @pytest.mark.slow
     def test_with_stop_on_exit_there_is_none(self, acode: Acode) -> None:
         acode.write(stop_on_exit=True)
         acode.succeed(*START)
@@ -214,6 +220,7 @@ class TestDetached:
 
 
 class TestForeground:
+    @pytest.mark.slow
     def test_it_tells_systemd_how_it_fares(self, acode: Acode, tmp_path: Path) -> None:
         acode.write({"load_seconds": 1.0})
         with NotifySocket(tmp_path / "notify") as systemd:
@@ -233,6 +240,7 @@ class TestForeground:
         assert psutil.pid_exists(server), "the server lives on"
         assert "NOTIFY_SOCKET" not in psutil.Process(server).environ()
 
+    @pytest.mark.slow
     @pytest.mark.spec("NFR-011")
     def test_with_stop_on_exit_its_server_goes_with_it(self, acode: Acode) -> None:
         acode.write(stop_on_exit=True)
@@ -242,6 +250,7 @@ class TestForeground:
             assert keeper.wait(30) == 0
         assert not psutil.pid_exists(server)
 
+    @pytest.mark.slow
     def test_it_stays_when_its_server_was_stopped(self, acode: Acode) -> None:
         with acode.popen(*SUPERVISE, stderr=subprocess.DEVNULL) as keeper:
             _wait_until_running(acode)
@@ -251,6 +260,7 @@ class TestForeground:
             keeper.send_signal(signal.SIGINT)
             assert keeper.wait(30) == 0
 
+    @pytest.mark.slow
     def test_it_hears_that_it_is_to_end_when_it_is_just_being_continued(self, acode: Acode) -> None:
         """The kernel then gives the signal to whichever thread comes first."""
         with acode.popen(*SUPERVISE, stderr=subprocess.DEVNULL) as keeper:
@@ -261,6 +271,7 @@ class TestForeground:
             keeper.send_signal(signal.SIGTERM)
             assert keeper.wait(30) == 0
 
+    @pytest.mark.slow
     @pytest.mark.spec("FR-027")
     def test_the_configuration_is_read_again_on_sighup(self, acode: Acode, other_model: str) -> None:
         with acode.popen(*SUPERVISE, stderr=subprocess.PIPE) as keeper:
@@ -292,6 +303,7 @@ class TestForeground:
         assert ended.returncode == 1
         assert "ACODE-VLM-017" in ended.stderr
 
+    @pytest.mark.slow
     def test_it_waits_its_turn_where_another_program_owns_the_service(self, acode: Acode, tmp_path: Path) -> None:
         acode.succeed(*START)
         before = acode.status()
@@ -309,6 +321,7 @@ class TestForeground:
 
 
 class TestHandover:
+    @pytest.mark.slow
     def test_an_older_keeper_hands_over_to_a_newer_one_without_touching_the_server(self, acode: Acode) -> None:
         with acode.popen(*SUPERVISE, older=True, stderr=subprocess.DEVNULL) as older:
             server = _wait_until_running(acode)

@@ -38,6 +38,7 @@ def _starts(service: MakeService) -> int:
     return [entry.event for entry in service().history()].count("started")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", range(REPEAT))
 def test_programs_that_ask_at_once_have_one_server(crowd: Callable[[], Crowd], service: MakeService, run: int) -> None:
     programs = crowd()
@@ -50,6 +51,7 @@ def test_programs_that_ask_at_once_have_one_server(crowd: Callable[[], Crowd], s
     assert _starts(service) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", range(REPEAT))
 def test_the_death_of_the_owner_costs_one_start_more_at_the_most(
     crowd: Callable[[], Crowd], service: MakeService, run: int

@@ -48,6 +48,7 @@ def reader(own_world: Path) -> Iterator[Reader]:
     reader.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", RUNNABLE, ids=_name)
 def test_the_examples_of_a_page_do_what_it_shows(page: Path, reader: Reader) -> None:

@@ -42,12 +42,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "html"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(360)
 def test_it_builds_without_warnings_and_has_every_page(site: Path) -> None:
     for page in (ROOT / "docs").rglob("*.md"):
         assert (site / page.relative_to(ROOT / "docs")).with_suffix(".html").is_file(), page
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(360)
 def test_every_local_link_of_the_built_pages_leads_to_a_file(site: Path) -> None:
     dead = [
@@ -59,6 +61,7 @@ def test_every_local_link_of_the_built_pages_leads_to_a_file(site: Path) -> None
     assert dead == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(360)
 @pytest.mark.parametrize("name", ["configuration", "errors", "command", "environment", "events", "schemas", "api"])
 def test_no_generated_block_is_left_in_a_reference_page(site: Path, name: str) -> None:

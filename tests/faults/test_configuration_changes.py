@@ -147,6 +147,7 @@ def test_a_file_with_a_mistake_changes_nothing_until_it_is_mended(
     assert host.ensure_healthy(timeout=WAIT).model == other_model
 
 
+@pytest.mark.slow
 def test_a_keeper_tells_the_command_what_waits_for_a_restart(acode: Acode, service: MakeService) -> None:
     acode.succeed("providers", "start", "vllm")
     first = acode.status()

@@ -105,6 +105,7 @@ def _recover(vllm: VllmServiceOrchestrator, first: int, count: int) -> list[str]
     return failed
 
 
+@pytest.mark.slow
 @pytest.mark.spec("NFR-009")
 def test_every_recovery_succeeds(services: Services) -> None:
     share = min(EACH, -(-RECOVERIES // AT_ONCE))
@@ -115,6 +116,7 @@ def test_every_recovery_succeeds(services: Services) -> None:
     print(f"{RECOVERIES} of {RECOVERIES} recoveries")
 
 
+@pytest.mark.slow
 @pytest.mark.spec("NFR-012")
 def test_every_load_succeeds_and_one_that_fails_once_succeeds_when_it_is_tried_again(
     services: Services, tmp_path: Path

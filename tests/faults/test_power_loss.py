@@ -118,6 +118,7 @@ def entries(content: bytes) -> list[HistoryEntry]:
     return [entry for line in content.splitlines() if (entry := history._entry(line)) is not None]
 
 
+@pytest.mark.slow
 @pytest.mark.spec("NFR-011")
 def test_every_write_cut_at_every_byte_leaves_the_earlier_history_and_a_way_on(
     memory: Path, writes: list[Write]
@@ -196,6 +197,7 @@ def acode(tmp_path: Path, model: str, port: int) -> Iterator[Acode]:
     end(command.owner())
 
 
+@pytest.mark.slow
 def test_the_next_command_after_a_cut_has_a_server_and_the_earlier_history(acode: Acode) -> None:
     print(f"FAULT_SEED={SEED}")
     chance = random.Random(SEED)

@@ -14,6 +14,7 @@ from soak_report import MORE_FILES, MORE_MEMORY, MORE_THREADS, Life, Measure, Su
 SCRIPT = Path(__file__).with_name("soak.py")
 
 
+@pytest.mark.slow
 def test_a_short_soak_is_survived_and_told(tmp_path: Path) -> None:
     path = tmp_path / "summary.json"
     done = subprocess.run(

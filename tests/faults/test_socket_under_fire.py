@@ -36,6 +36,7 @@ def acode(tmp_path: Path, model: str, port: int) -> Iterator[Acode]:
     end(command.owner())
 
 
+@pytest.mark.slow
 def test_a_good_client_is_answered_in_time_and_the_keeper_does_not_grow(acode: Acode) -> None:
     keeper = psutil.Process(acode.owner())
     measure(acode, CLIENTS * AT_ONCE)  # what grows once, grows now

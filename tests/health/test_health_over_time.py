@@ -79,6 +79,7 @@ def _ask(server: StandIn, prompt: str) -> None:
         return  # the server was killed under it
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_day_of_checks_is_1441_of_them_no_line_of_log_and_no_memory(
     health: MakeHealth, caplog: pytest.LogCaptureFixture

@@ -74,6 +74,7 @@ def test_warnings_and_code_in_tracebacks_are_no_causes(log: Path) -> None:
     assert find(log).code == "ACODE-VLM-015"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cause", ["at the beginning", "at the end"])
 def test_a_cause_among_50_megabytes_is_found_in_a_second_and_20_megabytes(log: Path, cause: str) -> None:
     noise = "".join(

@@ -142,6 +142,7 @@ def test_a_port_that_our_own_server_holds_is_fine(service: MakeService, port: in
     assert found["Service"]["text"].startswith("Running")
 
 
+@pytest.mark.slow
 def test_a_port_that_a_vllm_started_elsewhere_holds_is_fine_where_it_serves_the_model(port: int, model: str) -> None:
     with StandIn(port=port, model=model) as there:
         _, found = doctor("--port", str(port), "--model", model)

@@ -78,6 +78,7 @@ def test_the_time_of_a_request_bounds_the_wait_for_a_server_that_has_to_start(se
         assert vllm.ensure_healthy().restart_count == 0, "it went on without the request"
 
 
+@pytest.mark.slow
 @pytest.mark.spec("FR-020", "AC-016", "NFR-010")
 def test_a_hung_engine_is_found_out_replaced_and_the_request_that_waited_is_answered(service: MakeService) -> None:
     vllm = service(engine_check_timeout_seconds=0.5, health_check_interval_seconds=2.0)
@@ -93,6 +94,7 @@ def test_a_hung_engine_is_found_out_replaced_and_the_request_that_waited_is_answ
         assert not hung.is_running()
 
 
+@pytest.mark.slow
 def test_a_hang_under_load_interrupts_the_streams_and_answers_the_rest(service: MakeService) -> None:
     vllm = service({"token_seconds": 0.01}, engine_check_timeout_seconds=0.5, health_check_interval_seconds=1.0)
     with VllmProvider(vllm) as provider:
@@ -112,6 +114,7 @@ def test_a_hang_under_load_interrupts_the_streams_and_answers_the_rest(service: 
         assert [len(str(result).split()) for result in results[2:]] == [300, 300]
 
 
+@pytest.mark.slow
 @pytest.mark.spec("AC-043", "AC-044")
 def test_a_worker_killed_under_sixteen_requests_costs_no_plain_one(service: MakeService) -> None:
     vllm = service({"token_seconds": 0.003, "exit_delay": 1.0})
@@ -160,6 +163,7 @@ def test_nothing_vouches_any_more_for_a_server_whose_process_has_just_died(servi
     assert vllm.get_state() is not ServiceState.RUNNING
 
 
+@pytest.mark.slow
 def test_a_server_that_is_merely_slow_is_never_restarted(service: MakeService) -> None:
     vllm = service(health_check_interval_seconds=0.1, engine_check_timeout_seconds=0.3)
     with VllmProvider(vllm) as provider:

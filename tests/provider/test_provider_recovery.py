@@ -153,6 +153,7 @@ def test_in_external_mode_a_connection_failure_is_final(provider_over: Make) -> 
     assert keeper.starts == 0
 
 
+@pytest.mark.slow
 def test_closing_the_provider_ends_a_wait_for_the_next_try(provider_over: Make) -> None:
     provider, keeper = provider_over({"statuses": {"/v1/completions": 500}})
     failed: list[BaseException] = []

@@ -132,6 +132,7 @@ def test_fragmented_memory_is_seen_by_slower_answers_and_a_restart_is_suggested(
     assert str(slowdown).endswith("Fragmented memory does that; a restart mends it: acode providers restart vllm")
 
 
+@pytest.mark.slow
 @pytest.mark.spec("FR-025")
 def test_without_a_network_the_hub_is_named_and_with_it_or_a_model_fetched_before_it_starts(
     hub: FakeHub, tmp_path: Path

@@ -115,6 +115,7 @@ def test_the_server_outlives_its_owner_and_is_adopted_by_the_next(service: MakeS
     assert [e.adopted for e in events.seen if isinstance(e, ServerStarted)] == [True]
 
 
+@pytest.mark.slow
 def test_a_server_that_hung_while_nobody_watched_is_replaced_by_the_next_owner(service: MakeService) -> None:
     settings = {"engine_check_timeout_seconds": 0.5, "health_check_interval_seconds": 2.0}
     with service(**settings) as first:

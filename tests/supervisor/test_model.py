@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
@@ -313,6 +314,7 @@ class SameAsModel(RuleBasedStateMachine):
             self.root.stop()
 
 
+@pytest.mark.slow
 def test_random_steps_without_a_difference() -> None:
     global steps
     steps = 0

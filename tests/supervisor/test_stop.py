@@ -297,6 +297,7 @@ def test_an_interrupted_start_does_not_come_up_later(tree: Any, monkeypatch: pyt
     assert root.wait() == SHUTDOWN
 
 
+@pytest.mark.slow
 def test_thousands_of_children(tree: Any) -> None:
     root = tree.started(*(tree.spec(f"c{n}") for n in range(2000)))
     assert root.count_children().active == 2000
