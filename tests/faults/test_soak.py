@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from soak_report import MORE_FILES, MORE_MEMORY, MORE_THREADS, Life, Measure, Summary
+from soak_report import LONG_SECONDS, MORE_BLOCKS, MORE_FILES, MORE_MEMORY, MORE_THREADS, Life, Measure, Summary
 
 SCRIPT = Path(__file__).with_name("soak.py")
 
@@ -72,6 +72,17 @@ class TestVerdict:
         (failure,) = summary.failures()
         assert failure.startswith(f"{what} of keeper in 9 s")
         assert f"FAILED: {what}" in summary.text()
+
+    def test_objects_that_grow_until_the_end_of_a_long_life_are_one_and_those_that_came_early_are_not(self) -> None:
+        early, growing = Life("client", 0.0), Life("client, owner", 0.0)
+        for step in range(21):
+            now = LONG_SECONDS * step / 20
+            early.note(now, self.FINE, 200_000 + min(step, 5) * MORE_BLOCKS)
+            growing.note(now, self.FINE, 200_000 + step * MORE_BLOCKS // 4)
+        summary = self.passed()
+        summary.lives = [early, growing]
+        (failure,) = summary.failures()
+        assert failure.startswith("objects of client, owner in 600 s")
 
     def test_so_are_a_missing_recovery_a_lost_server_a_bug_and_what_is_left(self) -> None:
         summary = self.passed()

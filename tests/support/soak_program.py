@@ -4,13 +4,15 @@
     python soak_program.py client SEED
 
 SIGUSR1 crashes a random worker thread of whichever of them owns the service, SIGUSR2 writes what every thread does to
-standard error. A client takes orders on its standard
-input (``reopen``: close the orchestrator and make another), and tells once a second what it has sent and what it holds.
+standard error. Both tell on standard output, a JSON object a line, how many blocks of memory Python's objects take. A
+client takes orders on its standard input (``reopen``: close the orchestrator and make another), and tells once a second
+what came of its requests.
 """
 
 from __future__ import annotations
 
 import faulthandler
+import gc
 import json
 import os
 import queue
@@ -32,12 +34,15 @@ PAUSE = 0.2
 """Seconds between two requests of a client, on average: what is to be shown is that they go on, not how fast."""
 ORDERLY_SECONDS = 0.5
 """Pause after an error that stays until somebody acts: the restart limit, a stop."""
+COUNT_SECONDS = 5.0
+"""Between two counts of the blocks."""
 
 
 def main() -> int:
     """Be the program that the first argument names."""
     faulthandler.register(signal.SIGUSR2)
     crash_a_worker_on(signal.SIGUSR1)
+    threading.Thread(target=tell_blocks, daemon=True).start()
     if sys.argv[1] == "keeper":
         from acode_vllm.cli.main import main as acode
 
@@ -95,14 +100,26 @@ class Client:
     def _tell(self) -> None:
         if time.monotonic() - self._told_at >= 1.0:
             self._told_at = time.monotonic()
-            sys.stdout.write(json.dumps(self._outcomes) + "\n")
-            sys.stdout.flush()
+            tell({"outcomes": self._outcomes})
             self._outcomes.clear()
 
     def _listen(self) -> None:
         for line in sys.stdin:
             self._orders.put(line.strip())
         self._orders.put(None)
+
+
+def tell(what: dict[str, Any]) -> None:
+    """Write a line, in one piece. Any thread."""
+    os.write(1, f"{json.dumps(what)}\n".encode())
+
+
+def tell_blocks() -> None:
+    """Tell again and again how many blocks are in use: neither garbage nor what the allocators keep is in that."""
+    while True:
+        gc.collect()
+        tell({"blocks": sys.getallocatedblocks()})
+        threading.Event().wait(COUNT_SECONDS)
 
 
 def crash_a_worker_on(number: signal.Signals) -> None:

@@ -14,7 +14,13 @@ MORE_THREADS = 4
 """Threads more than after a program's first seconds that are no leak: connections come and go."""
 MORE_FILES = 12
 MORE_MEMORY = 24 * 1024 * 1024
-"""Bytes: what is imported when something happens for the first time, and what the allocator keeps."""
+"""Bytes: what is imported when something happens for the first time, and what the allocators keep."""
+MORE_BLOCKS = 4_000
+"""Blocks of memory that Python's objects may take more in the last quarter of a long life than in the one before. By
+then everything has been imported; a worker that is kept after its end makes 400, and there are some sixty restarts.
+"""
+LONG_SECONDS = 600.0
+"""A life that is long enough for that."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +58,14 @@ class Life:
     last: Measure | None = None
     seconds: float = 0.0
     memory: list[int] = field(default_factory=list)
+    blocks: list[int] = field(default_factory=list)
 
-    def note(self, now: float, measure: Measure) -> None:
-        """It holds this now."""
+    def note(self, now: float, measure: Measure, blocks: int | None = None) -> None:
+        """It holds this now; ``blocks``: of memory, in use by Python's objects."""
         self.first = self.first or measure
         self.last = measure
         self.memory.append(measure.memory)
+        self.blocks += [blocks] if blocks is not None else []
         self.seconds = now - self.since
 
     def leaks(self) -> list[str]:
@@ -69,6 +77,9 @@ class Life:
             "open files": self.last.files - self.first.files - MORE_FILES,
             "memory": self.last.memory - self.first.memory - MORE_MEMORY,
         }
+        if self.seconds >= LONG_SECONDS and len(self.blocks) >= 4:
+            third, last = (_quarter(self.blocks, number) for number in (3, 4))
+            grown["objects"] = last - third - MORE_BLOCKS
         told = f"{self.name} in {self.seconds:.0f} s: {self.first} at first, {self.last} at last"
         return [f"{what} of {told}" for what, more in grown.items() if more > 0]
 
@@ -154,6 +165,12 @@ class Summary:
         return "\n".join([*lines, *(f"FAILED: {failure}" for failure in self.failures())])
 
 
+def _quarter(figures: list[int], number: int) -> float:
+    """The median of the first, second, third or fourth quarter of at least four figures."""
+    length = len(figures)
+    return statistics.median(figures[length * (number - 1) // 4 : length * number // 4])
+
+
 def _counted(counter: Counter[str]) -> Iterable[str]:
     return [f"  {count:6} {name}" for name, count in counter.most_common()]
 
@@ -173,5 +190,8 @@ def _lives(lives: list[Life]) -> Iterable[str]:
         ]
         quarters = [longest.memory[(len(longest.memory) - 1) * n // 4] / 2**20 for n in range(5)]
         yield f"    its memory at each quarter of that: {', '.join(f'{size:.1f}' for size in quarters)} MiB"
+        if len(longest.blocks) >= 4:
+            blocks = ", ".join(f"{_quarter(longest.blocks, number):,.0f}" for number in (1, 2, 3, 4))
+            yield f"    blocks of its objects, median of each quarter: {blocks}"
         threads, files, memory = (max(column) for column in zip(*grown, strict=True))
         yield f"    growth of any: at most {threads} threads, {files} files, {memory / 2**20:.1f} MiB"

@@ -43,21 +43,20 @@ class Program:
         self.name = arguments[0]
         self.outcomes: Counter[str] = Counter()
         """Of a client's requests."""
+        self.blocks: int | None = None
+        """Of memory that its objects take, as it last said."""
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by forget()
-        given = subprocess.PIPE if self.name == "client" else subprocess.DEVNULL
         self.process = subprocess.Popen(
             [sys.executable, str(PROGRAM), *arguments],
-            stdin=given,
-            stdout=given,
+            stdin=subprocess.PIPE if self.name == "client" else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=self._said,
             text=True,
             env={**os.environ, **environ},
         )
         self.pid = self.process.pid
-        self._reader = None
-        if self.name == "client":
-            self._reader = threading.Thread(target=self._count)
-            self._reader.start()
+        self._reader = threading.Thread(target=self._listen)
+        self._reader.start()
 
     @property
     def runs(self) -> bool:
@@ -100,19 +99,20 @@ class Program:
         """It has ended: let go of what is left of it."""
         self.process.wait()
         self._said.close()
-        if self._reader is not None:
-            self._reader.join()
-            assert self.process.stdin is not None
-            assert self.process.stdout is not None
+        self._reader.join()
+        if self.process.stdin is not None:
             with suppress(BrokenPipeError):
                 self.process.stdin.close()
-            self.process.stdout.close()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
-    def _count(self) -> None:
+    def _listen(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             with suppress(ValueError):  # a line that its death has cut
-                self.outcomes.update(json.loads(line))
+                told = json.loads(line)
+                self.outcomes.update(told.get("outcomes", {}))
+                self.blocks = told.get("blocks", self.blocks)
 
 
 class World:
@@ -239,7 +239,7 @@ class World:
             life = self.lives.setdefault(key, Life(program.name + (", owner" if program is owner else ""), now))
             measure = Measure.of(program.pid)
             if measure is not None and now - life.since >= self._settle:
-                life.note(now, measure)
+                life.note(now, measure, program.blocks)
         for file in files_used_by(process.pid for process in self.tree()):
             self.shared.setdefault(file, [now, now])[1] = now
 
