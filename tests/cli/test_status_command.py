@@ -79,6 +79,10 @@ def test_figures_are_those_of_now_and_the_report_has_the_documented_form(acode: 
     # A minute passes from one check to the next; the owner took this one, or one less than 5 s ago, for us.
     assert report["ages_seconds"]["check"] < 20, "on a busy machine it may take its seconds to be printed"
     lines = acode.succeed(*STATUS).splitlines()
+    assert lines[0] == f"Service: Running (PID {report['pid']})"
+    assert lines[1].startswith("Uptime: ")
+    assert lines[2] == f"Model: {report['model']}"
+    assert any(line.startswith("Last health check: ") for line in lines)
     assert any(line.startswith("Requests: 0 running, 0 waiting") for line in lines)
     assert any(line.startswith("  process ") for line in lines)
 

@@ -19,7 +19,7 @@ MODEL = "providers.vllm.model"
 
 
 class TestDefaults:
-    @pytest.mark.spec("FR-023", "FR-033", "FR-036", "FR-039", "AC-004", "UT-008")
+    @pytest.mark.spec("FR-009", "FR-023", "FR-033", "FR-036", "FR-039", "AC-004", "UT-008")
     def test_without_a_file_the_defaults_hold(self, world: World) -> None:
         configuration = world.load()
         assert configuration.model == DEFAULT_MODEL == "meta-llama/Llama-2-7b-hf"

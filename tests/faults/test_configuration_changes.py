@@ -60,7 +60,7 @@ class Heard:
                 self._condition.notify_all()
 
 
-@pytest.mark.spec("FR-027", "FR-005")
+@pytest.mark.spec("FR-027")
 def test_another_model_is_served_by_the_next_call(
     host: VllmServiceOrchestrator, acode: Acode, other_model: str
 ) -> None:
@@ -117,7 +117,7 @@ def test_a_crash_is_mended_with_the_new_settings(host: VllmServiceOrchestrator, 
     assert "1024" in psutil.Process(second.pid).cmdline()
 
 
-@pytest.mark.spec("FR-002", "FR-003")
+@pytest.mark.spec("FR-003")
 def test_a_change_of_the_mode_holds_from_the_next_call_on(host: VllmServiceOrchestrator, acode: Acode) -> None:
     warned = Heard(host, HealthChecked)
     pid = host.ensure_healthy(timeout=WAIT).pid

@@ -159,17 +159,18 @@ def test_a_device_that_tells_no_memory_is_a_warning() -> None:
     total=st.floats(1, 200),
     taken=st.floats(0, 1),
     weights=st.floats(0, 400),
+    cache=st.floats(0, 400),
     utilization=st.floats(0.01, 1),
     shares=st.integers(1, 8),
 )
 def test_whatever_vllm_certainly_refuses_and_nothing_that_it_may_accept_is_an_error(
-    total: float, taken: float, weights: float, utilization: float, shares: int
+    total: float, taken: float, weights: float, cache: float, utilization: float, shares: int
 ) -> None:
     used = total * taken
-    findings = check(gpu(total, used), weights=weights, utilization=utilization, shares=shares)
-    too_big = weights / shares > total * utilization * (1 + 1e-6)
+    findings = check(gpu(total, used), weights=weights, cache=cache, utilization=utilization, shares=shares)
+    too_big = (weights + cache) / shares > total * utilization * (1 + 1e-6)
     too_full = total - used < total * utilization - max(0.5, 0.02 * total) - 1e-6
-    accepted = weights / shares <= total * utilization and total - used >= total * utilization
+    accepted = (weights + cache) / shares <= total * utilization * (1 - 1e-6) and total - used >= total * utilization
     if too_big or too_full:
         assert findings.problems
     if accepted:

@@ -74,9 +74,10 @@ def test_a_gpu_build_without_a_gpu_is_gpu_not_available() -> None:
     ],
 )
 def test_every_reason_why_there_is_none_shows_the_commands_that_detect_one(build: VllmBuild, error: str) -> None:
-    remedy = only(check(build=build, error=error)).remedy
-    assert "nvidia-smi" in remedy
-    assert "rocm-smi" in remedy
+    problem = only(check(build=build, error=error))
+    assert problem.code == "ACODE-VLM-001"
+    assert "nvidia-smi" in problem.remedy
+    assert "rocm-smi" in problem.remedy
 
 
 @pytest.mark.spec("FR-012", "AC-030")

@@ -276,6 +276,7 @@ def test_stop_on_exit_takes_the_server_along(service: MakeService) -> None:
     assert not psutil.pid_exists(pid)
 
 
+@pytest.mark.spec("FR-003")
 class TestMonitored:
     def test_somebody_else_s_server_is_used_and_never_touched(
         self, service: MakeService, port: int, model: str
@@ -295,6 +296,7 @@ class TestMonitored:
         assert caught.value.code == "ACODE-VLM-017"
 
 
+@pytest.mark.spec("FR-003")
 def test_external_mode_assumes_and_checks_nothing(service: MakeService) -> None:
     threads = threading.active_count()
     status = service(mode=LifecycleMode.EXTERNAL).ensure_healthy()
