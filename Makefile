@@ -25,7 +25,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-no-vllm test-vllm test-python test-release test-faults soak count repeat-supervisor bench terminal schemas lint format venv vllm models clean clean-all
+.PHONY: help demo test test-fast test-no-vllm test-vllm test-python test-release test-faults soak count breakages repeat-supervisor bench terminal schemas lint format venv vllm models clean clean-all
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ count: venv vllm models ## Recoveries and loads, counted: sixty of each, and on 
 	@COUNT_ARCHITECTURES="$$(ls -d $(ARCHITECTURES)/*/ | xargs -n 1 basename | tr '\n' ' ')" $(PYTEST) -v tests/real/test_hub_models.py $(PYTEST_ARGS)
 	@$(PYTEST) -s tests/real/count_recoveries.py $(PYTEST_ARGS)
 
+breakages: venv vllm models ## Breaks each requirement on purpose, and says whether its tests notice: ID=FR-020, ARGS=--fast
+	@$(VENV)/bin/python tools/breakages.py --home $(OUT)/breakages $(addprefix --id ,$(ID)) $(ARGS)
+
 repeat-supervisor: venv ## The supervisor's tests again and again with threads switched as often as can be: REPEAT=200
 	@$(VENV)/bin/python tests/supervisor/repeat.py --runs $(REPEAT)
 
@@ -120,7 +123,7 @@ $(ARCHITECTURES)/made: tools/make_architectures.py $(MODELS)
 	@touch $@
 
 clean: ## Removes what was built; vLLM's environment stays
-	@rm -rf $(OUT)/venv $(OUT)/venv.* $(OUT)/models $(OUT)/hf $(OUT)/demo $(OUT)/reports $(OUT)/cache $(OUT)/docs $(OUT)/dist $(OUT)/release
+	@rm -rf $(OUT)/venv $(OUT)/venv.* $(OUT)/models $(OUT)/hf $(OUT)/demo $(OUT)/reports $(OUT)/cache $(OUT)/docs $(OUT)/dist $(OUT)/release $(OUT)/breakages
 
 clean-all: ## Removes everything that was built
 	@rm -rf $(OUT)
