@@ -32,6 +32,8 @@ GRACE = 10.0
 """Seconds that a leaked process gets after SIGTERM; vLLM's engines remove their shared memory in that time."""
 
 _SHARED_MEMORY = Path("/dev/shm")
+_OF_STAND_INS = "psm_standin_"
+"""Those are watched by the tests that use them; a soak beside a test of a real vLLM leaves some for a while."""
 _OPEN_FILES = Path("/proc/self/fd")
 _HARMLESS = ("/dev/", "/proc/", "/sys/")
 """What the runtime and the system's libraries open once and keep."""
@@ -170,7 +172,7 @@ def _signal(processes: Iterable[psutil.Process], how: str) -> None:
 
 
 def shared_memory_names() -> frozenset[str]:
-    """This user's names in /dev/shm."""
+    """This user's names in /dev/shm, but for the stand-ins'."""
     if not _SHARED_MEMORY.is_dir():
         return frozenset()
     own: set[str] = set()
@@ -178,7 +180,7 @@ def shared_memory_names() -> frozenset[str]:
         with contextlib.suppress(FileNotFoundError):
             if entry.stat(follow_symlinks=False).st_uid == os.getuid():
                 own.add(entry.name)
-    return frozenset(own)
+    return frozenset(name for name in own if not name.startswith(_OF_STAND_INS))
 
 
 def _unused(names: frozenset[str]) -> frozenset[str]:

@@ -161,7 +161,7 @@ class ApiServer:
         import mmap
         import secrets
 
-        self.shm = f"/dev/shm/psm_{secrets.token_hex(4)}"
+        self.shm = f"/dev/shm/psm_standin_{secrets.token_hex(4)}"
         standin_log.write(f"shared memory {self.shm}")
         with open(self.shm, "wb+") as file:
             file.truncate(4096)

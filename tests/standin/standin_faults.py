@@ -25,7 +25,7 @@ class Faults:
         exit_delay: From an engine's death to the exit of the API server, with code 0.
         workers: Worker processes below the engine.
         strays: Further children in sessions of their own, as data-parallel engines are.
-        shm: Whether a ``/dev/shm/psm_…`` is created and mapped; a graceful end removes it.
+        shm: Whether a ``/dev/shm/psm_standin_…`` is created and mapped; a graceful end removes it.
         crash_after: The engine dies by SIGKILL this long after serving began.
         crash_at_request: The engine dies by SIGKILL when this many completions (1: the first) have been asked for.
         crash_after_tokens: The engine dies by SIGKILL when it has made so many tokens.
