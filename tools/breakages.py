@@ -16,7 +16,6 @@ import argparse
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import psutil
 import yaml
 from conformance import in_report, proofs, requirements
 
@@ -34,7 +34,9 @@ KEYS = {"ids", "file", "find", "replace", "test", "why"}
 PATIENCE = 30.0
 """Seconds that one test may take, unless it is marked with its own time."""
 LIMIT = 600.0
-"""Seconds after which the tests of one breakage are ended from outside; pytest's own time-outs come long before."""
+"""Seconds for each test after which a run is ended from outside; pytest's own time-outs come long before."""
+RUN = "BREAKAGES_IN"
+"""Variable by which the processes of a run are found."""
 NO_BREAKAGE = ("SyntaxError", "IndentationError", "NameError", "ImportError", "ModuleNotFoundError")
 """What a change must not fail with: it broke the program, and proved nothing about the requirement."""
 
@@ -175,6 +177,7 @@ class Copy:
         command = [str(self._root / ".build" / "venv" / "bin" / "pytest"), "-q"]
         options = [f"--timeout={PATIENCE:.0f}", f"--junitxml={self._report}", *tests]
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        environment[RUN] = str(self._root)
         with (
             self._output.open("w", encoding="utf-8") as output,
             subprocess.Popen(
@@ -188,13 +191,20 @@ class Copy:
             ) as process,
         ):
             try:
-                process.wait(LIMIT * (1 + len(tests) // 20))
+                process.wait(LIMIT * len(tests))
             except subprocess.TimeoutExpired:
-                pass
+                print(f"ended from outside: {self._output}")
             finally:
                 if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)
+                    self._end_all()
         return self._results()
+
+    def _end_all(self) -> None:
+        """End whatever was started here; servers and keepers have sessions of their own."""
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get(RUN) == str(self._root):
+                    process.kill()
 
     def _results(self) -> dict[str, str]:
         results: dict[str, str] = {}
@@ -215,7 +225,7 @@ def prove(copy: Copy, breakage: Breakage, unbroken: dict[str, str]) -> Outcome:
     """Applies one breakage, runs its tests, and takes it back."""
     started = time.monotonic()
     failures: dict[str, str] = {}
-    wrong = [f"{test} fails unbroken" for test in breakage.tests if unbroken.get(_key(test))]
+    wrong = [f"{test} fails unbroken: {how}" for test in breakage.tests if (how := unbroken.get(_key(test)))]
     wrong += [f"{test} does not run here" for test in breakage.tests if _key(test) not in unbroken]
     if not wrong:
         with copy.broken(breakage):

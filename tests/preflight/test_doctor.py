@@ -99,6 +99,7 @@ def test_what_the_hub_says_of_a_model_is_in_the_report(vllm: MakeVllm, healthy: 
     assert code == 1
     assert found["Model"]["code"] == "ACODE-VLM-002"
     assert "acode/none" in found["Model"]["text"]
+    assert "https://huggingface.co/acode/none" in found["Model"]["remedy"]
     assert found["Hub token"]["text"] == "set"
     assert TOKEN not in json.dumps(found)
 

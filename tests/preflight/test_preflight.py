@@ -247,7 +247,7 @@ def test_of_a_command_that_is_no_installation_only_the_lack_of_gpus_is_warned_of
     assert ["No GPU was found" in warning for warning in report.warnings] == [True]
 
 
-@pytest.mark.spec("FR-013", "FR-024", "AC-013", "AC-037")
+@pytest.mark.spec("FR-024", "AC-013")
 def test_everything_that_is_wrong_is_told_at_once_the_first_thing_to_mend_first(vllm: MakeVllm) -> None:
     options = VllmLifecycleOptions(operating_mode=OperatingMode.AIRGAPPED)
     report = World(vllm("0.3.3")).check("acode/tiny", options)
@@ -260,7 +260,7 @@ def test_everything_that_is_wrong_is_told_at_once_the_first_thing_to_mend_first(
     assert "What to do: Pre-stage it" in also
 
 
-@pytest.mark.spec("FR-021", "FR-024")
+@pytest.mark.spec("FR-021")
 def test_a_cached_model_is_ready_without_a_question_to_the_hub(vllm: MakeVllm, tmp_path: Path) -> None:
     cache_tool.store(tmp_path / "hf" / "hub", "acode/tiny", write_model(tmp_path / "model"))
     world = World(vllm("0.32.0+cpu"))
@@ -277,7 +277,7 @@ def test_a_hub_that_gives_no_answer_is_a_warning(vllm: MakeVllm) -> None:
     assert prepared.warnings == ("the model hub could not be asked: it took too long",)
 
 
-@pytest.mark.spec("FR-013", "AC-037")
+@pytest.mark.spec("FR-013")
 def test_a_model_that_the_hub_does_not_have_stops_the_start(vllm: MakeVllm) -> None:
     missing = Problem("ACODE-VLM-002", "There is no model acode/none.")
     world = World(vllm("0.32.0+cpu"), answer=missing)

@@ -60,7 +60,7 @@ class Events:
         return self.wait(lambda event: isinstance(event, StateChanged) and event.new is state, after)
 
 
-@pytest.mark.spec("AC-001", "FR-015", "FR-001", "FR-002", "FR-003", "FR-004", "FR-009", "AC-004", "AC-007", "UT-001")
+@pytest.mark.spec("AC-001", "FR-015", "FR-002", "FR-003", "FR-004", "FR-009", "AC-004", "AC-007", "UT-001")
 def test_the_first_call_starts_the_server_and_the_next_finds_it(service: MakeService, port: int) -> None:
     vllm = service()
     assert vllm.get_state() is ServiceState.UNKNOWN, "nothing is started before the first request needs it"
