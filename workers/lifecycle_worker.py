@@ -26,7 +26,6 @@ from acode_vllm.supervisor import (
     ReplyTo,
     Restart,
     Supervisor,
-    Timer,
     Worker,
     WorkerDown,
     WorkerRef,
@@ -85,14 +84,12 @@ from acode_vllm.workers.messages import (
 )
 from acode_vllm.workers.process_edges import shutdown_seconds
 from acode_vllm.workers.process_identity import read_environment
+from acode_vllm.workers.recording import Recording, patience
 from acode_vllm.workers.settings_changes import changes_since_start
 
 ENGINE = "engine"
 CALL_SECONDS = 30.0
 """How long the root may take to answer; it never waits for a server."""
-FIGURES_SECONDS = 1.0
-"""How long newer figures may wait to be recorded where callers were answered with them: those go on first, and of many
-checks in a row only the last is written."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +99,7 @@ class _Recover:
 
 @dataclass(frozen=True)
 class _Record:
-    """To itself, later: the figures that wait to be recorded."""
+    """To itself, later: what waits to be recorded."""
 
 
 class LifecycleWorker(Worker):
@@ -121,8 +118,7 @@ class LifecycleWorker(Worker):
         self._engine_token: object = None
         self._shown: ServiceStatus | None = None
         self._recovered = False
-        self._unrecorded: Timer | None = None
-        """Set while newer figures wait to be recorded."""
+        self._recording = Recording(edges.records, self._raise, lambda seconds: self.send_after(seconds, _Record()))
         self._told: set[tuple[ServerProcess, tuple[str, ...]]] = set()
 
     def init(self) -> None:
@@ -139,8 +135,7 @@ class LifecycleWorker(Worker):
     def terminate(self, reason: ExitReason) -> None:
         """Leave the record as it stands: the next owner goes on from there."""
         self._show([])
-        if self._unrecorded is not None:
-            self._write()
+        self._recording.write()
 
     # Messages
 
@@ -217,7 +212,7 @@ class LifecycleWorker(Worker):
             case _Recover():
                 self._recover()
             case _Record():
-                self._write()
+                self._recording.write()
 
     def _recover(self) -> None:
         # After a crash of this worker the engine of the earlier incarnation is still there; its server, which is
@@ -235,6 +230,7 @@ class LifecycleWorker(Worker):
 
     def _do(self, effects: list[Effect]) -> None:
         events: list[Event] = []
+        tells: list[Tell] = []
         queue = list(effects)
         answers: list[Answer | Refuse] = []
         while queue:
@@ -259,16 +255,15 @@ class LifecycleWorker(Worker):
                     marks = (mark,) if mark else ()
                     message = PrepareModel(wanted.model, wanted.options, wanted.environ, attempt, marks)
                     self._tell(self.supervisor.whereis("loader"), message)
-                case Tell(worker, told):
-                    handle = self._engine if worker == PROCESS else self.supervisor
-                    self._tell(handle.whereis(worker) if handle is not None else None, told)
-        self._show(events, answers)
+                case Tell():
+                    tells.append(effect)
+        self._show(events, answers, tells)
 
-    def _show(self, events: list[Event], answers: Sequence[Answer | Refuse] = ()) -> None:
-        """Publish first, then tell, then write down: a death must be known before the disk has turned.
+    def _show(self, events: list[Event], answers: Sequence[Answer | Refuse] = (), tells: Sequence[Tell] = ()) -> None:
+        """Publish first, then tell, then write down.
 
-        Whoever is answered finds the new state published and recorded. Newer figures alone are recorded later, when the
-        caller has gone on: this thread would hold it up.
+        Whoever is answered finds the new state published and recorded, but for newer figures alone: those are recorded
+        later.
         """
         status, before = self._life.status, self._shown
         # Before the record was read there is nothing to show, and above all nothing to write over it.
@@ -281,25 +276,16 @@ class LifecycleWorker(Worker):
             give(answers)
         for event in events:
             self._edges.emit(event)
-        self._raise(self._edges.records.note(events))
+        for tell in tells:
+            handle = self._engine if tell.worker == PROCESS else self.supervisor
+            self._tell(handle.whereis(tell.worker) if handle is not None else None, tell.message)
+        seconds = patience(before, status, figures_alone=figures_alone, somebody_answered=bool(answers))
+        self._recording.owe(events, status if changed else None, seconds)
         if not figures_alone:
-            if changed:
-                self._write()
             give(answers)
-        elif not answers:
-            self._write()
-        elif self._unrecorded is None:
-            self._unrecorded = self.send_after(FIGURES_SECONDS, _Record())
 
-    def _write(self) -> None:
-        if self._unrecorded is not None:
-            self._unrecorded.cancel()
-            self._unrecorded = None
-        self._raise(self._edges.records.write(self._life.status))
-
-    def _raise(self, problem: Problem | None) -> None:
-        if problem is not None:
-            self._edges.emit(ProblemRaised(self._edges.wall(), problem))
+    def _raise(self, problem: Problem) -> None:
+        self._edges.emit(ProblemRaised(self._edges.wall(), problem))
 
     def _tell(self, ref: WorkerRef | None, message: object) -> None:
         if ref is None:

@@ -54,6 +54,9 @@ from acode_vllm.workers.tree_stop import TreeStop
 
 logger = logging.getLogger(__name__)
 
+TOLD_SECONDS = 0.01
+"""How long the end of what a dead server leaves may wait, so that its death is told first: a look at all processes
+takes milliseconds, in which hardly another thread of this program runs."""
 FIRST_LOOK_SECONDS = 1.0
 LAST_LOOK_SECONDS = 20.0
 """When the tree is looked at for the shared memory it uses: after 1 s, then at intervals that double up to 20 s, and
@@ -76,6 +79,8 @@ class _Ending:
     why: _Why
     stop: TreeStop
     problem: Problem | None = None
+    begun: bool = True
+    """False until its first look, where that was put off."""
 
 
 @dataclass(frozen=True)
@@ -168,10 +173,11 @@ class ProcessWorker(Worker):
         if isinstance(message, _Begin):
             self._begin()
         elif isinstance(message, (ExitNoticed, _LookAgain)) and self._ending is not None:
-            self._look()
+            if self._ending.begun or isinstance(message, _LookAgain):
+                self._look()
         elif isinstance(message, ExitNoticed) and self._server is not None:
             if message.identity == self._server.identity:
-                self._died(self._server)
+                self._died(self._server, message.exit)
             elif message.identity == self._tether.guard:
                 self._tie(self._server.mark)
             else:
@@ -207,7 +213,7 @@ class ProcessWorker(Worker):
         if not is_recorded_process(server):
             # It ended while nobody watched. Whoever has its PID now is a stranger; the mark finds what it left.
             self._tree = ProcessTree((server.mark,))
-            self._died(server)
+            self._died(server, exit_of(server.identity))
             return
         self._tree = ProcessTree((server.mark,), server.identity)
         problem = lost_port(server, urlsplit(self._plan.options.url).hostname or "")
@@ -279,7 +285,7 @@ class ProcessWorker(Worker):
         assert self._ending is not None
         alive = self._tree.alive()
         step = self._ending.stop.look(self.clock.monotonic(), alive)
-        self._ending = replace(self._ending, stop=step.stop)
+        self._ending = replace(self._ending, stop=step.stop, begun=True)
         if step.signals:
             self._note(alive)
         for one in step.signals:
@@ -292,9 +298,11 @@ class ProcessWorker(Worker):
             self._watch_once(member.identity for member in alive)
             self._timer = self.send_after(max(0.0, step.look_at - self.clock.monotonic()), _LookAgain())
 
-    def _died(self, server: ServerProcess) -> None:
-        self._report(ServerDied(server, exit_of(server.identity)))
-        self._end(_Why.EXITED)
+    def _died(self, server: ServerProcess, how: ProcessExit) -> None:
+        self._report(ServerDied(server, how))
+        stop = TreeStop(self.clock.monotonic(), self._plan.options.stop_timeout_seconds)
+        self._ending = _Ending(_Why.EXITED, stop, begun=False)
+        self._timer = self.send_after(TOLD_SECONDS, _LookAgain())
 
     def _ended(self, ending: _Ending, report: StopReport) -> None:
         if ending.why is not _Why.CLEARED:

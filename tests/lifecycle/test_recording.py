@@ -1,0 +1,110 @@
+"""When what happened is written down."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from acode_vllm.errors import Problem
+from acode_vllm.events import Event, WarningRaised
+from acode_vllm.server_process import ProcessIdentity, ServerProcess
+from acode_vllm.status import ServiceStatus, unknown_status
+from acode_vllm.supervisor import Timer
+from acode_vllm.workers.recording import FIGURES_SECONDS, TOLD_SECONDS, Recording, patience
+
+STATUS = unknown_status(None)
+SERVER = ServerProcess(ProcessIdentity(42, 1, "boot"), "mark", ("vllm",), "a/b", "a/b", 8000, "log", 0, 9.0)
+
+
+class Disk:
+    """Records, and a clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.timers: list[Timer] = []
+        self.written: list[ServiceStatus | Event] = []
+        self.problem: Problem | None = None
+        self.raised: list[Problem] = []
+        self.recording = Recording(self, self.raised.append, self._wake)
+
+    def write(self, status: ServiceStatus) -> Problem | None:
+        self.written.append(status)
+        return self.problem
+
+    def note(self, events: list[Event]) -> Problem | None:
+        self.written += events
+        return None
+
+    def found(self) -> tuple[ServiceStatus | None, bool, tuple[Problem, ...]]:
+        raise NotImplementedError
+
+    def _wake(self, seconds: float) -> Timer:
+        self.timers.append(Timer(self.now + seconds, None))
+        return self.timers[-1]
+
+    @property
+    def due(self) -> list[float]:
+        return [timer.deadline for timer in self.timers if timer.active]
+
+
+def named(reason: str) -> ServiceStatus:
+    return replace(STATUS, reason=reason)
+
+
+@pytest.mark.parametrize(
+    ("before", "status", "figures_alone", "somebody_answered", "seconds"),
+    [
+        (None, STATUS, False, False, 0.0),  # the first
+        (STATUS, named("else"), False, True, 0.0),  # whoever is answered may rely on it
+        (STATUS, replace(STATUS, server=SERVER), False, False, 0.0),  # the next owner must find the process
+        (STATUS, named("else"), False, False, TOLD_SECONDS),
+        (STATUS, replace(STATUS, at=5.0), True, True, FIGURES_SECONDS),
+        (STATUS, replace(STATUS, at=5.0), True, False, 0.0),  # nobody waits: no second wake-up for it
+    ],
+)
+def test_how_long_it_may_wait(
+    before: ServiceStatus | None, status: ServiceStatus, figures_alone: bool, somebody_answered: bool, seconds: float
+) -> None:
+    assert patience(before, status, figures_alone=figures_alone, somebody_answered=somebody_answered) == seconds
+
+
+def test_of_what_waits_the_last_status_and_every_event_are_written() -> None:
+    disk, events = Disk(), [WarningRaised(float(n), "") for n in range(2)]
+    disk.recording.owe(events[:1], named("one"), 0.01)
+    disk.recording.owe(events[1:], named("two"), 0.01)
+    assert disk.written == []
+    disk.recording.write()
+    assert disk.written == [*events, named("two")]
+    disk.recording.write()
+    assert disk.written == [*events, named("two")], "once"
+    assert disk.due == []
+
+
+def test_what_may_wait_longest_hurries_with_what_may_not() -> None:
+    disk = Disk()
+    disk.recording.owe([], named("figures"), 1.0)
+    disk.recording.owe([], named("more"), 1.0)
+    assert disk.due == [1.0]
+    disk.recording.owe([], named("state"), 0.01)
+    assert disk.due == [0.01]
+    disk.now = 0.005
+    disk.recording.owe([], named("figures"), 1.0)
+    assert disk.due == [0.01]
+    disk.recording.owe([], named("now"), 0.0)
+    assert (disk.written, disk.due) == ([named("now")], [])
+
+
+def test_nothing_new_neither_writes_nor_hurries_anything() -> None:
+    disk = Disk()
+    disk.recording.owe([], None, 0.0)
+    disk.recording.owe([], named("figures"), 1.0)
+    disk.recording.owe([], None, 0.01)
+    assert (disk.written, disk.due) == ([], [1.0])
+
+
+def test_what_goes_wrong_is_told() -> None:
+    disk = Disk()
+    disk.problem = Problem("ACODE-VLM-029", "full")
+    disk.recording.owe([], named("now"), 0.0)
+    assert disk.raised == [disk.problem]
