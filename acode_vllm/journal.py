@@ -27,13 +27,14 @@ from acode_vllm.workers.shared_memory import SharedFile
 
 
 class Journal:
-    """The records of one service. Used by its owner's lifecycle thread; `note_mark` and `note_shared_memory` by any."""
+    """The records of one service. Used by its owner's lifecycle thread; those of the tree's mark and memory by any."""
 
     def __init__(self, folder: ServiceFolder) -> None:
         self._folder = folder
         self._history = History(folder.history)
         self._written: ServiceStatus | None = None
         self._failing = False
+        self._mark: str | None = None
         self._owner = identify(os.getpid())
 
     def write(self, status: ServiceStatus) -> Problem | None:
@@ -65,14 +66,27 @@ class Journal:
         return None
 
     def note_mark(self, mark: str) -> None:
-        """Remember the mark of a tree that is about to be spawned. Returns when it is on the disk.
+        """Remember the mark of a tree that is to be spawned. Returns when it is on the disk.
 
-        Called on the process worker's thread, before the spawn: an owner that is killed in between loses nothing.
+        Called before the spawn, or in the delay before a restart: an owner that is killed in between loses nothing.
 
         Raises:
             OSError: It could not be written.
         """
-        replace_file(self._folder.mark, json.dumps({"mark": mark}).encode(), durable=True)
+        if mark != self._mark:
+            replace_file(self._folder.mark, json.dumps({"mark": mark}).encode(), durable=True)
+            self._mark = mark
+
+    def choose(self, mark: str) -> Problem | None:
+        """As `note_mark`; returns why it could not be written."""
+        try:
+            self.note_mark(mark)
+        except OSError as error:
+            return Problem(
+                "ACODE-VLM-029",
+                f"The mark of the next vLLM could not be written to {self._folder.mark}: {error.strerror}.",
+            )
+        return None
 
     def note_shared_memory(self, files: frozenset[SharedFile]) -> None:
         """Remember what the tree has used in ``/dev/shm``. Called on the process worker's thread.

@@ -85,6 +85,9 @@ class NoRecords:
     def note(self, events: list[Event]) -> Problem | None:
         """Write nothing."""
 
+    def choose(self, mark: str) -> Problem | None:
+        """Write nothing."""
+
     def found(self) -> tuple[ServiceStatus | None, bool, tuple[Problem, ...]]:
         """Find nothing."""
         return None, False, ()
@@ -275,10 +278,9 @@ class LocalService:
     def _report(self, message: Reported) -> None:
         """How workers report: never blocks on a worker, never raises. Any thread."""
         if isinstance(message, MarkChosen) and self._journal is not None:
-            try:
-                self._journal.note_mark(message.mark)
-            except OSError as error:
-                self._emit_unwritten_mark(error)
+            problem = self._journal.choose(message.mark)
+            if problem is not None:
+                self.raise_problem(problem)
         if isinstance(message, SharedMemoryUsed):
             if self._journal is not None:
                 with suppress(OSError):  # a disk that cannot be written is told with the record
@@ -295,9 +297,3 @@ class LocalService:
         except MailboxFull:
             # The lifecycle worker is stuck or gone wild, a bug; its supervisor's limit is what ends that.
             return
-
-    def _emit_unwritten_mark(self, error: OSError) -> None:
-        problem = Problem(
-            "ACODE-VLM-029", f"The mark of the next vLLM could not be written to {self.folder.mark}: {error.strerror}."
-        )
-        self.raise_problem(problem)

@@ -28,7 +28,7 @@ def run(bench: Bench) -> Iterator[Figure]:
         "end of the delay → the process exists",
         {name: sorted(values)[len(values) // 2] * 1e3 for name, values in exists.items()},
         "ms",
-        note="with the mark of the new tree flushed to the disk before it is spawned, and the port looked at",
+        note="the mark of the new tree is flushed to the disk in the delay, the port is looked at after it",
     )
 
 

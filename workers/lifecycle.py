@@ -22,6 +22,7 @@ from acode_vllm.states import ServiceState, Trigger
 from acode_vllm.status import ServiceStatus
 from acode_vllm.workers.lifecycle_messages import (
     Answer,
+    ChooseMark,
     Effect,
     Emit,
     Prepare,
@@ -224,6 +225,8 @@ class Lifecycle(LifecycleSteps):
         """A spawn is about to happen."""
         self._ledger.move(Trigger.RESTART, "restarting")
         self._ledger.update(mark=mark, progress=LoadProgress(LoadStage.SPAWNED))
+        # Should its worker crash before it has told of the process, its successor ends what carries this mark.
+        self._effects.append(Replan(None, (mark,)))
         return self._take()
 
     def server_up(self, message: ServerUp) -> list[Effect]:
@@ -260,7 +263,8 @@ class Lifecycle(LifecycleSteps):
         """The process is gone."""
         self._effects.append(Tell("health", Unwatch()))
         self._effects.append(Tell("loader", StopFollowing()))
-        self._effects.append(Replan(None, self._marks()))
+        gone = message.report is not None and not message.report.remaining
+        self._effects.append(Replan(None, () if gone else self._marks()))
         if message.server is not None:
             seconds = message.report.seconds if message.report else None
             pid, how = message.server.identity.pid, str(message.exit)
@@ -287,6 +291,7 @@ class Lifecycle(LifecycleSteps):
         if self._phase is not Phase.UP or self._status.server is not None:
             return []  # with the server alive, it is one of our threads that is restarted, and adopts it again
         self._ledger.restart_planned(delay)
+        self._effects.append(ChooseMark())
         return self._take()
 
     def limit_reached(self) -> list[Effect]:

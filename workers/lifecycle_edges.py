@@ -24,6 +24,9 @@ class ServiceRecords(Protocol):
     def note(self, events: list[Event]) -> Problem | None:
         """Append to the history."""
 
+    def choose(self, mark: str) -> Problem | None:
+        """Record the mark of a tree that is to be, durably."""
+
     def found(self) -> tuple[ServiceStatus | None, bool, tuple[Problem, ...]]:
         """What an earlier owner left: its last status, whether its server lives, what is wrong with the record."""
 

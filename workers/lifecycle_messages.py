@@ -170,6 +170,11 @@ class Replan:
 
 
 @dataclass(frozen=True)
+class ChooseMark:
+    """An automatic restart is to come: have the mark of its tree on the disk by then."""
+
+
+@dataclass(frozen=True)
 class CompareSettings:
     """A caller's settings are others than before: the next start is to use them; say what waits for a restart."""
 
@@ -216,4 +221,4 @@ class Emit:
     event: Event
 
 
-Effect = Prepare | StartEngine | Replan | CompareSettings | StopProcess | Tell | Answer | Refuse | Emit
+Effect = Prepare | StartEngine | Replan | ChooseMark | CompareSettings | StopProcess | Tell | Answer | Refuse | Emit

@@ -6,6 +6,7 @@ supervisor, and writes the records. It never waits for a model, a process or a n
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -44,6 +45,7 @@ from acode_vllm.workers.lifecycle_edges import LifecycleEdges
 from acode_vllm.workers.lifecycle_messages import (
     Abandon,
     Answer,
+    ChooseMark,
     CompareSettings,
     Effect,
     Emit,
@@ -247,7 +249,9 @@ class LifecycleWorker(Worker):
                 case Replan(adopt, marks, env):
                     if self._plan is not None:
                         env = {**self._plan.env, **env}
-                        self._plan = replace(self._plan, adopt=adopt, leftover_marks=marks, env=env)
+                        self._plan = replace(self._plan, adopt=adopt, leftover_marks=marks, env=env, mark=None)
+                case ChooseMark():
+                    self._choose_mark()
                 case CompareSettings():
                     queue += self._compare(effect)
                 case Prepare(attempt, wanted):
@@ -308,6 +312,15 @@ class LifecycleWorker(Worker):
         assert ref is not None
         self._engine_token = self.monitor(ref)
         return self._waits_for_restart(effect.adopt, self._plan) if effect.adopt is not None else []
+
+    def _choose_mark(self) -> None:
+        """Choose the mark of the next spawn and record it, in the delay before a restart: a disk takes its time."""
+        mark = os.urandom(16).hex()
+        problem = self._edges.records.choose(mark)
+        if problem is not None:
+            self._raise(problem)
+        elif self._plan is not None:
+            self._plan = replace(self._plan, mark=mark)
 
     def _compare(self, effect: CompareSettings) -> list[Effect]:
         """Have the next start use other settings than the last, and say which of them wait for it."""

@@ -39,6 +39,7 @@ class LaunchPlan:
         leftover_marks: Marks of earlier instances whose remains are ended before a spawn.
         stop_only: End the remains, and spawn nothing.
         shared_memory: What earlier instances used, as it was recorded; removed where nothing uses it any more.
+        mark: The mark of the tree that a spawn makes, where it was chosen and recorded beforehand.
     """
 
     argv: tuple[str, ...]
@@ -54,6 +55,7 @@ class LaunchPlan:
     leftover_marks: tuple[str, ...] = ()
     stop_only: bool = False
     shared_memory: frozenset[SharedFile] = frozenset()
+    mark: str | None = None
 
 
 @dataclass(frozen=True)

@@ -230,7 +230,7 @@ class ProcessWorker(Worker):
         problem = self._edges.port_problem(plan.port, plan.host)
         if problem is not None:
             self._could_not_start(problem)
-        mark = os.urandom(16).hex()
+        mark = plan.mark or os.urandom(16).hex()
         self._report(MarkChosen(mark))
         self._tie(mark)
         try:

@@ -20,6 +20,7 @@ from acode_vllm.workers.drain_messages import Drain, Drained
 from acode_vllm.workers.lifecycle import Lifecycle
 from acode_vllm.workers.lifecycle_messages import (
     Answer,
+    ChooseMark,
     Effect,
     Emit,
     Prepare,
@@ -111,8 +112,11 @@ class Bench:
         process = self.life.status.server
         return self.do(self.life.health_reported(HealthReported(process, report(verdict, part, self.time), failures)))
 
-    def down(self, problem: Problem | None = CRASH, *, asked: bool = False) -> list[Effect]:
-        message = ServerDown(self.life.status.server, ProcessExit(0), asked, problem, StopReport("graceful", 0.4))
+    def down(
+        self, problem: Problem | None = CRASH, *, asked: bool = False, remaining: tuple[str, ...] = ()
+    ) -> list[Effect]:
+        report = StopReport("graceful", 0.4, remaining)
+        message = ServerDown(self.life.status.server, ProcessExit(0), asked, problem, report)
         return self.do(self.life.server_down(message))
 
     def drained(self, left: int | None = 0) -> list[Effect]:
@@ -257,7 +261,24 @@ class TestCrash:
     def test_the_next_process_clears_what_the_crashed_one_left(self) -> None:
         bench = Bench()
         bench.run()
-        assert of(bench.down(), Replan) == [Replan(None, ("mark100",))]
+        assert of(bench.down(remaining=("PID 7 python",)), Replan) == [Replan(None, ("mark100",))]
+
+    def test_where_nothing_was_left_the_next_process_need_not_look_again(self) -> None:
+        bench = Bench()
+        bench.run()
+        assert of(bench.down(), Replan) == [Replan(None, ())]
+
+    def test_what_was_spawned_and_never_told_of_is_cleared_by_the_next_process(self) -> None:
+        bench = Bench()
+        bench.ensure("a")
+        bench.prepared()
+        assert of(bench.do(bench.life.mark_chosen("new")), Replan) == [Replan(None, ("new",))]
+
+    def test_the_mark_of_a_restart_is_chosen_before_it(self) -> None:
+        bench = Bench()
+        bench.run()
+        assert not of(bench.down(), ChooseMark)
+        assert of(bench.do(bench.life.restart_scheduled(2.0)), ChooseMark) == [ChooseMark()]
 
     def test_a_start_that_took_too_long_is_the_reason_of_its_restart(self) -> None:
         bench = Bench()

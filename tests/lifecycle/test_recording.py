@@ -36,6 +36,9 @@ class Disk:
         self.written += events
         return None
 
+    def choose(self, mark: str) -> Problem | None:
+        raise NotImplementedError
+
     def found(self) -> tuple[ServiceStatus | None, bool, tuple[Problem, ...]]:
         raise NotImplementedError
 

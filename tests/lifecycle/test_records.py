@@ -205,6 +205,22 @@ class TestOwnership:
 
 
 class TestJournal:
+    def test_a_mark_that_was_chosen_in_time_is_not_written_again(self, folder: ServiceFolder) -> None:
+        journal = Journal(folder)
+        assert journal.choose("abc") is None
+        folder.mark.unlink()
+        assert journal.choose("abc") is None
+        assert not folder.mark.exists()
+        assert journal.choose("def") is None
+        assert json.loads(folder.mark.read_text()) == {"mark": "def"}
+
+    def test_a_mark_that_cannot_be_written_is_a_problem_that_names_the_file(self, folder: ServiceFolder) -> None:
+        folder.mark.mkdir()
+        (folder.mark / "in the way").touch()
+        problem = Journal(folder).choose("abc")
+        assert problem is not None
+        assert str(folder.mark) in problem.message
+
     def test_a_damaged_record_is_set_aside_and_reported_and_the_history_kept(self, folder: ServiceFolder) -> None:
         journal = Journal(folder)
         journal.note([StateChanged(1.0, ServiceState.UNKNOWN, ServiceState.STARTING, "because")])
