@@ -49,7 +49,7 @@ class Measure:
 class Life:
     """One program in one role, from when it had settled to when it was last seen.
 
-    A program that owns the service holds more than one that does not, so these are two lives of it.
+    A program that owns the service holds more than one that does not or does not yet, so these are lives of their own.
     """
 
     name: str

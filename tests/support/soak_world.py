@@ -139,7 +139,7 @@ class World:
             },
         )
         self._all_clients: list[Program] = []
-        self.lives: dict[tuple[int, bool], Life] = {}
+        self.lives: dict[tuple[int, str], Life] = {}
         self.shared: dict[SharedFile, list[float]] = {}
         self.refused_by_the_limit = 0
         self.history_entries = 0
@@ -235,13 +235,20 @@ class World:
         """Note what each program holds, and the shared memory that the server uses."""
         owner = self.owner()
         for program in (self.keeper, *self.clients):
-            key = (program.pid, program is owner)
-            life = self.lives.setdefault(key, Life(program.name + (", owner" if program is owner else ""), now))
+            role = self._role(program, owner)
+            life = self.lives.setdefault((program.pid, role), Life(role, now))
             measure = Measure.of(program.pid)
             if measure is not None and now - life.since >= self._settle:
                 life.note(now, measure, program.blocks)
         for file in files_used_by(process.pid for process in self.tree()):
             self.shared.setdefault(file, [now, now])[1] = now
+
+    def _role(self, program: Program, owner: Program | None) -> str:
+        """What it is just now. Whoever has owned the service has loaded all that this takes, and keeps that."""
+        owning = f"{program.name}, owner"
+        if program is owner:
+            return owning
+        return f"{program.name}, owner before" if (program.pid, owning) in self.lives else program.name
 
     def check_history(self) -> None:
         """The history only ever grows."""
