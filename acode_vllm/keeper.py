@@ -12,7 +12,7 @@ from acode_vllm.control_client import ControlClient
 from acode_vllm.control_protocol import HandOver
 from acode_vllm.errors import InterruptedByStopError, ServiceBusyError, VllmServiceError
 from acode_vllm.event_hub import EventHub
-from acode_vllm.events import LoadProgressed, StateChanged
+from acode_vllm.events import Event, LoadProgressed, StateChanged
 from acode_vllm.keeper_duties import KeeperDuties
 from acode_vllm.keeper_edges import KeeperEdges, Signal
 from acode_vllm.keeper_version import is_older
@@ -56,6 +56,18 @@ class _Started:
 @dataclass(frozen=True)
 class _Alive:
     """The lifecycle worker has answered."""
+
+
+class _Listener:
+    """Hears what a keeper passes on; the checks and samples of a quiet service wake it for nothing."""
+
+    def __init__(self, inbox: queue.SimpleQueue[object]) -> None:
+        self._inbox = inbox
+
+    def put(self, event: Event) -> None:
+        """Take an event. Any thread; never blocks."""
+        if isinstance(event, (StateChanged, LoadProgressed)):
+            self._inbox.put(event)
 
 
 class Keeper:
@@ -183,7 +195,8 @@ class Keeper:
 
     def _keep(self, service: LocalService) -> bool:
         """Keep the service until told to end; True where it is to be opened again, with other settings."""
-        subscription = service.hub.subscribe(self._inbox.put)
+        listener = _Listener(self._inbox)
+        service.hub.add(listener)
         try:
             if self._detached:
                 self._say_ready()
@@ -218,7 +231,7 @@ class Keeper:
                     self._ask_whether_alive(service)
                 self._duties.extend(service.status)
         finally:
-            subscription.close()
+            service.hub.remove(listener)
 
     def _begin_start(self, service: LocalService) -> None:
         token = os.urandom(16).hex()

@@ -68,14 +68,21 @@ def cast(ref: WorkerRef, message: object) -> None:
         raise MailboxFull(f"the mailbox of {ref.name} is full")
 
 
-def cast_latest(ref: WorkerRef, key: Hashable, message: object) -> None:
+def cast_latest(ref: WorkerRef, key: Hashable, message: object, *, wake: bool = True) -> None:
     """Cast a sample: it takes the place of one with the same key that still waits.
 
     There is room for one sample per key, for as many keys as the mailbox has room for
     messages, whatever else waits; so a slow reader costs the sender nothing.
 
+    Args:
+        ref: Whom to tell.
+        key: Of which kind it is.
+        message: What its ``handle_cast`` gets.
+        wake: False leaves it in the mailbox until something else wakes the reader, which then
+            gets it first where it came first: for what only matters together with that.
+
     Raises:
         MailboxFull: As many other keys wait already.
     """
-    if not ref.process.inbox.offer(lambda mailbox: mailbox.put_latest(key, message)):
+    if not ref.process.inbox.offer(lambda mailbox: mailbox.put_latest(key, message), wake=wake):
         raise MailboxFull(f"the mailbox of {ref.name} holds too many kinds of samples")

@@ -104,8 +104,12 @@ class Inbox:
                 self._arrived.notify()
         return reply_to
 
-    def offer(self, put: Callable[[Mailbox], bool]) -> bool:
+    def offer(self, put: Callable[[Mailbox], bool], *, wake: bool = True) -> bool:
         """Put a message in the mailbox, if the process and the sender are there for it.
+
+        Args:
+            put: Puts it there.
+            wake: False leaves it until the process is woken by something else.
 
         Returns:
             False where there was no room. A message to an ended process, or from a fenced
@@ -121,7 +125,8 @@ class Inbox:
                     return True
                 self._queue_due_timers()
                 accepted = put(self._mailbox)
-                self._arrived.notify()
+                if wake:
+                    self._arrived.notify()
                 return accepted
 
     def post(self, envelope: Envelope) -> None:

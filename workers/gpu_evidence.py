@@ -25,10 +25,10 @@ class GpuEvidence:
         self._sample: GpuSample | None = None
         self._at = 0.0
 
-    def take(self, sample: GpuSample) -> None:
-        """The devices were read just now."""
+    def take(self, sample: GpuSample, at: float) -> None:
+        """The devices were read, at this time of the clock."""
         self._sample = sample
-        self._at = self._monotonic()
+        self._at = at
 
     def busy(self, server_pids: Collection[int]) -> bool | None:
         """Whether a device that the server holds memory of computes; None where that cannot be known.

@@ -17,6 +17,12 @@ class SampleGpus:
 
 @dataclass(frozen=True)
 class GpuReport:
-    """A sample was taken, at the interval or for who asked by a cast; passed on to the HealthWorker."""
+    """A sample was taken, at the interval or for who asked by a cast; passed on to the HealthWorker.
+
+    Attributes:
+        sample: What was read.
+        monotonic: When, on the monotonic clock of this boot: it may be heard of later.
+    """
 
     sample: GpuSample
+    monotonic: float

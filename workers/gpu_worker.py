@@ -111,7 +111,7 @@ class GpuWorker(Worker):
         if not isinstance(message, SampleGpus):
             super().handle_cast(message)
         elif self._under_way and self._deadline is None:
-            self._report(GpuReport(self._no_answer()))
+            self._tell(self._no_answer())
         else:
             self._for_report = True
             self._begin()
@@ -165,7 +165,10 @@ class GpuWorker(Worker):
             reply_to.reply(sample)
         if self._for_report:
             self._for_report = False
-            self._report(GpuReport(sample))
+            self._tell(sample)
+
+    def _tell(self, sample: GpuSample) -> None:
+        self._report(GpuReport(sample, self.clock.monotonic()))
 
     def _no_answer(self) -> GpuSample:
         return GpuSample(self._wall(), (), "none", f"{NO_ANSWER} within {self._answer_seconds:g} s")

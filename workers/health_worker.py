@@ -98,8 +98,8 @@ class HealthWorker(Worker):
                 self._begin_drain(seconds)
             case CheckNow():
                 self._queue_check()
-            case GpuReport(sample):
-                self._gpus.take(sample)
+            case GpuReport(sample, at):
+                self._gpus.take(sample, at)
             case _:
                 super().handle_cast(message)
 

@@ -64,12 +64,12 @@ class LifecycleSteps(LifecycleSwitch):
             self._effects.append(Tell("process", FailServer(message.problem)))
         return self._take()
 
-    def gpus_sampled(self, sample: GpuSample) -> list[Effect]:
-        """The devices were read."""
+    def gpus_sampled(self, sample: GpuSample, at: float) -> list[Effect]:
+        """The devices were read, at this time of the monotonic clock."""
         self._ledger.update(gpus=sample)
         self._refreshing.sampled(self._monotonic())
         if self._phase is Phase.UP and self._status.server is not None:
-            self._effects.append(Tell("health", GpuReport(sample)))
+            self._effects.append(Tell("health", GpuReport(sample, at)))
         return self._take()
 
     def refresh(self, to: object) -> list[Effect]:

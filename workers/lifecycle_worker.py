@@ -32,6 +32,7 @@ from acode_vllm.supervisor import (
     WorkerRef,
     WouldDeadlock,
     cast,
+    cast_latest,
 )
 from acode_vllm.supervisor import events as supervisor_events
 from acode_vllm.workers.adoption import is_recorded_process
@@ -120,7 +121,6 @@ class LifecycleWorker(Worker):
         self._engine_token: object = None
         self._shown: ServiceStatus | None = None
         self._recovered = False
-        self._recording = Recording(edges.records, self._raise, lambda seconds: self.send_after(seconds, _Record()))
         self._told: set[tuple[ServerProcess, tuple[str, ...]]] = set()
 
     def init(self) -> None:
@@ -131,6 +131,12 @@ class LifecycleWorker(Worker):
             monotonic=self.clock.monotonic,
             wall=self._edges.wall,
             running_clock=self._running,
+        )
+        self._recording = Recording(
+            self._edges.records,
+            self._raise,
+            lambda seconds: self.send_after(seconds, _Record()),
+            self.clock.monotonic,
         )
         self.ref.send_info(_Recover(), reserved=True)
 
@@ -193,9 +199,9 @@ class LifecycleWorker(Worker):
                 self._do(self._life.load_step(message))
             case LoadTimedOut():
                 self._do(self._life.load_timed_out(message))
-            case GpuReport(sample):
+            case GpuReport(sample, at):
                 sample = attributed(sample, self._life.status.pid)
-                self._do([*self._life.gpus_sampled(sample), Emit(GpusSampled(sample.at, sample))])
+                self._do([*self._life.gpus_sampled(sample, at), Emit(GpusSampled(sample.at, sample))])
             case RestartScheduled(delay):
                 self._do(self._life.restart_scheduled(delay))
             case WorkerRestarted(worker):
@@ -283,7 +289,13 @@ class LifecycleWorker(Worker):
         for tell in tells:
             handle = self._engine if tell.worker == PROCESS else self.supervisor
             self._tell(handle.whereis(tell.worker) if handle is not None else None, tell.message)
-        seconds = patience(before, status, figures_alone=figures_alone, somebody_answered=bool(answers))
+        seconds = patience(
+            before,
+            status,
+            figures_alone=figures_alone,
+            somebody_answered=bool(answers),
+            seconds_since=self._recording.seconds_since,
+        )
         self._recording.owe(events, status if changed else None, seconds)
         if not figures_alone:
             give(answers)
@@ -295,7 +307,10 @@ class LifecycleWorker(Worker):
         if ref is None:
             return  # it is being restarted; what matters is told again when it or the server comes up
         try:
-            cast(ref, message)
+            if isinstance(message, GpuReport):
+                cast_latest(ref, GpuReport, message, wake=False)  # it matters at the next check
+            else:
+                cast(ref, message)
         except MailboxFull:
             self._raise(Problem("ACODE-VLM-031", f"{ref.name} does not keep up."))
 

@@ -16,6 +16,7 @@ worker gone meanwhile. A worker that crashes leaves vLLM as it is, for its succe
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 from collections.abc import Iterable
@@ -47,7 +48,7 @@ from acode_vllm.workers.messages import (
 from acode_vllm.workers.process_edges import ProcessEdges, ServerCrashed
 from acode_vllm.workers.process_identity import send_signal
 from acode_vllm.workers.process_tree import Member, ProcessTree
-from acode_vllm.workers.shared_memory import SharedFile, files_used_by, remove_unused
+from acode_vllm.workers.shared_memory import SharedFile, files_there, files_used_by, remove_unused
 from acode_vllm.workers.stop_tree import stop_tree
 from acode_vllm.workers.tree_messages import ReleaseServer, SharedMemoryUsed
 from acode_vllm.workers.tree_stop import TreeStop
@@ -59,9 +60,11 @@ TOLD_SECONDS = 0.01
 takes milliseconds, in which hardly another thread of this program runs."""
 FIRST_LOOK_SECONDS = 1.0
 LAST_LOOK_SECONDS = 20.0
-"""When the tree is looked at for the shared memory it uses: after 1 s, then at intervals that double up to 20 s, and
-whenever one of its processes has ended. Whose it is can be told only while it lives; a look takes 15 ms.
+"""When it is looked for the shared memory that the tree uses: after 1 s, then at intervals that double up to 20 s, and
+whenever one of its processes has ended. Whose it is can be told only while it lives.
 """
+WHOLE_LOOK_SECONDS = 60.0
+"""How long the processes are not looked at, which takes 5 to 15 ms of CPU time, where no shared memory is new."""
 
 
 @unique
@@ -132,6 +135,9 @@ class ProcessWorker(Worker):
         self._released = False
         self._watched: set[ProcessIdentity] = set()
         self._shared: set[SharedFile] = set(plan.shared_memory)
+        self._there: frozenset[SharedFile] = frozenset()
+        """All shared memory that was there at the last whole look, whoever uses it."""
+        self._noted_at = -math.inf
         self._tether = Tether(plan.options, self._edges.leash)
 
     def init(self) -> None:
@@ -183,7 +189,7 @@ class ProcessWorker(Worker):
             else:
                 self._note_tree()
         elif isinstance(message, _NoteTree) and self._ending is None:
-            self._note_tree()
+            self._note_what_is_new()
             self.send_after(message.next_in, _NoteTree(min(2 * message.next_in, LAST_LOOK_SECONDS)))
 
     def terminate(self, reason: ExitReason) -> None:
@@ -255,6 +261,12 @@ class ProcessWorker(Worker):
         self._watch_once((server.identity,))
         self._report(ServerUp(server, adopted))
         self.send_after(0.0 if adopted else FIRST_LOOK_SECONDS, _NoteTree(FIRST_LOOK_SECONDS))
+
+    def _note_what_is_new(self) -> None:
+        there, now = files_there(), self.clock.monotonic()
+        if not there <= self._there or now - self._noted_at >= WHOLE_LOOK_SECONDS:
+            self._there, self._noted_at = there, now
+            self._note_tree()
 
     def _note_tree(self) -> None:
         self._note(self._tree.alive())

@@ -6,6 +6,7 @@ turned, and who was answered must not be held up.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from acode_vllm.errors import Problem
@@ -16,13 +17,17 @@ from acode_vllm.workers.lifecycle_edges import ServiceRecords
 
 TOLD_SECONDS = 0.01
 """How long a change may wait to be recorded that nobody was answered with."""
-FIGURES_SECONDS = 1.0
-"""How long newer figures may wait where somebody was answered with them: of many checks in a row the last is recorded.
-"""
+FIGURES_SECONDS = 60.0
+"""How old recorded figures may become while newer ones are known: nobody needs them as long as the owner lives."""
 
 
 def patience(
-    before: ServiceStatus | None, status: ServiceStatus, *, figures_alone: bool, somebody_answered: bool
+    before: ServiceStatus | None,
+    status: ServiceStatus,
+    *,
+    figures_alone: bool,
+    somebody_answered: bool,
+    seconds_since: float,
 ) -> float:
     """How many seconds a new status, and the events that belong to it, may wait to be recorded.
 
@@ -31,9 +36,15 @@ def patience(
         status: The new one.
         figures_alone: Whether only what was measured is new.
         somebody_answered: Whether somebody is answered with it, and may rely on what is recorded.
+        seconds_since: How long ago a status was recorded.
+
+    Returns:
+        Infinity for what is recorded with whatever is recorded next.
     """
     if figures_alone:
-        return FIGURES_SECONDS if somebody_answered else 0.0
+        if seconds_since < FIGURES_SECONDS:
+            return math.inf
+        return TOLD_SECONDS if somebody_answered else 0.0
     another_server = before is None or before.server != status.server
     return 0.0 if somebody_answered or another_server else TOLD_SECONDS
 
@@ -42,7 +53,11 @@ class Recording:
     """What is still to be written down. For one thread."""
 
     def __init__(
-        self, records: ServiceRecords, raise_problem: Callable[[Problem], None], wake: Callable[[float], Timer]
+        self,
+        records: ServiceRecords,
+        raise_problem: Callable[[Problem], None],
+        wake: Callable[[float], Timer],
+        monotonic: Callable[[], float],
     ) -> None:
         """Owe nothing yet.
 
@@ -50,13 +65,21 @@ class Recording:
             records: Where it is written.
             raise_problem: Told what went wrong with it.
             wake: Has `write` called in some seconds.
+            monotonic: The clock of ages.
         """
         self._records = records
         self._raise = raise_problem
         self._wake = wake
+        self._monotonic = monotonic
+        self._written_at = -math.inf
         self._events: list[Event] = []
         self._status: ServiceStatus | None = None
         self._timer: Timer | None = None
+
+    @property
+    def seconds_since(self) -> float:
+        """How long ago a status was recorded."""
+        return self._monotonic() - self._written_at
 
     def owe(self, events: Sequence[Event], status: ServiceStatus | None, seconds: float) -> None:
         """Write this down within so many seconds; at once where they are 0.
@@ -64,7 +87,7 @@ class Recording:
         Args:
             events: For the history.
             status: For the record; None where it has not changed.
-            seconds: How long it may wait.
+            seconds: How long it may wait; infinity for the next write, whenever that is.
         """
         if not events and status is None:
             return
@@ -72,7 +95,7 @@ class Recording:
         self._status = status or self._status
         if seconds <= 0:
             self.write()
-        else:
+        elif seconds < math.inf:
             timer = self._wake(seconds)
             if self._timer is not None and self._timer.active and self._timer.deadline <= timer.deadline:
                 timer.cancel()
@@ -85,6 +108,8 @@ class Recording:
         self._forget_timer()
         events, self._events = self._events, []
         status, self._status = self._status, None
+        if status is not None:
+            self._written_at = self._monotonic()
         for problem in (self._records.note(events), self._records.write(status) if status is not None else None):
             if problem is not None:
                 self._raise(problem)

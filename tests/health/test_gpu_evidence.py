@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -27,13 +28,17 @@ def sample(*devices: GpuDevice) -> GpuSample:
     return GpuSample(0.0, devices, "nvml")
 
 
+def report_of(found: GpuSample) -> GpuReport:
+    return GpuReport(found, time.monotonic())
+
+
 class Known:
     """Evidence with a clock that is moved by hand."""
 
     def __init__(self, *devices: GpuDevice) -> None:
         self.now = 1000.0
         self.evidence = GpuEvidence(lambda: self.now)
-        self.evidence.take(sample(*devices))
+        self.evidence.take(sample(*devices), self.now)
 
 
 def test_only_devices_that_the_server_holds_tell_whether_it_computes() -> None:
@@ -68,7 +73,7 @@ def test_memory_that_others_nearly_fill_degrades_the_check_and_names_them(health
             free_bytes=GIB,
             processes=(GpuProcess(server.pid, 40 * GIB), GpuProcess(os.getpid(), 39 * GIB)),
         )
-        worker.tell(GpuReport(sample(full)))
+        worker.tell(report_of(sample(full)))
         worker.tell(watch_of(server))
         report = worker.next()
         assert isinstance(report, HealthReported)
@@ -85,10 +90,10 @@ def test_devices_that_are_well_are_a_part_that_is_well_and_none_are_none(health:
         worker.tell(watch_of(server))
         worker.next()
         assert [part.part for part in worker.check().parts][-1] == "engine"
-        worker.tell(GpuReport(sample(replace(DEVICE, processes=(GpuProcess(server.pid, 72 * GIB),)))))
+        worker.tell(report_of(sample(replace(DEVICE, processes=(GpuProcess(server.pid, 72 * GIB),)))))
         part = worker.check().parts[-1]
         assert (part.part, part.verdict, part.reason) == ("gpu", Verdict.HEALTHY, "")
-        worker.tell(GpuReport(sample()))
+        worker.tell(report_of(sample()))
         assert [part.part for part in worker.check().parts][-1] == "engine"
 
 
@@ -99,11 +104,11 @@ def test_an_engine_that_is_silent_while_its_gpu_computes_is_busy(health: Callabl
         worker.next()
         computing = replace(DEVICE, utilization=98.0, processes=(GpuProcess(server.pid, 72 * GIB),))
         with server.stopped_engine():
-            worker.tell(GpuReport(sample(computing)))
+            worker.tell(report_of(sample(computing)))
             busy = worker.check()
             assert busy.verdict is Verdict.DEGRADED
             assert "its GPUs are busy" in busy.reason
-            worker.tell(GpuReport(sample(replace(computing, utilization=0.0))))
+            worker.tell(report_of(sample(replace(computing, utilization=0.0))))
             hung = worker.check()
             assert hung.verdict is Verdict.UNHEALTHY
             assert "its GPUs are idle" in hung.reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -26,7 +27,7 @@ class Disk:
         self.written: list[ServiceStatus | Event] = []
         self.problem: Problem | None = None
         self.raised: list[Problem] = []
-        self.recording = Recording(self, self.raised.append, self._wake)
+        self.recording = Recording(self, self.raised.append, self._wake, lambda: self.now)
 
     def write(self, status: ServiceStatus) -> Problem | None:
         self.written.append(status)
@@ -56,20 +57,33 @@ def named(reason: str) -> ServiceStatus:
 
 
 @pytest.mark.parametrize(
-    ("before", "status", "figures_alone", "somebody_answered", "seconds"),
+    ("before", "status", "figures_alone", "somebody_answered", "seconds_since", "seconds"),
     [
-        (None, STATUS, False, False, 0.0),  # the first
-        (STATUS, named("else"), False, True, 0.0),  # whoever is answered may rely on it
-        (STATUS, replace(STATUS, server=SERVER), False, False, 0.0),  # the next owner must find the process
-        (STATUS, named("else"), False, False, TOLD_SECONDS),
-        (STATUS, replace(STATUS, at=5.0), True, True, FIGURES_SECONDS),
-        (STATUS, replace(STATUS, at=5.0), True, False, 0.0),  # nobody waits: no second wake-up for it
+        (None, STATUS, False, False, math.inf, 0.0),  # the first
+        (STATUS, named("else"), False, True, 0.0, 0.0),  # whoever is answered may rely on it
+        (STATUS, replace(STATUS, server=SERVER), False, False, 0.0, 0.0),  # the next owner must find the process
+        (STATUS, named("else"), False, False, 0.0, TOLD_SECONDS),
+        (STATUS, replace(STATUS, at=5.0), True, True, FIGURES_SECONDS - 1, math.inf),
+        (STATUS, replace(STATUS, at=5.0), True, True, FIGURES_SECONDS, TOLD_SECONDS),
+        (STATUS, replace(STATUS, at=5.0), True, False, FIGURES_SECONDS - 1, math.inf),
+        (STATUS, replace(STATUS, at=5.0), True, False, FIGURES_SECONDS, 0.0),  # nobody waits: no second wake-up for it
     ],
 )
 def test_how_long_it_may_wait(
-    before: ServiceStatus | None, status: ServiceStatus, figures_alone: bool, somebody_answered: bool, seconds: float
+    before: ServiceStatus | None,
+    status: ServiceStatus,
+    figures_alone: bool,
+    somebody_answered: bool,
+    seconds_since: float,
+    seconds: float,
 ) -> None:
-    assert patience(before, status, figures_alone=figures_alone, somebody_answered=somebody_answered) == seconds
+    assert seconds == patience(
+        before,
+        status,
+        figures_alone=figures_alone,
+        somebody_answered=somebody_answered,
+        seconds_since=seconds_since,
+    )
 
 
 def test_of_what_waits_the_last_status_and_every_event_are_written() -> None:
@@ -96,6 +110,16 @@ def test_what_may_wait_longest_hurries_with_what_may_not() -> None:
     assert disk.due == [0.01]
     disk.recording.owe([], named("now"), 0.0)
     assert (disk.written, disk.due) == ([named("now")], [])
+
+
+def test_figures_that_may_wait_go_with_the_next_write() -> None:
+    disk = Disk()
+    disk.recording.owe([], named("figures"), math.inf)
+    assert (disk.written, disk.due, disk.recording.seconds_since) == ([], [], math.inf)
+    disk.recording.owe([WarningRaised(1.0, "")], None, 0.0)
+    disk.now = 7.0
+    assert disk.written == [WarningRaised(1.0, ""), named("figures")]
+    assert disk.recording.seconds_since == 7.0
 
 
 def test_nothing_new_neither_writes_nor_hurries_anything() -> None:

@@ -121,3 +121,29 @@ def test_a_file_that_is_gone_and_a_process_that_is_gone_are_no_trouble(path):
     assert remove_unused([SharedFile(path.name, 1, 1)]) == ()
     assert files_used_by([2**22 + 1]) == frozenset()
     assert Path(FOLDER).is_dir()
+
+
+def test_where_no_shared_memory_is_new_the_processes_are_not_looked_at(run, script, grown, monkeypatch):
+    there, cheap, whole = set(), [], []
+    alive = process_worker.ProcessTree.alive
+    monkeypatch.setattr(process_worker, "FIRST_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(process_worker, "LAST_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(process_worker, "files_there", lambda: cheap.append(None) or frozenset(there))
+    monkeypatch.setattr(process_worker.ProcessTree, "alive", lambda tree: whole.append(None) or alive(tree))
+    harness = run(script("here('root')\nstay()"))
+    harness.up()
+    grown("root")
+    _until(lambda: len(cheap) > 5)
+    assert len(whole) == 1
+    there.add(SharedFile("psm_new", 1, 1))
+    _until(lambda: len(whole) == 2)
+    seen = len(cheap)
+    _until(lambda: len(cheap) > seen + 3)
+    assert len(whole) == 2
+
+
+def _until(true):
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        os.sched_yield()

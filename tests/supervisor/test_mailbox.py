@@ -118,6 +118,18 @@ def test_samples_coalesce_per_key_in_place(tree: Any, worker: Any) -> None:
     assert call(worker, "received")[-1] == "fresh"
 
 
+def test_a_quiet_sample_wakes_nobody_and_is_read_before_what_comes_later(
+    worker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call(worker, "received")
+    with monkeypatch.context() as patch:
+        patch.setattr(worker.process.inbox._arrived, "notify", lambda: pytest.fail("woken"))
+        cast_latest(worker, "gpu0", "old", wake=False)
+        cast_latest(worker, "gpu0", "quiet", wake=False)
+    cast(worker, "later")
+    assert call(worker, "received") == ["quiet", "later"]
+
+
 def test_kinds_of_samples_are_bounded_too(tree: Any) -> None:
     a = small(tree, 2)
     gate = tree.busy(a)
