@@ -118,7 +118,10 @@ def test_memory_that_others_hold_is_insufficient_memory_by_vllm_s_own_rule_and_n
 @pytest.mark.spec("FR-028")
 def test_what_the_remedy_proposes_is_not_refused_again() -> None:
     device = gpu(24, used=20.1)
-    assert check(device, utilization=0.14).problems == ()
+    [problem] = check(device).problems
+    found = re.search(r"lower gpu\.memory_utilization to ([\d.]+) or less", problem.remedy)
+    assert found is not None, problem.remedy
+    assert check(device, utilization=float(found[1])) == MemoryFindings()
 
 
 def test_memory_of_an_instance_that_is_cleared_away_counts_as_free() -> None:

@@ -76,18 +76,20 @@ def test_failures_in_a_row_are_counted_and_a_success_resets_the_count(health: Ma
             pass
         assert [count, failures(worker), failures(worker)] == [1, 2, 3]
         server.change(statuses={})
-        while (count := failures(worker)) > 3:
+        while not (reported := next_report(worker)).report.ok:
             pass
-        while count:
-            count = failures(worker)
-        assert failures(worker) == 0
+        assert reported.failures == 0
+
+
+def next_report(worker: Health) -> HealthReported:
+    report = worker.next()
+    assert isinstance(report, HealthReported)
+    return report
 
 
 def failures(worker: Health) -> int:
     """Of the next report."""
-    report = worker.next()
-    assert isinstance(report, HealthReported)
-    return report.failures
+    return next_report(worker).failures
 
 
 def test_a_failed_check_is_repeated_sooner_with_growing_pauses_never_longer_than_the_interval(
