@@ -56,7 +56,6 @@ def acode(tmp_path: Path, model: str, port: int) -> Iterator[Acode]:
 
 class TestDetached:
     @pytest.mark.slow
-    @pytest.mark.spec("NFR-011")
     def test_it_stays_when_the_command_has_ended_and_ends_after_a_stop(self, acode: Acode) -> None:
         acode.succeed(*START)
         first = acode.status()
@@ -73,7 +72,7 @@ class TestDetached:
         assert not acode.folder.control.exists()
 
     @pytest.mark.slow
-    @pytest.mark.spec("FR-032", "IT-003")
+    @pytest.mark.spec("IT-003")
     def test_it_mends_the_server_while_no_command_runs(self, acode: Acode) -> None:
         acode.succeed(*START)
         pid = acode.status()["pid"]

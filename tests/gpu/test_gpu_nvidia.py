@@ -20,7 +20,7 @@ RTX_4090 = (
 H100 = "name=NVIDIA H100 80GB HBM3,uuid=GPU-{n},total=85520809984,used=0,util=0,temp=31,power=71000"
 
 
-@pytest.mark.spec("IT-004", "NFR-015", "NFR-018", "FR-006")
+@pytest.mark.spec("IT-004", "NFR-015", "NFR-018")
 def test_one_device_is_read_with_memory_load_heat_power_and_its_processes(look: Look) -> None:
     [sample] = look(RTX_4090)
     assert sample["at"] == 12.5

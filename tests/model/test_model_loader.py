@@ -91,7 +91,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     bench.tree.stop(DEADLINE)
 
 
-@pytest.mark.spec("FR-021", "NFR-016")
+@pytest.mark.spec("NFR-016")
 def test_each_step_of_a_load_is_reported_when_the_log_shows_it(bench: Bench) -> None:
     bench.follow()
     bench.write("hello\n")
