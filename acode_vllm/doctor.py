@@ -197,7 +197,7 @@ def versions(wanted: Wanted | None) -> dict[str, str]:
     from acode_vllm._version import __version__
 
     found = {"acode-vllm": __version__, "python": platform.python_version(), "system": platform.platform()}
-    packages = ("requests", "urllib3", "huggingface-hub", "psutil", "pyyaml")
+    packages = ("requests", "urllib3", "huggingface-hub", "psutil", "nvidia-ml-py", "pyyaml")
     found |= {name: _package_version(name) for name in packages}
     if wanted is not None:
         try:

@@ -13,7 +13,7 @@ from benchmarks.child import PROGRAMS
 from benchmarks.figures import Figure, within
 
 ROW = "memory"
-FOR_SCALE = ("http.client", "urllib3", "requests", "dataclasses_json", "psutil", "yaml", "colorlog")
+FOR_SCALE = ("http.client", "urllib3", "requests", "dataclasses_json", "psutil", "yaml", "colorlog", "pynvml")
 
 
 def run(bench: Bench) -> Iterator[Figure]:

@@ -15,7 +15,7 @@ from benchmarks.figures import Figure
 
 BEGIN = "<!-- what follows is written by make bench -->"
 END = "<!-- what was written by make bench ends here -->"
-OUR_PACKAGES = ("requests", "urllib3", "psutil", "PyYAML", "dataclasses-json", "huggingface-hub")
+OUR_PACKAGES = ("requests", "urllib3", "psutil", "PyYAML", "dataclasses-json", "huggingface-hub", "nvidia-ml-py")
 
 
 def number(value: float | None) -> str:

@@ -1,34 +1,22 @@
 """NVIDIA devices by NVML, the library behind ``nvidia-smi`` (NFR-015, NFR-018).
 
-NVML is loaded at the first look, and stays initialised between two; what never changes (name, UUID) is read once, so
-that a look at 8 devices takes well under 1 ms.
+nvidia-ml-py costs 6 MB and is imported only where the driver's library can be loaded. NVML stays initialised between
+two looks, and what never changes (name, UUID) is read once, so that a look at 8 devices takes well under 1 ms.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any
 
 from acode_vllm.gpus import GpuDevice, GpuProcess
-from acode_vllm.workers import nvml_error
 from acode_vllm.workers.gpu_source import DRIVER_MISMATCH, DRIVER_NOT_LOADED, NO_PERMISSION, NVIDIA, Reading
-from acode_vllm.workers.nvml_error import NvmlError
 
-if TYPE_CHECKING:
-    from acode_vllm.workers.nvml import Handle, Nvml
-
-_T = TypeVar("_T")
+_LIBRARY = "libnvidia-ml.so.1"
 _SOURCE = "nvml"
 _NONE = Reading((), "none")
-_NOT_OFFERED = (
-    nvml_error.NOT_SUPPORTED,
-    nvml_error.FUNCTION_NOT_FOUND,
-    nvml_error.NO_PERMISSION,
-    nvml_error.NO_DATA,
-)
 
 
 class NvidiaSource:
@@ -40,8 +28,8 @@ class NvidiaSource:
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
-        self._nvml: Nvml | None = None
-        self._devices: list[_Device] = []
+        self._nvml: Any = None
+        self._handles: list[_Handle] = []
 
     def read(self) -> Reading:
         """Look at every device. A field that the driver does not offer is None; a lost device carries its error."""
@@ -50,34 +38,45 @@ class NvidiaSource:
             if refusal is not None:
                 return refusal
         try:
-            return Reading(tuple(device.read() for device in self._devices), _SOURCE)
-        except NvmlError as e:
+            return Reading(tuple(handle.read() for handle in self._handles), _SOURCE)
+        except self._nvml.NVMLError as e:
             # The driver as a whole is gone (it was unloaded or updated): begin anew at the next look.
+            reading = Reading((), _SOURCE, self._explain(e))
             self.close()
-            return Reading((), _SOURCE, self._explain(e))
+            return reading
 
     def close(self) -> None:
         """Shut NVML down."""
-        nvml, self._nvml, self._devices = self._nvml, None, []
+        nvml, self._nvml, self._handles = self._nvml, None, []
         if nvml is not None:
-            with suppress(NvmlError):  # a driver that is gone has nothing left to be shut down
-                nvml.shutdown()
+            try:
+                nvml.nvmlShutdown()
+            except nvml.NVMLError:
+                # A driver that is gone has nothing left to be shut down.
+                return
 
     def _open(self) -> Reading | None:
         """Initialise NVML and find the devices; else the reading that says why not."""
-        from acode_vllm.workers.nvml import Nvml
+        import ctypes
 
         try:
-            self._nvml = Nvml()
+            # Asked first, for the loader's answer is cheap and the binding's import is not.
+            ctypes.CDLL(_LIBRARY)
         except OSError:
             return self._without_nvml()
-        except NvmlError as e:
-            return self._without_nvml(self._explain(e))
+        import pynvml as nvml
+
         try:
-            self._devices = [_Device(self._nvml, index) for index in range(self._nvml.count())]
-        except NvmlError as e:
+            nvml.nvmlInit()
+        except nvml.NVMLError as e:
+            return self._without_nvml(self._explain(e, nvml))
+        self._nvml = nvml
+        try:
+            self._handles = [_Handle(nvml, index) for index in range(nvml.nvmlDeviceGetCount())]
+        except nvml.NVMLError as e:
+            error = self._explain(e)
             self.close()
-            return Reading((), _SOURCE, self._explain(e))
+            return Reading((), _SOURCE, error)
         return None
 
     def _without_nvml(self, error: str = "") -> Reading:
@@ -87,13 +86,14 @@ class NvidiaSource:
             return Reading((board,), _SOURCE)
         return Reading((), _SOURCE, error) if error else _NONE
 
-    def _explain(self, error: NvmlError) -> str:
-        if error.code == nvml_error.LIB_RM_VERSION_MISMATCH:
+    def _explain(self, error: Any, nvml: Any = None) -> str:
+        nvml = nvml or self._nvml
+        if error.value == nvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH:
             loaded = self._loaded_version()
             return DRIVER_MISMATCH + (f" (the loaded kernel module is {loaded})" if loaded else "")
-        if error.code == nvml_error.DRIVER_NOT_LOADED:
+        if error.value == nvml.NVML_ERROR_DRIVER_NOT_LOADED:
             return DRIVER_NOT_LOADED
-        if error.code == nvml_error.NO_PERMISSION:
+        if error.value == nvml.NVML_ERROR_NO_PERMISSION:
             return f"{NO_PERMISSION} (/dev/nvidiactl)"
         return f"NVML: {error}"
 
@@ -106,29 +106,28 @@ class NvidiaSource:
         return found.group() if found else ""
 
 
-class _Device:
+class _Handle:
     """One device: what never changes, kept, and what does, read."""
 
-    def __init__(self, nvml: Nvml, index: int) -> None:
+    def __init__(self, nvml: Any, index: int) -> None:
         self._nvml = nvml
         self._index = index
-        self._handle: Handle | None = None
+        self._handle: Any = None
         self._uuid = ""
         self._name = ""
 
     def read(self) -> GpuDevice:
         nvml = self._nvml
         try:
-            handle = self._handle or self._identify()
-            memory = _offered(nvml.memory, handle)
-            load = _offered(nvml.utilization, handle)
-            temperature = _offered(nvml.temperature, handle)
-            milliwatts = _offered(nvml.milliwatts, handle)
-            processes = _offered(nvml.processes, handle, 3)
-            if processes is None:  # a driver from before 510
-                processes = _offered(nvml.processes, handle, 2)
-        except NvmlError as e:
-            if e.code in (nvml_error.UNINITIALIZED, nvml_error.DRIVER_NOT_LOADED):
+            if self._handle is None:
+                self._identify()
+            memory = self._offered(nvml.nvmlDeviceGetMemoryInfo)
+            load = self._offered(nvml.nvmlDeviceGetUtilizationRates)
+            temperature = self._offered(nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU)
+            milliwatts = self._offered(nvml.nvmlDeviceGetPowerUsage)
+            processes = self._processes()
+        except nvml.NVMLError as e:
+            if e.value in (nvml.NVML_ERROR_UNINITIALIZED, nvml.NVML_ERROR_DRIVER_NOT_LOADED):
                 raise
             # A handle of a lost device stays dead; after a reset the device gets a new one.
             self._handle = None
@@ -137,18 +136,40 @@ class _Device:
             total=memory.total if memory else 0,
             used=memory.used if memory else 0,
             free=memory.free if memory else 0,
-            utilization=None if load is None else float(load),
+            utilization=None if load is None else float(load.gpu),
             temperature=None if temperature is None else float(temperature),
             power=None if milliwatts is None else milliwatts / 1000,
-            processes=tuple(GpuProcess(pid, used) for pid, used in processes or ()),
+            processes=tuple(GpuProcess(p.pid, p.usedGpuMemory) for p in processes),
         )
 
-    def _identify(self) -> Handle:
-        handle = self._nvml.handle(self._index)
-        self._uuid = self._nvml.uuid(handle)
-        self._name = self._nvml.name(handle)
+    def _processes(self) -> list[Any]:
+        # The binding's unversioned function raises where the driver is older than the binding.
+        nvml = self._nvml
+        found = self._offered(nvml.nvmlDeviceGetComputeRunningProcesses_v3)
+        if found is None:
+            found = self._offered(nvml.nvmlDeviceGetComputeRunningProcesses_v2)
+        return found or []
+
+    def _identify(self) -> None:
+        handle = self._nvml.nvmlDeviceGetHandleByIndex(self._index)
+        self._uuid = self._nvml.nvmlDeviceGetUUID(handle)
+        self._name = self._nvml.nvmlDeviceGetName(handle)
         self._handle = handle
-        return handle
+
+    def _offered(self, function: Callable[..., Any], *arguments: object) -> Any:
+        """The field, or None where this device, driver or user does not get it."""
+        nvml = self._nvml
+        try:
+            return function(self._handle, *arguments)
+        except nvml.NVMLError as e:
+            if e.value in (
+                nvml.NVML_ERROR_NOT_SUPPORTED,
+                nvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+                nvml.NVML_ERROR_NO_PERMISSION,
+                nvml.NVML_ERROR_NO_DATA,
+            ):
+                return None
+            raise
 
     def _device(
         self,
@@ -175,13 +196,3 @@ class _Device:
             processes=processes,
             error=error,
         )
-
-
-def _offered(function: Callable[..., _T], *arguments: object) -> _T | None:
-    """The field, or None where this device, driver or user does not get it."""
-    try:
-        return function(*arguments)
-    except NvmlError as e:
-        if e.code in _NOT_OFFERED:
-            return None
-        raise

@@ -1,4 +1,4 @@
-"""A machine with any NVIDIA devices one likes: a look-alike of the driver's library, loaded for real."""
+"""A machine with any NVIDIA devices one likes: the real nvidia-ml-py over a look-alike of the driver's library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NVML for real: our binding on a look-alike of the driver's library, in a child process."""
+"""NVML for real: nvidia-ml-py against a look-alike of the driver's library, in a child process."""
 
 from __future__ import annotations
 
