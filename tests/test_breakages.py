@@ -23,6 +23,7 @@ def test_every_requirement_has_a_breakage_that_fits_the_files_and_tests_that_nam
         ({"find": "="}, "occurs 2 times"),
         ({"replace": "a = 1"}, "changes nothing"),
         ({"file": "gone.py"}, "occurs 0 times"),
+        ({"replace": "a = self.gone"}, "knows no self.gone"),
         ({"ids": ("FR-001", "FR-002")}, "none of its tests names FR-002"),
         ({"tests": ("tests/test_a.py::test_b", "tests/test_a.py::test_gone")}, "does not exist"),
     ],

@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -111,6 +112,9 @@ def mistakes(breakages: Sequence[Breakage], root: Path = ROOT) -> list[str]:
             wrong.append(f"{breakage.origin}: its text occurs {count} times in {breakage.file}")
         if breakage.find == breakage.replace:
             wrong.append(f"{breakage.origin}: changes nothing")
+        # What is not there makes the program fail, and its tests with it, whatever the requirement.
+        unknown = sorted(name for name in _attributes(breakage.replace) if name not in texts[breakage.file])
+        wrong += [f"{breakage.origin}: {breakage.file} knows no self.{name}" for name in unknown]
         tests = {test.partition("[")[0] for test in breakage.tests}
         naming = {spec_id: tests & set(named.get(spec_id, ())) for spec_id in breakage.ids}
         strangers = sorted(tests.difference(*naming.values()))
@@ -282,6 +286,10 @@ def main() -> int:
         print(f"NOT caught: {' '.join(sorted(missed))}")
     print(results)
     return 1 if missed or wrong else 0
+
+
+def _attributes(text: str) -> set[str]:
+    return set(re.findall(r"\bself\.(\w+)", text))
 
 
 def _key(test: str) -> str:
