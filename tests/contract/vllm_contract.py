@@ -34,6 +34,8 @@ STAGES = (
 )
 """Words of the log, in their order; `acode_vllm.workers.load_stages` reads the progress from them."""
 LONG = {"max_tokens": 1500, "ignore_eos": True}
+NEVER_SECONDS = 20.0
+"""When a client hangs up that is not answered."""
 
 
 class VllmContract:
@@ -249,15 +251,17 @@ class VllmContract:
     def _stop_under_load(self, server: ContractServer) -> None:
         """A graceful end cuts off what still runs, and that takes any of these forms, as it happens.
 
-        The connection breaks; or 500 (in a stream: an error event), since the engine is gone; or 200 with the text so
-        far, even none, of which only the finish reason ``abort`` says that it is not the whole answer.
+        The connection breaks; or the answer never comes, and the server waits until its client hangs up; or 500 (in a
+        stream: an error event), since the engine is gone; or 200 with the text so far, even none, of which only the
+        finish reason ``abort`` says that it is not the whole answer.
         """
         outcomes: dict[bool, Reply | Exception] = {}
 
         def ask(stream: bool) -> None:
             try:
-                outcomes[stream] = self.completion(server, **LONG, stream=stream)
-            except (HTTPException, ConnectionError) as error:
+                body = {"model": server.name, "prompt": "a", "stream": stream, **LONG}
+                outcomes[stream] = server.ask("/v1/completions", body, timeout=NEVER_SECONDS)
+            except (HTTPException, OSError) as error:
                 outcomes[stream] = error
 
         threads = [threading.Thread(target=ask, args=(stream,)) for stream in (True, False)]
