@@ -5,9 +5,9 @@
     python tools/breakages.py --fast              # without those that need a real vLLM
 
 `tests/breakages/*.yml` hold the breakages: the smallest change of the product that breaks a requirement, and the tests
-that name the requirement and must notice. All of it happens in a copy of the tracked files below `.build/breakages`,
-with a virtual environment of its own. The tests first run unbroken there, for a test that always fails proves nothing.
-Exit code 0 where every breakage was caught by all of its tests.
+that name the requirement and must notice. All of it happens below `.build/breakages`, in a copy of the files that are
+not ignored by git, with a virtual environment of its own. The tests first run unbroken there, for a test that always
+fails proves nothing. Exit code 0 where every breakage was caught by all of its tests.
 """
 
 from __future__ import annotations
@@ -126,21 +126,22 @@ def mistakes(breakages: Sequence[Breakage], root: Path = ROOT) -> list[str]:
 
 
 class Copy:
-    """The copy of the tracked files in which things are broken."""
+    """The copy of the files in which things are broken."""
 
     def __init__(self, home: Path) -> None:
         self._root = home / "tree"
         self._report = home / "report.xml"
-        self._output = home / "pytest.log"
+        self.output = home / "pytest.log"
         self._ticks = 0
 
     def refresh(self) -> None:
-        """Makes it what the tracked files are now, with its environment.
+        """Makes it what the files are now, with its environment.
 
         Raises:
             subprocess.CalledProcessError: git, or the set-up of the environment, failed.
         """
-        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True)
+        command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
         names = {name for name in listed.stdout.split("\0") if (ROOT / name).is_file()}
         for folder in ("acode_vllm", "supervisor", "workers", "tests", "tools"):
             for path in (self._root / folder).rglob("*.py"):
@@ -183,7 +184,7 @@ class Copy:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         environment[RUN] = str(self._root)
         with (
-            self._output.open("w", encoding="utf-8") as output,
+            self.output.open("w", encoding="utf-8") as output,
             subprocess.Popen(
                 [*command, *options],
                 cwd=self._root,
@@ -197,7 +198,7 @@ class Copy:
             try:
                 process.wait(LIMIT * len(tests))
             except subprocess.TimeoutExpired:
-                print(f"ended from outside: {self._output}")
+                print(f"ended from outside: {self.output}")
             finally:
                 if process.poll() is None:
                     self._end_all()
@@ -273,6 +274,8 @@ def main() -> int:
     tests = sorted({test for breakage in chosen for test in breakage.tests})
     print(f"{len(tests)} tests, unbroken …", flush=True)
     unbroken = copy.run(tests)
+    if not unbroken:
+        print(f"not one of them ran: {copy.output}")
     outcomes = []
     for breakage in sorted(chosen, key=lambda one: one.real):
         outcomes.append(prove(copy, breakage, unbroken))

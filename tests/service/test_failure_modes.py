@@ -70,7 +70,7 @@ def test_a_missing_gpu_driver_is_gpu_not_available_and_not_tried_again(service: 
     assert vllm.status().restart_count == 0
 
 
-@pytest.mark.spec("FR-014", "FR-025", "FR-045", "AC-009", "AC-011", "AC-039", "ACODE-VLM-003")
+@pytest.mark.spec("FR-014", "FR-025", "FR-045", "AC-009", "AC-011", "AC-039", "IT-005", "ACODE-VLM-003")
 def test_a_download_that_needs_a_token_says_so_and_with_the_token_it_starts(hub: FakeHub) -> None:
     hub.repos[MODEL] = replace(hub.repos[MODEL], private=True, allowed=frozenset({TOKEN}))
     with of_the_hub(hub) as vllm:

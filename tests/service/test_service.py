@@ -162,7 +162,7 @@ def test_an_exit_with_code_0_that_nobody_asked_for_is_a_crash(service: MakeServi
     events.wait_for(ServiceState.RUNNING, crashed)
 
 
-@pytest.mark.spec("FR-027", "AC-010", "FR-005")
+@pytest.mark.spec("FR-027", "AC-010", "FR-005", "IT-002")
 def test_another_model_restarts_the_server_with_it(service: MakeService, other_model: str) -> None:
     vllm = service()
     pid = vllm.ensure_healthy(timeout=WAIT).pid
