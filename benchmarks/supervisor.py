@@ -28,11 +28,18 @@ def run(bench: Bench) -> Iterator[Figure]:
     counts = COUNTS if not bench.quick else COUNTS[:3]
     # The largest takes minutes, and is one sample of thousands of children.
     found = {count: [_measure(count) for _ in range(rounds if count < COUNTS[-1] else 1)] for count in counts}
+    bare = {count: statistics.median(_bare(count) for _ in range(rounds)) * 1e6 for count in (counts[1], counts[-1])}
     for key, text in STEPS:
         values = {str(count): statistics.median(one[key] for one in found[count]) * 1e6 for count in counts}
         growth = values[str(counts[-1])] / values[str(counts[1])]
         aim = f"linear: ≤ {LINEAR:g} × the cost among {counts[1]}"
-        yield Figure(ROW, text, dict(values), "µs", aim, growth, LINEAR)
+        among_few, among_most = bare.values()
+        note = (
+            f"bare threads, woken all at once and replaced: {among_few:.0f} and {among_most:.0f} µs,"
+            f" {among_most / among_few:.1f} ×. That is the limit: whoever waits for the interpreter's lock asks for it"
+            " every 5 ms"
+        )
+        yield Figure(ROW, text, dict(values), "µs", aim, growth, LINEAR, note=note if key == "restart" else "")
     memory = {str(count): statistics.median(one["memory"] for one in found[count]) / 1e3 for count in counts}
     growth = memory[str(counts[-1])] / memory[str(counts[1])]
     yield Figure(
@@ -54,3 +61,8 @@ def _measure(count: int) -> dict[str, float]:
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     found: dict[str, float] = json.loads(done.stdout)
     return found
+
+
+def _bare(count: int) -> float:
+    command = [sys.executable, PROGRAMS / "bare_threads.py", str(count)]
+    return float(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)

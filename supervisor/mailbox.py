@@ -25,6 +25,9 @@ class Mailbox:
         self._queue: deque[tuple[Envelope, bool]] = deque()
         self._counted = 0
         self._samples: dict[Hashable, Sample] = {}
+        # The calls among them, by identity, oldest first: a supervisor of thousands looks for
+        # calls at each of its waits, while the exits of all the others wait in the queue.
+        self._calls: dict[int, Call] = {}
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -38,13 +41,13 @@ class Mailbox:
         """Append a counted envelope; False, and nothing done, where there is no room."""
         if self.full:
             return False
-        self._queue.append((envelope, True))
+        self._append(envelope, counted=True)
         self._counted += 1
         return True
 
     def put_reserved(self, envelope: Envelope) -> bool:
         """Append an envelope for which room is kept; always True."""
-        self._queue.append((envelope, False))
+        self._append(envelope, counted=False)
         return True
 
     def put_latest(self, key: Hashable, message: object) -> bool:
@@ -71,19 +74,27 @@ class Mailbox:
         self._counted -= counted
         if isinstance(envelope, Sample):
             del self._samples[envelope.key]
+        elif isinstance(envelope, Call):
+            del self._calls[id(envelope)]
         return envelope
 
     def remove_calls(self, unwanted: Callable[[Call], bool]) -> list[Call]:
         """Take out and return the calls of which ``unwanted`` is true, oldest first."""
-        removed = [item for item, _ in self._queue if isinstance(item, Call) and unwanted(item)]
+        removed = {key: call for key, call in self._calls.items() if unwanted(call)}
         if removed:
-            gone = {id(call) for call in removed}
-            self._queue = deque(item for item in self._queue if id(item[0]) not in gone)
-            self._counted -= len(gone)
-        return removed
+            self._counted -= sum(counted for item, counted in self._queue if id(item) in removed)
+            self._queue = deque(item for item in self._queue if id(item[0]) not in removed)
+            self._calls = {key: call for key, call in self._calls.items() if key not in removed}
+        return list(removed.values())
 
     def clear(self) -> None:
         """Drop everything that waits."""
         self._queue.clear()
         self._samples.clear()
+        self._calls.clear()
         self._counted = 0
+
+    def _append(self, envelope: Envelope, *, counted: bool) -> None:
+        self._queue.append((envelope, counted))
+        if isinstance(envelope, Call):
+            self._calls[id(envelope)] = envelope

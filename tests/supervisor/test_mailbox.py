@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import pytest
@@ -12,12 +13,16 @@ from acode_vllm.supervisor import (
     Down,
     Exit,
     MailboxFull,
+    ManualClock,
     Overloaded,
     Restart,
     call,
     cast,
     cast_latest,
 )
+from acode_vllm.supervisor.envelopes import Call, Info
+from acode_vllm.supervisor.mailbox import Mailbox
+from acode_vllm.supervisor.reply import ReplyTo
 from acode_vllm.supervisor.supervisor_loop import SupervisorLoop
 
 
@@ -128,6 +133,36 @@ def test_a_quiet_sample_wakes_nobody_and_is_read_before_what_comes_later(
         cast_latest(worker, "gpu0", "quiet", wake=False)
     cast(worker, "later")
     assert call(worker, "received") == ["quiet", "later"]
+
+
+def test_calls_are_found_without_a_look_at_what_else_waits() -> None:
+    """A supervisor of thousands looks for calls at each of its waits, while the exits of all the others wait."""
+
+    class Unread(deque[Any]):
+        def __iter__(self) -> Any:
+            raise AssertionError("looked through")
+
+    mailbox = Mailbox(10)
+    mailbox._queue = Unread()
+    clock = ManualClock()
+    for number in range(3):
+        mailbox.put_reserved(Info(number))
+        mailbox.put(Call(number, ReplyTo(clock), None))
+    assert mailbox.remove_calls(lambda call: call.message == "another") == []
+
+
+def test_calls_that_are_removed_are_gone_and_their_room_is_free() -> None:
+    mailbox, clock = Mailbox(3), ManualClock()
+    for number in range(3):
+        assert mailbox.put(Call(number, ReplyTo(clock), None))
+        mailbox.put_reserved(Info(f"info {number}"))
+    assert mailbox.full
+    assert [call.message for call in mailbox.remove_calls(lambda call: call.message != 1)] == [0, 2]
+    assert not mailbox.full
+    taken = [mailbox.take() for _ in range(4)]
+    assert [getattr(envelope, "message", None) for envelope in taken] == ["info 0", 1, "info 1", "info 2"]
+    assert mailbox.take() is None
+    assert mailbox.remove_calls(lambda _: True) == []
 
 
 def test_kinds_of_samples_are_bounded_too(tree: Any) -> None:
