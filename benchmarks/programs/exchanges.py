@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 
@@ -74,7 +75,7 @@ def _first_token(vllm: VllmServiceOrchestrator, provider: VllmProvider, session:
         begun = time.perf_counter()
         with session.post(url, json=payload, stream=True) as response:
             lines = response.iter_lines(chunk_size=None)
-            while '"content"' not in next(lines).decode():
+            while not _text_of(next(lines)):  # the first event names the role, and holds no text
                 pass
             seconds = time.perf_counter() - begun
             for _ in lines:
@@ -82,6 +83,10 @@ def _first_token(vllm: VllmServiceOrchestrator, provider: VllmProvider, session:
         return seconds
 
     return ours, bare
+
+
+def _text_of(line: bytes) -> str:
+    return json.loads(line[len(b"data: ") :])["choices"][0]["delta"].get("content", "") if line else ""
 
 
 def _payload(vllm: VllmServiceOrchestrator) -> dict[str, object]:
