@@ -6,6 +6,7 @@ A check stops at the first part that is unhealthy: what follows would only say t
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Protocol
@@ -111,9 +112,16 @@ class HealthCheck:
         return True
 
     def run(self, *, deep: bool) -> HealthReport:
-        """Check. Each look has `LOOK_SECONDS` (FR-019), the one-token completion its own time.
+        """Check; see `looking`."""
+        with self.looking(deep=deep) as report:
+            return report
 
-        A new connection is made for each check, since that a kept one answers does not say that others are accepted.
+    @contextmanager
+    def looking(self, *, deep: bool) -> Iterator[HealthReport]:
+        """Check, and close the connection when the report was passed on: whoever waits for that need not wait for this.
+
+        Each look has `LOOK_SECONDS` (FR-019), the one-token completion its own time. A new connection is made for each
+        check, since that a kept one answers does not say that others are accepted.
 
         Args:
             deep: Whether to look at the engine too.
@@ -121,15 +129,18 @@ class HealthCheck:
         Raises:
             Interrupted: The switch was pressed.
         """
-        began = self._monotonic()
-        parts: list[PartReport] = []
         try:
-            for part in self._looks(deep):
-                parts.append(part)
-                if part.verdict is Verdict.UNHEALTHY:
-                    break
+            yield self._report(deep)
         finally:
             self._probe.close()
+
+    def _report(self, deep: bool) -> HealthReport:
+        began = self._monotonic()
+        parts: list[PartReport] = []
+        for part in self._looks(deep):
+            parts.append(part)
+            if part.verdict is Verdict.UNHEALTHY:
+                break
         ended = self._monotonic()
         counters = self._engine.counters if deep else None
         rates = self._engine.meter.rates if deep else None

@@ -7,9 +7,9 @@ import socket
 
 import pytest
 
-from acode_vllm.server_process import ServerProcess
+from acode_vllm.server_process import ProcessIdentity, ServerProcess
 from acode_vllm.workers import server_tree
-from acode_vllm.workers.process_identity import identify
+from acode_vllm.workers.process_identity import ProcessStat, identify
 from acode_vllm.workers.server_tree import ServerTree
 
 
@@ -39,3 +39,31 @@ def test_a_listener_is_looked_for_once(tree: ServerTree, monkeypatch: pytest.Mon
         assert tree.listeners(port, None, own) == (own,)
         monkeypatch.setattr(server_tree, "held_socket", lambda *_: pytest.fail("looked for again"))
         assert tree.listeners(port, None, own) == (own,)
+
+
+def test_a_check_reads_each_process_once_and_the_next_check_anew(
+    tree: ServerTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[int] = []
+    monkeypatch.setattr(server_tree, "FRESH_SECONDS", 60.0)
+    read = server_tree.current_stat
+
+    def note(identity: ProcessIdentity) -> ProcessStat | None:
+        reads.append(identity.pid)
+        return read(identity)
+
+    monkeypatch.setattr(server_tree, "current_stat", note)
+    for checks in (1, 2):
+        assert tree.alive()
+        assert tree.pids() == {os.getpid()}
+        assert tree.cpu_seconds() > 0
+        assert reads == [os.getpid()] * checks
+
+
+def test_a_time_of_the_cpu_that_was_read_before_is_read_again(
+    tree: ServerTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree.pids()
+    monkeypatch.setattr(server_tree, "FRESH_SECONDS", -1.0)
+    monkeypatch.setattr(server_tree, "current_stat", lambda _: None)
+    assert tree.cpu_seconds() == 0
