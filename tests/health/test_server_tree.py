@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+from collections.abc import Iterator
 
 import pytest
 
@@ -16,7 +18,11 @@ from acode_vllm.workers.server_tree import ServerTree
 @pytest.fixture
 def tree() -> ServerTree:
     """This very process as the server."""
-    identity = identify(os.getpid())
+    return _tree_of(os.getpid())
+
+
+def _tree_of(pid: int) -> ServerTree:
+    identity = identify(pid)
     assert identity is not None
     return ServerTree(ServerProcess(identity, "", (), "m", "m", 0, "", 0, 0.0))
 
@@ -41,10 +47,15 @@ def test_a_listener_is_looked_for_once(tree: ServerTree, monkeypatch: pytest.Mon
         assert tree.listeners(port, None, own) == (own,)
 
 
-def test_a_check_reads_each_process_once_and_the_next_check_anew(
-    tree: ServerTree, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reads: list[int] = []
+@pytest.fixture
+def child() -> Iterator[int]:
+    """A process that can be a server, unlike this one."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        yield process.pid
+
+
+def test_a_check_reads_each_process_once_and_the_next_check_anew(child: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree, reads = _tree_of(child), []
     monkeypatch.setattr(server_tree, "FRESH_SECONDS", 60.0)
     read = server_tree.current_stat
 
@@ -55,15 +66,15 @@ def test_a_check_reads_each_process_once_and_the_next_check_anew(
     monkeypatch.setattr(server_tree, "current_stat", note)
     for checks in (1, 2):
         assert tree.alive()
-        assert tree.pids() == {os.getpid()}
-        assert tree.cpu_seconds() > 0
-        assert reads == [os.getpid()] * checks
+        assert tree.pids() == {child}
+        tree.cpu_seconds()
+        assert reads == [child] * checks
 
 
-def test_a_time_of_the_cpu_that_was_read_before_is_read_again(
-    tree: ServerTree, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tree.pids()
+def test_what_was_read_before_is_read_again(child: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = _tree_of(child)
+    assert tree.pids() == {child}
     monkeypatch.setattr(server_tree, "FRESH_SECONDS", -1.0)
     monkeypatch.setattr(server_tree, "current_stat", lambda _: None)
     assert tree.cpu_seconds() == 0
+    assert not tree.alive()
