@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import requests
 
@@ -44,6 +46,33 @@ def _check(vllm: VllmServiceOrchestrator, provider: VllmProvider, session: reque
         return _timed(lambda: (session.get(f"{root}/health").content, session.get(f"{root}/v1/models").json()))
 
     return ours, bare
+
+
+def _wire(vllm: VllmServiceOrchestrator, provider: VllmProvider, session: requests.Session) -> tuple[Side, Side]:
+    """What a check asks of the server, on a new connection, and nothing else: the limit of a check."""
+    _, bare = _check(vllm, provider, session)
+    url = urlsplit(vllm.base_url)
+    body = json.dumps({"model": vllm.served_model_name, "prompt": "a", "max_tokens": 1, "temperature": 0})
+    post = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    asks = [f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for path in ("/health", "/v1/models", "/metrics")]
+    asks.append(f"{post}\r\n\r\n{body}".encode())
+
+    def exchanges() -> None:
+        with socket.create_connection((url.hostname or "", url.port or 0)) as connection:
+            for ask in asks:
+                connection.sendall(ask)
+                _receive(connection)
+
+    return lambda: _timed(exchanges), bare
+
+
+def _receive(connection: socket.socket) -> None:
+    received = b""
+    while True:
+        received += connection.recv(65536)
+        head, end, content = received.partition(b"\r\n\r\n")
+        if end and len(content) >= int(head.lower().partition(b"content-length:")[2].split()[0]):
+            return
 
 
 def _plain(vllm: VllmServiceOrchestrator, provider: VllmProvider, session: requests.Session) -> tuple[Side, Side]:
@@ -99,4 +128,4 @@ def _timed(action: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-_SIDES = {"check": _check, "plain": _plain, "first_token": _first_token}
+_SIDES = {"check": _check, "wire": _wire, "plain": _plain, "first_token": _first_token}
