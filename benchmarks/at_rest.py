@@ -61,7 +61,8 @@ def run(bench: Bench) -> Iterator[Figure]:
     share = used[KEEPER].wakeups / used["supervisord"].wakeups
     counts: dict[str, float | None] = {name: found.wakeups for name, found in used.items()}
     note = (
-        "the limit: a sample crosses four threads, for a driver may hang; supervisord wakes each second, and takes none"
+        "the limit: a sample of the devices crosses three threads, for a driver may hang, and each hand-over is two"
+        " wake-ups, by the message and by the interpreter's lock; supervisord wakes each second, and takes no sample"
     )
     yield Figure(ROW, text + "wake-ups", counts, "", "≤ 0.2 × supervisord", share, 0.2, note=note)
     for what, sizes in (("RSS", rss), ("PSS", pss)):
