@@ -41,10 +41,11 @@ from acode_vllm.supervisor import (
 )
 from acode_vllm.supervisor import events as supervisor_events
 from acode_vllm.waiting_problems import busy_problem, timeout_problem
+from acode_vllm.workers.engine import CALL_SECONDS
 from acode_vllm.workers.gpu_messages import GpuReport
 from acode_vllm.workers.lifecycle_edges import LifecycleEdges, PlanMaker, ProcessMaker
 from acode_vllm.workers.lifecycle_messages import Stop, Wanted, WorkerRestarted
-from acode_vllm.workers.lifecycle_worker import CALL_SECONDS, LifecycleWorker
+from acode_vllm.workers.lifecycle_worker import LifecycleWorker
 from acode_vllm.workers.messages import LoadStep, MarkChosen, Report, Reported
 from acode_vllm.workers.tree_messages import SharedMemoryUsed
 

@@ -97,6 +97,12 @@ class LifecycleState:
         return self._ledger.status
 
     @property
+    def check_interval(self) -> float:
+        """Seconds between two checks while all is well."""
+        options = self._options if self._wanted is None else self._wanted.options
+        return options.health_check_interval_seconds
+
+    @property
     def _monitored(self) -> bool:
         """Whether the server is somebody else's, to be watched and not touched."""
         return self._options.mode is LifecycleMode.MONITORED

@@ -6,38 +6,28 @@ supervisor, and writes the records. It never waits for a model, a process or a n
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from acode_vllm.errors import Problem, VllmServiceError
 from acode_vllm.events import Event, GpusSampled, ProblemRaised, WarningRaised
 from acode_vllm.running_clock import RunningClock
-from acode_vllm.server_process import ServerProcess
 from acode_vllm.status import ServiceStatus, differ_in_figures
 from acode_vllm.supervisor import (
     NO_REPLY,
-    ChildSpec,
-    ChildType,
     Down,
     ExitReason,
     MailboxFull,
-    NoProc,
-    NotFound,
     ReplyTo,
-    Restart,
-    Supervisor,
     Worker,
-    WorkerDown,
     WorkerRef,
-    WouldDeadlock,
     cast,
     cast_latest,
 )
-from acode_vllm.supervisor import events as supervisor_events
 from acode_vllm.workers.adoption import is_recorded_process
 from acode_vllm.workers.drain_messages import Drained
-from acode_vllm.workers.engine_supervisor import PROCESS, engine_supervisor, log_engine_event, release_server
+from acode_vllm.workers.engine import Engine
+from acode_vllm.workers.engine_supervisor import PROCESS
 from acode_vllm.workers.gpu_holders import attributed
 from acode_vllm.workers.gpu_messages import GpuReport
 from acode_vllm.workers.lifecycle import Lifecycle
@@ -72,7 +62,6 @@ from acode_vllm.workers.lifecycle_messages import (
 from acode_vllm.workers.lifecycle_messages import Restart as RestartServer
 from acode_vllm.workers.messages import (
     HealthReported,
-    LaunchPlan,
     LeftOverFound,
     LoadStep,
     LoadTimedOut,
@@ -85,14 +74,7 @@ from acode_vllm.workers.messages import (
     ServerUp,
     StopServer,
 )
-from acode_vllm.workers.process_edges import shutdown_seconds
-from acode_vllm.workers.process_identity import read_environment
 from acode_vllm.workers.recording import Recording, patience
-from acode_vllm.workers.settings_changes import changes_since_start
-
-ENGINE = "engine"
-CALL_SECONDS = 30.0
-"""How long the root may take to answer; it never waits for a server."""
 
 
 @dataclass(frozen=True)
@@ -116,21 +98,21 @@ class LifecycleWorker(Worker):
     def __init__(self, wanted: Wanted, edges: LifecycleEdges) -> None:
         self._initial = wanted
         self._edges = edges
-        self._plan: LaunchPlan | None = None
-        self._engine: Supervisor | None = None
         self._engine_token: object = None
         self._shown: ServiceStatus | None = None
         self._recovered = False
-        self._told: set[tuple[ServerProcess, tuple[str, ...]]] = set()
 
     def init(self) -> None:
         """Take over what an earlier owner left; the rest happens when somebody asks."""
-        self._running = RunningClock(self.clock.monotonic)
+        running = RunningClock(self.clock.monotonic)
         self._life = Lifecycle(
             self._initial.options,
             monotonic=self.clock.monotonic,
             wall=self._edges.wall,
-            running_clock=self._running,
+            running_clock=running,
+        )
+        self._engine = Engine(
+            self.supervisor, self._edges, self._initial.options, running, lambda message: cast(self.ref, message)
         )
         self._recording = Recording(
             self._edges.records,
@@ -225,8 +207,7 @@ class LifecycleWorker(Worker):
     def _recover(self) -> None:
         # After a crash of this worker the engine of the earlier incarnation is still there; its server, which is
         # released when it ends, is adopted again by way of the record.
-        release_server(self.supervisor.whereis(ENGINE))
-        self._end_engine()
+        self._engine.end_earlier()
         status, alive, problems = self._edges.records.found()
         self._recovered = True
         effects: list[Effect] = [Emit(ProblemRaised(self._edges.wall(), problem)) for problem in problems]
@@ -252,12 +233,12 @@ class LifecycleWorker(Worker):
                     queue += self._start_engine(effect)
                 case StopProcess(reason):
                     queue += self._stop_process(reason)
-                case Replan(adopt, marks, env):
-                    if self._plan is not None:
-                        env = {**self._plan.env, **env}
-                        self._plan = replace(self._plan, adopt=adopt, leftover_marks=marks, env=env, mark=None)
+                case Replan():
+                    self._engine.replan(effect)
                 case ChooseMark():
-                    self._choose_mark()
+                    problem = self._engine.choose_mark()
+                    if problem is not None:
+                        self._raise(problem)
                 case CompareSettings():
                     queue += self._compare(effect)
                 case Prepare(attempt, wanted):
@@ -287,14 +268,15 @@ class LifecycleWorker(Worker):
         for event in events:
             self._edges.emit(event)
         for tell in tells:
-            handle = self._engine if tell.worker == PROCESS else self.supervisor
-            self._tell(handle.whereis(tell.worker) if handle is not None else None, tell.message)
+            ref = self._engine.process if tell.worker == PROCESS else self.supervisor.whereis(tell.worker)
+            self._tell(ref, tell.message)
         seconds = patience(
             before,
             status,
             figures_alone=figures_alone,
             somebody_answered=bool(answers),
             seconds_since=self._recording.seconds_since,
+            check_interval=self._life.check_interval,
         )
         self._recording.owe(events, status if changed else None, seconds)
         if not figures_alone:
@@ -314,60 +296,27 @@ class LifecycleWorker(Worker):
         except MailboxFull:
             self._raise(Problem("ACODE-VLM-031", f"{ref.name} does not keep up."))
 
-    # The engine supervisor
+    # The engine
 
     def _start_engine(self, effect: StartEngine) -> list[Effect]:
         try:
-            self._plan = self._edges.make_plan(effect)
+            ref, waits = self._engine.start(effect)
         except VllmServiceError as error:
             return self._life.give_up(error.problem)
-        self._end_engine()
-        spec = ChildSpec(ENGINE, self._make_engine, restart=Restart.TRANSIENT, type=ChildType.SUPERVISOR)
-        ref = self.supervisor.start_child(spec, CALL_SECONDS)
-        assert ref is not None
         self._engine_token = self.monitor(ref)
-        return self._waits_for_restart(effect.adopt, self._plan) if effect.adopt is not None else []
-
-    def _choose_mark(self) -> None:
-        """Choose the mark of the next spawn and record it, in the delay before a restart: a disk takes its time."""
-        mark = os.urandom(16).hex()
-        problem = self._edges.records.choose(mark)
-        if problem is not None:
-            self._raise(problem)
-        elif self._plan is not None:
-            self._plan = replace(self._plan, mark=mark)
+        return self._warning(waits)
 
     def _compare(self, effect: CompareSettings) -> list[Effect]:
-        """Have the next start use other settings than the last, and say which of them wait for it."""
-        start = StartEngine(effect.wanted, effect.prepared, effect.server, (effect.server.mark,))
         try:
-            self._plan = self._edges.make_plan(start)
+            return self._warning(self._engine.compare(effect))
         except VllmServiceError as error:
             return [Emit(ProblemRaised(self._edges.wall(), error.problem))]
-        return self._waits_for_restart(effect.server, self._plan)
 
-    def _waits_for_restart(self, server: ServerProcess, plan: LaunchPlan) -> list[Effect]:
-        changes = changes_since_start(server, plan, read_environment(server.identity.pid))
-        if not changes or (server, changes) in self._told:
-            return []
-        self._told.add((server, changes))
-        text = f"settings have changed since vLLM was started, and wait for a restart: {'; '.join(changes)}"
-        return [Emit(WarningRaised(self._edges.wall(), text))]
-
-    def _end_engine(self) -> None:
-        self._engine_token = None
-        options = self._initial.options if self._plan is None else self._plan.options
-        patience = shutdown_seconds(options) + CALL_SECONDS
-        try:
-            self.supervisor.terminate_child(ENGINE, patience)
-            self.supervisor.delete_child(ENGINE, patience)
-        except NotFound:
-            return  # there is none
-        except (NoProc, WorkerDown, WouldDeadlock):
-            return  # the whole tree is being stopped, and the engine with it
+    def _warning(self, text: str) -> list[Effect]:
+        return [Emit(WarningRaised(self._edges.wall(), text))] if text else []
 
     def _stop_process(self, reason: str) -> list[Effect]:
-        process = self._engine.whereis(PROCESS) if self._engine is not None else None
+        process = self._engine.process
         if process is not None and process.is_alive:
             self._tell(process, StopServer(reason))
             return []
@@ -377,24 +326,9 @@ class LifecycleWorker(Worker):
             return self._life.engine_ended()
         # Or its worker has crashed, by a bug of ours, and waits to adopt the server: let it do so now, and end it.
         effects = self._start_engine(StartEngine(self._initial, None, server, (server.mark,)))
-        self._tell(self._engine.whereis(PROCESS) if self._engine is not None else None, StopServer(reason))
+        self._tell(self._engine.process, StopServer(reason))
         return effects
 
-    def _make_engine(self) -> Supervisor:
-        """A fresh engine supervisor with a fresh restart counter. Runs on the root's thread."""
-        options = self._initial.options if self._plan is None else self._plan.options
-        self._engine = engine_supervisor(options, self._make_process, self._running, self._engine_event)
-        return self._engine
-
-    def _make_process(self) -> Worker:
-        """A ProcessWorker for the plan of this moment. Runs on the engine supervisor's thread."""
-        assert self._plan is not None
-        return self._edges.make_process(self._plan, self._edges.report)
-
-    def _engine_event(self, event: supervisor_events.Event) -> None:
-        """Runs on the engine supervisor's thread."""
-        log_engine_event(event)
-        if isinstance(event, supervisor_events.RestartScheduled):
-            cast(self.ref, RestartScheduled(event.delay))
-        elif isinstance(event, supervisor_events.RestartLimitReached):
-            cast(self.ref, LimitReached())
+    def _end_engine(self) -> None:
+        self._engine_token = None
+        self._engine.end()

@@ -18,7 +18,8 @@ from acode_vllm.workers.lifecycle_edges import ServiceRecords
 TOLD_SECONDS = 0.01
 """How long a change may wait to be recorded that nobody was answered with."""
 FIGURES_SECONDS = 60.0
-"""How old recorded figures may become while newer ones are known: nobody needs them as long as the owner lives."""
+"""How old recorded figures may become at the most while newer ones are known: nobody needs them while the owner lives.
+"""
 
 
 def patience(
@@ -28,6 +29,7 @@ def patience(
     figures_alone: bool,
     somebody_answered: bool,
     seconds_since: float,
+    check_interval: float,
 ) -> float:
     """How many seconds a new status, and the events that belong to it, may wait to be recorded.
 
@@ -37,12 +39,13 @@ def patience(
         figures_alone: Whether only what was measured is new.
         somebody_answered: Whether somebody is answered with it, and may rely on what is recorded.
         seconds_since: How long ago a status was recorded.
+        check_interval: Seconds between two checks: who has the server checked often has it recorded as often.
 
     Returns:
         Infinity for what is recorded with whatever is recorded next.
     """
     if figures_alone:
-        if seconds_since < FIGURES_SECONDS:
+        if seconds_since < min(FIGURES_SECONDS, check_interval):
             return math.inf
         return TOLD_SECONDS if somebody_answered else 0.0
     another_server = before is None or before.server != status.server

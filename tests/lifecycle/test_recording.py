@@ -83,7 +83,22 @@ def test_how_long_it_may_wait(
         figures_alone=figures_alone,
         somebody_answered=somebody_answered,
         seconds_since=seconds_since,
+        check_interval=300.0,
     )
+
+
+def test_who_has_the_server_checked_often_has_it_recorded_as_often() -> None:
+    assert [
+        patience(
+            STATUS,
+            replace(STATUS, at=5.0),
+            figures_alone=True,
+            somebody_answered=False,
+            seconds_since=seconds_since,
+            check_interval=5.0,
+        )
+        for seconds_since in (4.0, 5.0)
+    ] == [math.inf, 0.0]
 
 
 def test_of_what_waits_the_last_status_and_every_event_are_written() -> None:
