@@ -126,8 +126,8 @@ class ExitWatch:
             else:
                 self._poll.unregister(descriptor)
                 identity = self._by_descriptor.pop(descriptor)
+                self._notify(ExitNoticed(identity, _exit_behind(descriptor, identity)))
                 os.close(descriptor)
-                self._tell(identity)
         for identity in [one for one in self._rechecked if not is_alive(one)]:
             self._rechecked.discard(identity)
             self._tell(identity)
@@ -146,11 +146,21 @@ def reap(identity: ProcessIdentity) -> ProcessExit:
     return _wait(identity, 0)
 
 
-def _wait(identity: ProcessIdentity, option: int) -> ProcessExit:
-    if current_stat(identity) is None:
-        return ProcessExit()
+def _exit_behind(descriptor: int, identity: ProcessIdentity) -> ProcessExit:
+    """As `exit_of`, by a pidfd: that means this very process, so there is nothing else to be made sure of."""
     try:
-        result = os.waitid(os.P_PID, identity.pid, os.WEXITED | os.WNOHANG | option)
+        return _waited(os.P_PIDFD, descriptor, os.WNOWAIT)
+    except OSError:
+        return exit_of(identity)  # before Linux 5.4
+
+
+def _wait(identity: ProcessIdentity, option: int) -> ProcessExit:
+    return ProcessExit() if current_stat(identity) is None else _waited(os.P_PID, identity.pid, option)
+
+
+def _waited(kind: int, number: int, option: int) -> ProcessExit:
+    try:
+        result = os.waitid(kind, number, os.WEXITED | os.WNOHANG | option)
     except ChildProcessError:
         return ProcessExit()
     if result is None:

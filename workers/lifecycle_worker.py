@@ -259,10 +259,10 @@ class LifecycleWorker(Worker):
         status, before = self._life.status, self._shown
         # Before the record was read there is nothing to show, and above all nothing to write over it.
         changed = self._recovered and status != before
-        figures_alone = changed and before is not None and differ_in_figures(before, status)
         if changed:
             self._shown = status
             self._edges.publish(status)
+        figures_alone = changed and before is not None and differ_in_figures(before, status)
         if figures_alone:
             give(answers)
         for event in events:
