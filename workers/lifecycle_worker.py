@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from acode_vllm.errors import Problem, VllmServiceError
+from acode_vllm.event_entry import TOO_FREQUENT
 from acode_vllm.events import Event, GpusSampled, ProblemRaised, WarningRaised
 from acode_vllm.running_clock import RunningClock
 from acode_vllm.status import ServiceStatus, differ_in_figures
@@ -262,7 +263,9 @@ class LifecycleWorker(Worker):
         if changed:
             self._shown = status
             self._edges.publish(status)
-        figures_alone = changed and before is not None and differ_in_figures(before, status)
+        kept = [event for event in events if not isinstance(event, TOO_FREQUENT)]
+        more = bool(kept) or self._recording.urgent
+        figures_alone = changed and before is not None and not more and differ_in_figures(before, status)
         if figures_alone:
             give(answers)
         for event in events:
@@ -278,8 +281,10 @@ class LifecycleWorker(Worker):
             seconds_since=self._recording.seconds_since,
             check_interval=self._life.check_interval,
         )
-        self._recording.owe(events, status if changed else None, seconds)
+        self._recording.owe(kept, status if changed else None, seconds)
         if not figures_alone:
+            if answers and self._recording.urgent:
+                self._recording.write()
             give(answers)
 
     def _raise(self, problem: Problem) -> None:

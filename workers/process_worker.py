@@ -56,8 +56,8 @@ from acode_vllm.workers.tree_stop import TreeStop
 logger = logging.getLogger(__name__)
 
 TOLD_SECONDS = 0.01
-"""How long the end of what a dead server leaves may wait, so that its death is told first: a look at all processes
-takes milliseconds, in which hardly another thread of this program runs."""
+"""How long a look at all processes may wait when one of the tree has ended, so that the server's death is told first:
+the look takes milliseconds, in which hardly another thread of this program runs."""
 FIRST_LOOK_SECONDS = 1.0
 LAST_LOOK_SECONDS = 20.0
 """When it is looked for the shared memory that the tree uses: after 1 s, then at intervals that double up to 20 s, and
@@ -97,6 +97,11 @@ class _LookAgain:
 
 
 @dataclass(frozen=True)
+class _MemberEnded:
+    """A process of the tree has ended, and the server may have ended with it: by now that would be known."""
+
+
+@dataclass(frozen=True)
 class _NoteTree:
     """Time to see who belongs to the tree and what shared memory it uses."""
 
@@ -130,6 +135,7 @@ class ProcessWorker(Worker):
         self._tree = ProcessTree(())
         self._ending: _Ending | None = None
         self._timer: Timer | None = None
+        self._member_ended: Timer | None = None
         self._callers: list[ReplyTo] = []
         self._stop_wanted = plan.stop_only
         self._released = False
@@ -186,8 +192,10 @@ class ProcessWorker(Worker):
                 self._died(self._server, message.exit)
             elif message.identity == self._tether.guard:
                 self._tie(self._server.mark)
-            else:
-                self._note_tree()
+            elif self._member_ended is None or not self._member_ended.active:
+                self._member_ended = self.send_after(TOLD_SECONDS, _MemberEnded())
+        elif isinstance(message, _MemberEnded) and self._ending is None:
+            self._note_tree()
         elif isinstance(message, _NoteTree) and self._ending is None:
             self._note_what_is_new()
             self.send_after(message.next_in, _NoteTree(min(2 * message.next_in, LAST_LOOK_SECONDS)))

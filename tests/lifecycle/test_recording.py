@@ -137,6 +137,17 @@ def test_figures_that_may_wait_go_with_the_next_write() -> None:
     assert disk.recording.seconds_since == 7.0
 
 
+def test_more_than_figures_is_urgent_until_it_is_written() -> None:
+    disk = Disk()
+    disk.recording.owe([], named("figures"), math.inf)
+    assert not disk.recording.urgent
+    disk.recording.owe([WarningRaised(1.0, "")], None, TOLD_SECONDS)
+    disk.recording.owe([], named("figures"), math.inf)
+    assert disk.recording.urgent
+    disk.recording.write()
+    assert not disk.recording.urgent
+
+
 def test_nothing_new_neither_writes_nor_hurries_anything() -> None:
     disk = Disk()
     disk.recording.owe([], None, 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
@@ -140,6 +141,32 @@ def test_where_no_shared_memory_is_new_the_processes_are_not_looked_at(run, scri
     seen = len(cheap)
     _until(lambda: len(cheap) > seen + 3)
     assert len(whole) == 2
+
+
+def test_when_a_member_has_ended_the_others_are_looked_at(run, script, grown, monkeypatch):
+    whole = []
+    alive = process_worker.ProcessTree.alive
+    monkeypatch.setattr(process_worker, "FIRST_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(process_worker, "LAST_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(process_worker, "files_there", frozenset)
+    monkeypatch.setattr(process_worker.ProcessTree, "alive", lambda tree: whole.append(found := alive(tree)) or found)
+    harness = run(
+        script("""
+        if os.fork() == 0:
+            here("engine")
+            stay()
+        here("root")
+        stay()
+        """)
+    )
+    harness.up()
+    engine = grown("engine")
+    harness.made[0]._noted_at = -math.inf  # a look that came before it was born did not find it
+    _until(lambda: whole and len(whole[-1]) == 2)
+    looks = len(whole)
+    os.kill(engine.pid, signal.SIGKILL)
+    _until(lambda: len(whole) == looks + 1)
+    assert len(whole[-1]) == 1
 
 
 def _until(true):
