@@ -9,12 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from leaks import MARK, Snapshot
 
 _FOREIGN = ("VLLM_", "HF_", "HUGGING_FACE_", "TRANSFORMERS_", "ACODE_", "XDG_", "CUDA_", "HIP_", "ROCR_")
 """Variables that would change what the code under test does."""
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
 _numbers = itertools.count(1)
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 # Under nohup it is ignored, which every program that a test starts would inherit.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from acode_vllm.errors import InsufficientMemoryError, error_for
@@ -157,7 +157,6 @@ def test_a_device_that_tells_no_memory_is_a_warning() -> None:
 
 
 @pytest.mark.spec("ACODE-VLM-006")
-@settings(deadline=None)
 @given(
     total=st.floats(1, 200),
     taken=st.floats(0, 1),
