@@ -93,6 +93,7 @@ def test_a_server_that_is_not_there_is_started_by_the_orchestrator(acode: Acode)
     assert "acode_vllm.orchestrator" in loaded
 
 
+@pytest.mark.slow
 def test_a_server_with_another_model_is_switched_by_the_orchestrator(acode: Acode, other_model: str) -> None:
     answer, loaded = asked(acode, *ASK[:-1], "--model", other_model, "hello")
     assert answer.strip()

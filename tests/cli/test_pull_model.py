@@ -38,6 +38,7 @@ def folder(tmp_path: Path) -> Path:
     return Path(write_model(tmp_path / "published"))
 
 
+@pytest.mark.slow
 def test_a_model_is_fetched_and_then_starts_without_the_hub(folder: Path, own_world: Path) -> None:
     hub = FakeHub()
     hub.put_folder(MODEL, folder)

@@ -114,6 +114,7 @@ def test_it_says_what_the_whole_command_says(acode: Acode) -> None:
     assert "acode_vllm.cli.whole_command" in modules_of(acode, "--log-format", "text", *STATUS)
 
 
+@pytest.mark.slow
 def test_a_change_of_the_configuration_holds_at_once(acode: Acode) -> None:
     acode.succeed(*STATUS)
     other = free_port()
@@ -128,6 +129,7 @@ def test_a_change_of_the_configuration_holds_at_once(acode: Acode) -> None:
     acode.write()
 
 
+@pytest.mark.slow
 def test_a_warning_of_the_configuration_is_said_every_time(acode: Acode) -> None:
     acode.environ["ACODE_VLLM_DTYP"] = "half"
     said = [acode.run(*arguments).stderr for arguments in (STATUS, STATUS, ("-q", *STATUS))]

@@ -93,6 +93,7 @@ def test_a_service_that_was_never_started_has_the_documented_form(tmp_path: Path
     assert (report["state"], report["service"]) == ("Stopped", None)
 
 
+@pytest.mark.slow
 def test_an_owner_that_hangs_costs_a_moment_and_the_record_says_what_was_known(acode: Acode) -> None:
     os.kill(acode.owner(), signal.SIGSTOP)
     try:

@@ -58,6 +58,7 @@ def loads_or_explains(folder: Path, content: bytes, environ: dict[str, str]) -> 
     assert all(line.isprintable() for line in evidence)
 
 
+@pytest.mark.slow
 @quietly
 @given(section=VALUES | SECTIONS, mode=VALUES)
 def test_any_mapping(folder: Path, section: object, mode: object) -> None:

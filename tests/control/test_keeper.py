@@ -153,6 +153,7 @@ class TestDetached:
         with pytest.raises(StateFolderError, match="version 99"):
             start_detached_keeper(folder, asked)
 
+    @pytest.mark.slow
     def test_no_secret_is_in_its_command_line_its_log_or_its_records(self, acode: Acode) -> None:
         acode.environ |= {"HF_TOKEN": "hf_secretsecretsecret", "VLLM_API_KEY": "sk-secretsecretsecret"}
         acode.succeed(*START)
@@ -290,12 +291,14 @@ class TestForeground:
             keeper.send_signal(signal.SIGTERM)
             assert keeper.wait(30) == 0
 
+    @pytest.mark.slow
     def test_a_server_that_cannot_be_started_ends_it_with_the_reason(self, acode: Acode, tmp_path: Path) -> None:
         acode.write(model=str(tmp_path / "nowhere"))
         ended = acode.run(*SUPERVISE)
         assert ended.returncode == 1
         assert "What to do:" in ended.stderr
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("mode", ["monitored", "external"])
     def test_where_another_manager_owns_the_server_there_is_nothing_to_keep(self, acode: Acode, mode: str) -> None:
         ended = acode.run(*SUPERVISE, "--lifecycle-mode", mode)

@@ -130,6 +130,7 @@ def test_a_stop_by_the_owner_interrupts_its_clients(another: Another) -> None:
         assert client.answer()["class"] == InterruptedByStopError.__name__
 
 
+@pytest.mark.slow
 @pytest.mark.spec("FR-027")
 def test_programs_that_want_different_models_are_served_in_turn(
     service: MakeService, another: Another, model: str, other_model: str
@@ -177,6 +178,7 @@ class TestInterrupted:
             assert client.answer() == {"interrupted": True}
             assert owner.answer()["result"] == {**owner.do("status"), "pid": pid}
 
+    @pytest.mark.slow
     def test_the_owner_is_interrupted_and_a_client_waits(self, service: MakeService, another: Another) -> None:
         with another({"load_seconds": 3.0}) as owner, another() as client:
             owner.tell("ensure_healthy")
@@ -219,6 +221,7 @@ class TestAnOwnerThatHangs:
             assert f"kill -CONT {owner.pid}" in caught.value.problem.remedy
             owner.process.send_signal(signal.SIGCONT)
 
+    @pytest.mark.slow
     def test_a_client_that_waits_is_told_too(self, service: MakeService, another: Another) -> None:
         with another({"load_seconds": 60.0}) as owner:
             owner.tell("ensure_healthy")

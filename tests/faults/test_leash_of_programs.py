@@ -68,6 +68,7 @@ def ended(program: Program) -> None:
     program.process.wait(WAIT)
 
 
+@pytest.mark.slow
 @pytest.mark.spec("NFR-011")
 @pytest.mark.parametrize("run", range(REPEAT))
 @pytest.mark.parametrize(

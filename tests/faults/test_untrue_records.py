@@ -140,6 +140,7 @@ class TestAStranger:
 class TestALostPort:
     """The record is right, and the port is another process's."""
 
+    @pytest.mark.slow
     def test_the_server_is_not_adopted_and_the_error_names_who_has_its_port(
         self, service: MakeService, port: int
     ) -> None:

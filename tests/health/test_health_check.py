@@ -189,6 +189,7 @@ def test_a_server_that_takes_over_a_second_is_degraded_and_usable(check_of: Call
         assert report.reason.startswith("health: slow")
 
 
+@pytest.mark.slow
 @pytest.mark.spec("FR-019", "NFR-003")
 def test_a_check_that_gets_no_answer_ends_after_five_seconds(check_of: Callable[..., HealthCheck]) -> None:
     with StandIn(delays={"/health": 30.0}) as server:

@@ -64,6 +64,7 @@ def test_where_nothing_is_wrong_it_says_so_and_exits_with_0(
     assert list((own_world / "state").iterdir()) == []  # looking leaves nothing behind
 
 
+@pytest.mark.slow
 @pytest.mark.spec("FR-012", "FR-046", "AC-003", "AC-030", "AC-038", "IT-004", "ACODE-VLM-001")
 def test_a_gpu_build_is_held_against_the_devices_that_the_driver_shows(
     vllm: MakeVllm, healthy: list[str], nvml_folder: Path
@@ -91,6 +92,7 @@ def test_all_that_is_wrong_is_in_one_report(vllm: MakeVllm, tmp_path: Path) -> N
     assert found["Configuration"]["level"] == "ok"
 
 
+@pytest.mark.slow
 @pytest.mark.spec("FR-013", "FR-044", "AC-037")
 def test_what_the_hub_says_of_a_model_is_in_the_report(vllm: MakeVllm, healthy: list[str]) -> None:
     with FakeHub(known_tokens={TOKEN}).serve() as hub:
@@ -153,6 +155,7 @@ def test_a_port_that_a_vllm_started_elsewhere_holds_is_fine_where_it_serves_the_
         assert found[f"Port {port}"]["code"] == "ACODE-VLM-005"
 
 
+@pytest.mark.slow
 def test_in_monitored_mode_the_server_itself_is_looked_at(port: int) -> None:
     arguments = ("--lifecycle-mode", "monitored", "--port", str(port), "--model", "acode/standin")
     code, found = doctor(*arguments)

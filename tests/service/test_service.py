@@ -171,6 +171,7 @@ def test_another_model_restarts_the_server_with_it(service: MakeService, other_m
     assert not psutil.pid_exists(pid or 0)
 
 
+@pytest.mark.slow
 @pytest.mark.spec("FR-033", "AC-020", "AC-021", "UT-009")
 def test_a_server_that_dies_again_and_again_is_given_up_with_its_history(service: MakeService) -> None:
     vllm = service({"crash_after": 0.2}, max_restarts_per_minute=1)
