@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from acode_vllm.cli.heard_signals import hear_signals
 from acode_vllm.cli.log_output import set_up_logging
+from acode_vllm.cli.one_arena import use_one_arena
 from acode_vllm.detached_keeper import BUSY, READY, read_settings, say
 from acode_vllm.errors import Problem, VllmServiceError, error_for
 from acode_vllm.keeper import Keeper
@@ -35,6 +36,7 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Run the keeper; returns the exit code."""
     from acode_vllm.cli.session import open_session
 
+    use_one_arena()
     log_format = arguments.log_format
     set_up_logging(sys.stderr, verbose=arguments.verbose, log_format=log_format, plain=terminal.plain, always=True)
     session = open_session(arguments, terminal)
@@ -59,6 +61,7 @@ def run_detached() -> int:
 
     Without a parser and a terminal: it is there for weeks, and whatever it loads stays in memory.
     """
+    use_one_arena()
     set_up_logging(sys.stderr, verbose=False, log_format="text", plain=True, always=True)
     answer = os.dup(1)  # not inheritable, as every descriptor that Python makes
     try:

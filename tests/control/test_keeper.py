@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import pty
 import queue
+import re
 import shutil
 import signal
 import subprocess
@@ -70,6 +72,16 @@ class TestDetached:
         wait_until_gone(keeper.pid)
         assert acode.status()["state"] == "Stopped"
         assert not acode.folder.control.exists()
+
+    @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has other arenas")
+    def test_its_threads_share_one_arena_of_memory(self, acode: Acode) -> None:
+        """glibc reserves 64 MB for each further one, at a multiple of that, most of it without any permission."""
+        acode.succeed(*START)
+        maps = Path(f"/proc/{acode.status()['watched_by']}/maps").read_text()
+        areas = re.findall(r"^(\w+)-(\w+) ---p .* 0 *$", maps, re.MULTILINE)
+        reserved = [(int(begin, 16), int(end, 16)) for begin, end in areas]
+        arenas = [hex(end) for begin, end in reserved if end % (64 << 20) == 0 and end - begin > 32 << 20]
+        assert arenas == []
 
     @pytest.mark.slow
     @pytest.mark.spec("IT-003")
