@@ -35,9 +35,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The documentation as HTML, built as `make docs` does it: every warning, a dead link say, is an error."""
     out = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-d", str(out / "trees")]
-    done = subprocess.run(
-        [*command, str(ROOT / "docs"), str(out / "html")], capture_output=True, text=True, check=False, timeout=300
-    )
+    command += [str(ROOT / "docs"), str(out / "html")]
+    # Not in the repository's folder: in a source distribution the package there is not the one that is installed.
+    done = subprocess.run(command, cwd=out, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     return out / "html"
 
