@@ -65,27 +65,21 @@ class Journal:
             return self._failed(error)
         return None
 
-    def note_mark(self, mark: str) -> None:
-        """Remember the mark of a tree that is to be spawned. Returns when it is on the disk.
+    def note_mark(self, mark: str) -> Problem | None:
+        """Remember the mark of a tree that is to be spawned; returns when it is on the disk, or why it is not.
 
         Called before the spawn, or in the delay before a restart: an owner that is killed in between loses nothing.
-
-        Raises:
-            OSError: It could not be written.
         """
-        if mark != self._mark:
-            replace_file(self._folder.mark, json.dumps({"mark": mark}).encode(), durable=True)
-            self._mark = mark
-
-    def choose(self, mark: str) -> Problem | None:
-        """As `note_mark`; returns why it could not be written."""
+        if mark == self._mark:
+            return None
         try:
-            self.note_mark(mark)
+            replace_file(self._folder.mark, json.dumps({"mark": mark}).encode(), durable=True)
         except OSError as error:
             return Problem(
                 "ACODE-VLM-029",
                 f"The mark of the next vLLM could not be written to {self._folder.mark}: {error.strerror}.",
             )
+        self._mark = mark
         return None
 
     def note_shared_memory(self, files: frozenset[SharedFile]) -> None:
@@ -137,8 +131,8 @@ class Journal:
             return status, False, tuple(problems)
         self._written = record.status
         if mark is None and record.status.mark:
-            with suppress(OSError):  # it was lost: should the record be lost as well, its tree is still found
-                self.note_mark(record.status.mark)
+            # It was lost: should the record be lost as well, its tree is still found.
+            self.note_mark(record.status.mark)
         status = replace(record.status, mark=mark or record.status.mark)
         return status, status.server is not None and is_recorded_process(status.server), tuple(problems)
 

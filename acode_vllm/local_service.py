@@ -86,7 +86,7 @@ class NoRecords:
     def note(self, events: list[Event]) -> Problem | None:
         """Write nothing."""
 
-    def choose(self, mark: str) -> Problem | None:
+    def note_mark(self, mark: str) -> Problem | None:
         """Write nothing."""
 
     def found(self) -> tuple[ServiceStatus | None, bool, tuple[Problem, ...]]:
@@ -279,7 +279,7 @@ class LocalService:
     def _report(self, message: Reported) -> None:
         """How workers report: never blocks on a worker, never raises. Any thread."""
         if isinstance(message, MarkChosen) and self._journal is not None:
-            problem = self._journal.choose(message.mark)
+            problem = self._journal.note_mark(message.mark)
             if problem is not None:
                 self.raise_problem(problem)
         if isinstance(message, SharedMemoryUsed):

@@ -200,12 +200,11 @@ class Copy:
             except subprocess.TimeoutExpired:
                 print(f"ended from outside: {self.output}")
             finally:
-                if process.poll() is None:
-                    self._end_all()
+                self._end_all()
         return self._results()
 
     def _end_all(self) -> None:
-        """End whatever was started here; servers and keepers have sessions of their own."""
+        """End whatever was started here and is left: of a program that is broken that may be anything."""
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 if process.environ().get(RUN) == str(self._root):

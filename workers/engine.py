@@ -118,7 +118,7 @@ class Engine:
     def choose_mark(self) -> Problem | None:
         """Choose the mark of the next spawn and record it, in the delay before a restart: a disk takes its time."""
         mark = os.urandom(16).hex()
-        problem = self._edges.records.choose(mark)
+        problem = self._edges.records.note_mark(mark)
         if problem is None and self._plan is not None:
             self._plan = replace(self._plan, mark=mark)
         return problem

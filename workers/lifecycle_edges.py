@@ -24,7 +24,7 @@ class ServiceRecords(Protocol):
     def note(self, events: list[Event]) -> Problem | None:
         """Append to the history."""
 
-    def choose(self, mark: str) -> Problem | None:
+    def note_mark(self, mark: str) -> Problem | None:
         """Record the mark of a tree that is to be, durably."""
 
     def found(self) -> tuple[ServiceStatus | None, bool, tuple[Problem, ...]]:

@@ -16,7 +16,6 @@ worker gone meanwhile. A worker that crashes leaves vLLM as it is, for its succe
 from __future__ import annotations
 
 import logging
-import math
 import os
 import threading
 from collections.abc import Iterable
@@ -48,8 +47,8 @@ from acode_vllm.workers.messages import (
 from acode_vllm.workers.process_edges import ProcessEdges, ServerCrashed
 from acode_vllm.workers.process_identity import send_signal
 from acode_vllm.workers.process_tree import Member, ProcessTree
-from acode_vllm.workers.shared_memory import SharedFile, files_there, files_used_by, remove_unused
 from acode_vllm.workers.stop_tree import stop_tree
+from acode_vllm.workers.tree_memory import TreeMemory
 from acode_vllm.workers.tree_messages import ReleaseServer, SharedMemoryUsed
 from acode_vllm.workers.tree_stop import TreeStop
 
@@ -63,8 +62,6 @@ LAST_LOOK_SECONDS = 20.0
 """When it is looked for the shared memory that the tree uses: after 1 s, then at intervals that double up to 20 s, and
 whenever one of its processes has ended. Whose it is can be told only while it lives.
 """
-WHOLE_LOOK_SECONDS = 60.0
-"""How long the processes are not looked at, which takes 5 to 15 ms of CPU time, where no shared memory is new."""
 
 
 @unique
@@ -140,10 +137,7 @@ class ProcessWorker(Worker):
         self._stop_wanted = plan.stop_only
         self._released = False
         self._watched: set[ProcessIdentity] = set()
-        self._shared: set[SharedFile] = set(plan.shared_memory)
-        self._there: frozenset[SharedFile] = frozenset()
-        """All shared memory that was there at the last whole look, whoever uses it."""
-        self._noted_at = -math.inf
+        self._memory = TreeMemory(plan.shared_memory)
         self._tether = Tether(plan.options, self._edges.leash)
 
     def init(self) -> None:
@@ -197,7 +191,8 @@ class ProcessWorker(Worker):
         elif isinstance(message, _MemberEnded) and self._ending is None:
             self._note_tree()
         elif isinstance(message, _NoteTree) and self._ending is None:
-            self._note_what_is_new()
+            if self._memory.calls_for_look(self.clock.monotonic()):
+                self._note_tree()
             self.send_after(message.next_in, _NoteTree(min(2 * message.next_in, LAST_LOOK_SECONDS)))
 
     def terminate(self, reason: ExitReason) -> None:
@@ -216,7 +211,7 @@ class ProcessWorker(Worker):
         plan = self._plan
         if plan.adopt is not None:
             self._adopt(plan.adopt)
-        elif plan.leftover_marks or self._shared:
+        elif plan.leftover_marks or self._memory.used:
             self._tree = ProcessTree(plan.leftover_marks)
             self._end(_Why.CLEARED)
         else:
@@ -270,22 +265,14 @@ class ProcessWorker(Worker):
         self._report(ServerUp(server, adopted))
         self.send_after(0.0 if adopted else FIRST_LOOK_SECONDS, _NoteTree(FIRST_LOOK_SECONDS))
 
-    def _note_what_is_new(self) -> None:
-        there, now = files_there(), self.clock.monotonic()
-        if not there <= self._there or now - self._noted_at >= WHOLE_LOOK_SECONDS:
-            self._there, self._noted_at = there, now
-            self._note_tree()
-
     def _note_tree(self) -> None:
         self._note(self._tree.alive())
 
     def _note(self, members: Iterable[Member]) -> None:
         identities = [member.identity for member in members]
         self._watch_once(identities)
-        used = files_used_by(identity.pid for identity in identities)
-        if not used <= self._shared:
-            self._shared |= used
-            self._report(SharedMemoryUsed(frozenset(self._shared)))
+        if self._memory.note(identity.pid for identity in identities):
+            self._report(SharedMemoryUsed(self._memory.used))
 
     def _watch_once(self, identities: Iterable[ProcessIdentity]) -> None:
         for identity in identities:
@@ -295,10 +282,13 @@ class ProcessWorker(Worker):
 
     # From an ending to down.
 
-    def _end(self, why: _Why, problem: Problem | None = None) -> None:
+    def _end(self, why: _Why, problem: Problem | None = None, *, after: float = 0.0) -> None:
         stop = TreeStop(self.clock.monotonic(), self._plan.options.stop_timeout_seconds)
-        self._ending = _Ending(why, stop, problem)
-        self._look()
+        self._ending = _Ending(why, stop, problem, begun=not after)
+        if after:
+            self._timer = self.send_after(after, _LookAgain())
+        else:
+            self._look()
 
     def _look(self) -> None:
         """Take the next step of the ending."""
@@ -320,9 +310,7 @@ class ProcessWorker(Worker):
 
     def _died(self, server: ServerProcess, how: ProcessExit) -> None:
         self._report(ServerDied(server, how))
-        stop = TreeStop(self.clock.monotonic(), self._plan.options.stop_timeout_seconds)
-        self._ending = _Ending(_Why.EXITED, stop, begun=False)
-        self._timer = self.send_after(TOLD_SECONDS, _LookAgain())
+        self._end(_Why.EXITED, after=TOLD_SECONDS)
 
     def _ended(self, ending: _Ending, report: StopReport) -> None:
         if ending.why is not _Why.CLEARED:
@@ -358,10 +346,9 @@ class ProcessWorker(Worker):
         return problem
 
     def _remove_shared(self) -> tuple[str, ...]:
-        """Remove the shared memory that the tree has left, and forget it."""
-        files, self._shared = self._shared, set()
-        removed = remove_unused(files)
-        if files:
+        known = self._memory.used
+        removed = self._memory.remove()
+        if known:
             self._report(SharedMemoryUsed(frozenset()))
         return removed
 

@@ -75,15 +75,14 @@ class Recording:
         self._wake = wake
         self._monotonic = monotonic
         self._written_at = -math.inf
-        self._urgent = False
         self._events: list[Event] = []
         self._status: ServiceStatus | None = None
         self._timer: Timer | None = None
 
     @property
     def urgent(self) -> bool:
-        """Whether more than figures waits: whoever is answered now must find it written."""
-        return self._urgent
+        """Whether something waits for a time of its own: whoever is answered now must find it written."""
+        return self._timer is not None
 
     @property
     def seconds_since(self) -> float:
@@ -105,7 +104,6 @@ class Recording:
         if seconds <= 0:
             self.write()
         elif seconds < math.inf:
-            self._urgent = True
             timer = self._wake(seconds)
             if self._timer is not None and self._timer.active and self._timer.deadline <= timer.deadline:
                 timer.cancel()
@@ -118,7 +116,6 @@ class Recording:
         self._forget_timer()
         events, self._events = self._events, []
         status, self._status = self._status, None
-        self._urgent = False
         if status is not None:
             self._written_at = self._monotonic()
         for problem in (self._records.note(events), self._records.write(status) if status is not None else None):

@@ -97,7 +97,7 @@ def writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Write]:
         patch.setattr(os, "write", write)
         for step in LIFE:
             if isinstance(step, str):
-                journal.note_mark(step)
+                assert journal.note_mark(step) is None
             elif isinstance(step, list):
                 assert journal.note(step) is None
             else:

@@ -207,17 +207,17 @@ class TestOwnership:
 class TestJournal:
     def test_a_mark_that_was_chosen_in_time_is_not_written_again(self, folder: ServiceFolder) -> None:
         journal = Journal(folder)
-        assert journal.choose("abc") is None
+        assert journal.note_mark("abc") is None
         folder.mark.unlink()
-        assert journal.choose("abc") is None
+        assert journal.note_mark("abc") is None
         assert not folder.mark.exists()
-        assert journal.choose("def") is None
+        assert journal.note_mark("def") is None
         assert json.loads(folder.mark.read_text()) == {"mark": "def"}
 
     def test_a_mark_that_cannot_be_written_is_a_problem_that_names_the_file(self, folder: ServiceFolder) -> None:
         folder.mark.mkdir()
         (folder.mark / "in the way").touch()
-        problem = Journal(folder).choose("abc")
+        problem = Journal(folder).note_mark("abc")
         assert problem is not None
         assert str(folder.mark) in problem.message
 

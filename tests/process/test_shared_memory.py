@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from acode_vllm.workers import process_worker
+from acode_vllm.workers import process_worker, tree_memory
 from acode_vllm.workers.shared_memory import FOLDER, SharedFile, files_used_by, remove_unused
 
 HOLD = """
@@ -65,7 +65,7 @@ def test_what_was_used_by_a_process_that_was_killed_is_removed_with_its_tree(run
     harness.up()
     engine = grown("engine")
     deadline = time.monotonic() + 10
-    while not harness.made[0]._shared:
+    while not harness.made[0]._memory.used:
         assert time.monotonic() < deadline
         os.sched_yield()
     os.kill(engine.pid, signal.SIGKILL)
@@ -129,7 +129,7 @@ def test_where_no_shared_memory_is_new_the_processes_are_not_looked_at(run, scri
     alive = process_worker.ProcessTree.alive
     monkeypatch.setattr(process_worker, "FIRST_LOOK_SECONDS", 0.02)
     monkeypatch.setattr(process_worker, "LAST_LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(process_worker, "files_there", lambda: cheap.append(None) or frozenset(there))
+    monkeypatch.setattr(tree_memory, "files_there", lambda: cheap.append(None) or frozenset(there))
     monkeypatch.setattr(process_worker.ProcessTree, "alive", lambda tree: whole.append(None) or alive(tree))
     harness = run(script("here('root')\nstay()"))
     harness.up()
@@ -148,7 +148,7 @@ def test_when_a_member_has_ended_the_others_are_looked_at(run, script, grown, mo
     alive = process_worker.ProcessTree.alive
     monkeypatch.setattr(process_worker, "FIRST_LOOK_SECONDS", 0.02)
     monkeypatch.setattr(process_worker, "LAST_LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(process_worker, "files_there", frozenset)
+    monkeypatch.setattr(tree_memory, "files_there", frozenset)
     monkeypatch.setattr(process_worker.ProcessTree, "alive", lambda tree: whole.append(found := alive(tree)) or found)
     harness = run(
         script("""
@@ -161,7 +161,7 @@ def test_when_a_member_has_ended_the_others_are_looked_at(run, script, grown, mo
     )
     harness.up()
     engine = grown("engine")
-    harness.made[0]._noted_at = -math.inf  # a look that came before it was born did not find it
+    harness.made[0]._memory._looked_at = -math.inf  # a look that came before it was born did not find it
     _until(lambda: whole and len(whole[-1]) == 2)
     looks = len(whole)
     os.kill(engine.pid, signal.SIGKILL)

@@ -17,7 +17,10 @@ from typing import Any
 from standin_faults import Faults
 
 LIFETIME = int(os.environ.get("STANDIN_LIFETIME", "300"))
-"""Seconds after which every process of a stand-in ends by itself, so that none ever stays on the machine."""
+"""Seconds after which every process of a stand-in ends by itself, so that none ever stays on the machine.
+
+One that is stopped by SIGSTOP ends when it is continued: whoever stops it has to see to that.
+"""
 
 
 @dataclass
