@@ -21,6 +21,7 @@ from acode_vllm.states import LifecycleMode, ServiceState
 from acode_vllm.workers.adoption import is_recorded_process
 from acode_vllm.workers.download_progress import in_units
 from acode_vllm.workers.found_server import find_server
+from acode_vllm.workers.gpu_call import GPU_WORKER, sample_by_worker
 from acode_vllm.workers.hub_cache import cache_root
 from acode_vllm.workers.hub_client import ask_hub, find_token
 from acode_vllm.workers.lifecycle_messages import Wanted
@@ -29,7 +30,7 @@ from acode_vllm.workers.model_check import Ask, free_bytes
 from acode_vllm.workers.port import port_holders, port_problem
 from acode_vllm.workers.preflight import VLLM, Looks, preflight, prepare_with
 from acode_vllm.workers.preflight_report import Finding, Level
-from acode_vllm.workers.start_check import GPU_WORKER, pids_of, sample_by_worker
+from acode_vllm.workers.start_check import pids_of
 from acode_vllm.workers.vllm_command import find_vllm, verify_command
 
 LEAST_LOG_BYTES = 10**9

@@ -27,14 +27,16 @@ class GpuOptions:
         tensor_parallel_size: Devices that share each layer (FR-029).
         pipeline_parallel_size: Devices that share the stack of layers (FR-030).
         device_map: Device indices or UUIDs that vLLM may see (FR-006); None for all.
-        sample_interval_seconds: Time between two samples of the devices; 0 switches the sampling off.
+        sample_interval_seconds: Time between two samples of the devices that nobody asked for; 0 switches those off.
+            Who looks at the service's status, and a check that has to tell a busy engine from a hung one, have them
+            read anew.
     """
 
     memory_utilization: float = 0.9
     tensor_parallel_size: int = 1
     pipeline_parallel_size: int = 1
     device_map: tuple[str, ...] | None = None
-    sample_interval_seconds: float = 15.0
+    sample_interval_seconds: float = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,7 @@ class EngineLook:
     Args:
         monotonic: The clock of the intervals.
         cpu_seconds: CPU time of the server's tree so far; None where that cannot be known.
-        gpu_busy: Whether its GPUs compute; None where that cannot be known.
+        gpu_busy: Whether its GPUs compute, read now where that decides; None where that cannot be known.
         held_bytes: How much GPU memory it holds; None where that cannot be known.
     """
 
@@ -112,19 +112,18 @@ class EngineLook:
             before, progress = last, progress or _progress(last, after)
         self._last = after
         self.counters = after.counters
-        verdict = judge_engine(
-            Evidence(
-                progress=progress,
-                asked=asked,
-                asked_seconds=asked_seconds,
-                refusal=refusal,
-                requests=after.counters.requests if after.counters else None,
-                cpu_share=_cpu_share(before, after),
-                gpu_busy=self._gpu_busy(),
-                seconds_without_progress=after.at - self._alive_at,
-                stall_timeout=limits.stall_timeout,
-            )
+        seen = Evidence(
+            progress=progress,
+            asked=asked,
+            asked_seconds=asked_seconds,
+            refusal=refusal,
+            requests=after.counters.requests if after.counters else None,
+            cpu_share=_cpu_share(before, after),
+            gpu_busy=None,
+            seconds_without_progress=after.at - self._alive_at,
+            stall_timeout=limits.stall_timeout,
         )
+        verdict = judge_engine(replace(seen, gpu_busy=self._gpu_busy()) if seen.silent else seen)
         ended = self._monotonic()
         if verdict.proof:
             self._alive_at = ended

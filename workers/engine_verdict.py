@@ -43,7 +43,7 @@ class Evidence:
         refusal: What the server said where it refused.
         requests: Requests in the engine by ``/metrics``; None where it does not say.
         cpu_share: CPU time of the tree while it was looked at, in cores; None where that cannot be known.
-        gpu_busy: Whether its GPUs compute; None where that cannot be known.
+        gpu_busy: Whether its GPUs compute; None where that cannot be known, or does not matter (see `silent`).
         seconds_without_progress: Since the last proof of life.
         stall_timeout: How long a busy engine may go without one.
     """
@@ -57,6 +57,13 @@ class Evidence:
     gpu_busy: bool | None
     seconds_without_progress: float
     stall_timeout: float
+
+    @property
+    def silent(self) -> bool:
+        """Whether somebody waits for a token, and none comes: then what the machine does decides."""
+        if self.progress or self.asked in (Asked.ANSWERED, Asked.REFUSED):
+            return False
+        return self.asked is Asked.SILENT or bool(self.requests)
 
 
 @dataclass(frozen=True)
@@ -81,16 +88,15 @@ def judge_engine(seen: Evidence) -> EngineVerdict:
             reason = f"busy: no answer in {seen.asked_seconds:.1f} s, but {seen.progress} tokens for others"
             return EngineVerdict(Verdict.DEGRADED, reason, proof=True)
         return EngineVerdict(Verdict.HEALTHY, f"{seen.progress} tokens since the last look", proof=True)
-    if seen.asked is not Asked.SILENT and not seen.requests:
-        # Nobody waits for anything, and nothing says that it could not be had.
-        if seen.asked is Asked.NOT_OFFERED:
-            return EngineVerdict(Verdict.DEGRADED, "no deeper look possible: the model makes no completions")
-        return EngineVerdict(Verdict.HEALTHY, "idle; not asked for a token")
-    return _judge_silence(seen)
+    if seen.silent:
+        return _judge_silence(seen)
+    # Nobody waits for anything, and nothing says that it could not be had.
+    if seen.asked is Asked.NOT_OFFERED:
+        return EngineVerdict(Verdict.DEGRADED, "no deeper look possible: the model makes no completions")
+    return EngineVerdict(Verdict.HEALTHY, "idle; not asked for a token")
 
 
 def _judge_silence(seen: Evidence) -> EngineVerdict:
-    """Somebody waits for a token, and none comes."""
     waits = _who_waits(seen)
     # /metrics shows a request only after the engine's first step with it, so a long first step of a single request
     # looks like an idle engine there: what the machine does decides, not the number of requests.

@@ -1,4 +1,4 @@
-"""The newest sample of the GPUs as evidence on one server: whether its devices compute, what is wrong with them."""
+"""What the GPUs say of one server: whether its devices compute, what memory it holds, what is wrong with them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Callable, Collection
 from acode_vllm.gpus import GpuDevice, GpuSample
 from acode_vllm.workers.gpu_warnings import gpu_warnings
 
-RECENT_SECONDS = 30.0
-"""A sample that is older says nothing about now; by default one is taken every 15 s."""
+FRESH_SECONDS = 5.0
+"""Whether devices compute is told by a sample that is not older, and by a new one where there is none: an old one would
+let a hung engine pass for one that is busy, or a busy one be ended."""
+LEAST_SECONDS = 30.0
+"""For so long at least a sample tells of memory and heat, and for two intervals where they are longer."""
 BUSY_PERCENT = 1.0
 """A device that is busier than this computes; the driver's figure is an average over less than a second."""
 
@@ -16,14 +19,22 @@ BUSY_PERCENT = 1.0
 class GpuEvidence:
     """Keeps the newest sample. For one thread.
 
-    Args:
-        monotonic: The clock of its age.
+    Attributes:
+        interval_seconds: Between two samples that come by themselves.
     """
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
+    def __init__(self, monotonic: Callable[[], float], look: Callable[[], GpuSample]) -> None:
+        """Know nothing yet.
+
+        Args:
+            monotonic: The clock of a sample's age.
+            look: Reads the devices now, in bounded time.
+        """
         self._monotonic = monotonic
+        self._look = look
         self._sample: GpuSample | None = None
         self._at = 0.0
+        self.interval_seconds = 0.0
 
     def take(self, sample: GpuSample, at: float) -> None:
         """The devices were read, at this time of the clock."""
@@ -33,17 +44,20 @@ class GpuEvidence:
     def busy(self, server_pids: Collection[int]) -> bool | None:
         """Whether a device that the server holds memory of computes; None where that cannot be known.
 
-        It cannot without a recent sample, or where the driver shows none of the server's processes, as in a container
-        with PIDs of its own.
+        It cannot without a driver that answers, or where that shows none of the server's processes, as in a container
+        with PIDs of its own. May block for as long as ``look``.
         """
-        shares = [device.utilization for device in self._devices_of(server_pids) if device.utilization is not None]
+        if self._not_older(FRESH_SECONDS) is None:
+            self.take(self._look(), self._monotonic())
+        devices = _devices_of(server_pids, self._sample)
+        shares = [device.utilization for device in devices if device.utilization is not None]
         return any(share > BUSY_PERCENT for share in shares) if shares else None
 
     def held_bytes(self, server_pids: Collection[int]) -> int | None:
         """Memory of the devices that the server holds; None where that cannot be known."""
         amounts = [
             process.used_bytes
-            for device in self._devices_of(server_pids)
+            for device in _devices_of(server_pids, self._recent())
             for process in device.processes
             if process.pid in server_pids
         ]
@@ -55,11 +69,13 @@ class GpuEvidence:
         sample = self._recent()
         return gpu_warnings(sample, server_pids) if sample is not None and sample.devices else None
 
-    def _devices_of(self, server_pids: Collection[int]) -> list[GpuDevice]:
-        sample = self._recent()
-        if sample is None:
-            return []
-        return [d for d in sample.devices if any(process.pid in server_pids for process in d.processes)]
-
     def _recent(self) -> GpuSample | None:
-        return self._sample if self._monotonic() - self._at <= RECENT_SECONDS else None
+        return self._not_older(max(LEAST_SECONDS, 2 * self.interval_seconds))
+
+    def _not_older(self, seconds: float) -> GpuSample | None:
+        return self._sample if self._monotonic() - self._at <= seconds else None
+
+
+def _devices_of(server_pids: Collection[int], sample: GpuSample | None) -> list[GpuDevice]:
+    devices = sample.devices if sample is not None else ()
+    return [d for d in devices if any(process.pid in server_pids for process in d.processes)]

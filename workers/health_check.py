@@ -86,10 +86,13 @@ class HealthCheck:
             watch.options.engine_check_timeout_seconds, watch.options.engine_stall_timeout_seconds
         )
         cpu_seconds = self._view.cpu_seconds if self._view is not None else _unknown_cpu
-        self._gpus = gpus if gpus is not None and self._view is not None else GpuEvidence(monotonic)
+        self._gpus = gpus if self._view is not None else None
         self._tree: Collection[int] = ()
         self._engine = EngineLook(
-            monotonic, cpu_seconds, lambda: self._gpus.busy(self._tree), lambda: self._gpus.held_bytes(self._tree)
+            monotonic,
+            cpu_seconds,
+            lambda: self._gpus.busy(self._tree) if self._gpus is not None else None,
+            lambda: self._gpus.held_bytes(self._tree) if self._gpus is not None else None,
         )
         self._monotonic = monotonic
         self._wall = wall
@@ -180,7 +183,7 @@ class HealthCheck:
         if deep:
             yield self._engine.look(self._probe, self._wanted or names[0], self._limits)
         began = self._monotonic()
-        warnings = self._gpus.warnings(self._tree)
+        warnings = self._gpus.warnings(self._tree) if self._gpus is not None else None
         if warnings is not None:
             verdict = Verdict.DEGRADED if warnings else Verdict.HEALTHY
             yield PartReport("gpu", verdict, self._monotonic() - began, "; ".join(warnings))

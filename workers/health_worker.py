@@ -11,6 +11,7 @@ from acode_vllm.health import HealthReport, PartReport, Verdict
 from acode_vllm.supervisor import NO_REPLY, ExitReason, ReplyTo, Timer, Worker
 from acode_vllm.workers.drain import LOOK_AGAIN_SECONDS, DrainWatch
 from acode_vllm.workers.drain_messages import Drain, Drained
+from acode_vllm.workers.gpu_call import GPU_WORKER, sample_by_worker
 from acode_vllm.workers.gpu_evidence import GpuEvidence
 from acode_vllm.workers.gpu_messages import GpuReport
 from acode_vllm.workers.health_check import HealthCheck, Machine
@@ -77,7 +78,8 @@ class HealthWorker(Worker):
 
     def init(self) -> None:
         """Know nothing of the GPUs yet."""
-        self._gpus = GpuEvidence(self.clock.monotonic)
+        supervisor = self.supervisor
+        self._gpus = GpuEvidence(self.clock.monotonic, lambda: sample_by_worker(supervisor.whereis(GPU_WORKER)))
 
     def handle_call(self, message: object, reply_to: ReplyTo) -> object:
         """`CheckNow`; those that wait by the time the check begins share it."""
@@ -128,6 +130,7 @@ class HealthWorker(Worker):
     def _begin(self, watch: Watch) -> None:
         self._end()
         self._watch = watch
+        self._gpus.interval_seconds = watch.options.gpu.sample_interval_seconds
         self._check = HealthCheck(watch, self._machine, self._interrupt, self.clock.monotonic, self._wall, self._gpus)
         self._ready = watch.ready
         self._failures = self._misses = 0

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from acode_vllm.errors import Problem
-from acode_vllm.gpus import GpuSample
 from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.redaction import API_KEY_NAME
-from acode_vllm.supervisor import CallError, WorkerRef, call
+from acode_vllm.supervisor import WorkerRef
 from acode_vllm.workers.found_server import find_server
-from acode_vllm.workers.gpu_messages import SampleGpus
-from acode_vllm.workers.gpu_source import CANNOT_LOOK, NO_ANSWER
-from acode_vllm.workers.gpu_worker import ANSWER_SECONDS
+from acode_vllm.workers.gpu_call import GPU_WORKER, sample_by_worker
 from acode_vllm.workers.messages import PreparedModel, PrepareModel, ServerFound
 from acode_vllm.workers.model_check import Ask
 from acode_vllm.workers.port import port_holders, port_problem
@@ -23,7 +19,6 @@ from acode_vllm.workers.preflight import Looks, preflight, prepare_with
 from acode_vllm.workers.preflight_report import Finding
 from acode_vllm.workers.process_tree import ProcessTree
 
-GPU_WORKER = "gpu"
 RETURN_LOOKS = 10
 RETURN_SECONDS = 1.0
 """How often, and how far apart, the devices are looked at while the memory of an earlier instance may still return."""
@@ -75,19 +70,6 @@ def port_findings(options: VllmLifecycleOptions, own_pids: Callable[[], frozense
 def pids_of(marks: tuple[str, ...]) -> frozenset[int]:
     """The processes that carry one of these marks."""
     return frozenset(member.identity.pid for member in ProcessTree(marks).alive()) if marks else frozenset()
-
-
-def sample_by_worker(worker: WorkerRef | None) -> GpuSample:
-    """The devices as a GpuWorker reads them, in bounded time. Where it is not there, the sample says so."""
-    try:
-        if worker is not None:
-            sample = call(worker, SampleGpus(), 2 * ANSWER_SECONDS)
-            assert isinstance(sample, GpuSample)
-            return sample
-        why = "what reads it does not run"
-    except CallError as error:
-        why = f"{NO_ANSWER}, nor did what reads it ({type(error).__name__})"
-    return GpuSample(time.time(), (), "none", f"{CANNOT_LOOK}: {why}")
 
 
 @dataclass

@@ -13,8 +13,11 @@ from standin import StandIn
 
 from acode_vllm.gpus import GpuDevice, GpuProcess, GpuSample
 from acode_vllm.health import Verdict
-from acode_vllm.workers.gpu_evidence import RECENT_SECONDS, GpuEvidence
+from acode_vllm.supervisor import ChildSpec
+from acode_vllm.workers.gpu_call import GPU_WORKER
+from acode_vllm.workers.gpu_evidence import FRESH_SECONDS, LEAST_SECONDS, GpuEvidence
 from acode_vllm.workers.gpu_messages import GpuReport
+from acode_vllm.workers.gpu_worker import GpuWorker
 from acode_vllm.workers.messages import HealthReported
 
 GIB = 2**30
@@ -33,12 +36,18 @@ def report_of(found: GpuSample) -> GpuReport:
 
 
 class Known:
-    """Evidence with a clock that is moved by hand."""
+    """Evidence with a clock that is moved by hand, and devices that can be looked at again."""
 
     def __init__(self, *devices: GpuDevice) -> None:
         self.now = 1000.0
-        self.evidence = GpuEvidence(lambda: self.now)
+        self.looks = 0
+        self.later = sample()
+        self.evidence = GpuEvidence(lambda: self.now, self._look)
         self.evidence.take(sample(*devices), self.now)
+
+    def _look(self) -> GpuSample:
+        self.looks += 1
+        return self.later
 
 
 def test_only_devices_that_the_server_holds_tell_whether_it_computes() -> None:
@@ -49,12 +58,34 @@ def test_only_devices_that_the_server_holds_tell_whether_it_computes() -> None:
     assert Known(replace(DEVICE, utilization=None)).evidence.busy({OURS}) is None
 
 
-def test_an_old_sample_says_nothing() -> None:
+def test_whether_devices_compute_is_never_told_by_an_old_sample() -> None:
     known = Known(replace(DEVICE, utilization=60.0))
-    known.now += RECENT_SECONDS + 1
+    known.later = sample(replace(DEVICE, utilization=0.0))
+    known.now += FRESH_SECONDS
+    assert known.evidence.busy({OURS}) is True
+    assert known.looks == 0
+    known.now += 1.0
+    assert known.evidence.busy({OURS}) is False, "they are looked at again"
+    assert known.evidence.busy({OURS}) is False
+    assert known.looks == 1
+    known.later = GpuSample(0.0, (), "none", "the GPU driver did not answer within 5 s")
+    known.now += FRESH_SECONDS + 1
     assert known.evidence.busy({OURS}) is None
+
+
+@pytest.mark.parametrize(("interval", "seconds"), [(0.0, LEAST_SECONDS), (15.0, 30.0), (60.0, 120.0)])
+def test_what_is_wrong_with_devices_is_told_by_a_sample_of_the_last_two_intervals(
+    interval: float, seconds: float
+) -> None:
+    known = Known(DEVICE)
+    known.evidence.interval_seconds = interval
+    known.now += seconds
+    assert known.evidence.warnings({OURS}) == ()
+    assert known.evidence.held_bytes({OURS}) == 72 * GIB
+    known.now += 1.0
     assert known.evidence.warnings({OURS}) is None
-    assert GpuEvidence(lambda: 0.0).busy({OURS}) is None
+    assert known.evidence.held_bytes({OURS}) is None
+    assert known.looks == 0
 
 
 def test_what_the_server_holds_is_told_from_what_others_hold() -> None:
@@ -112,3 +143,35 @@ def test_an_engine_that_is_silent_while_its_gpu_computes_is_busy(health: Callabl
             hung = worker.check()
             assert hung.verdict is Verdict.UNHEALTHY
             assert "its GPUs are idle" in hung.reason
+
+
+class Devices:
+    """A sampler that shows one device, and counts."""
+
+    def __init__(self, pid: int) -> None:
+        self.device = replace(DEVICE, utilization=98.0, processes=(GpuProcess(pid, 72 * GIB),))
+        self.taken = 0
+
+    def sample(self) -> GpuSample:
+        self.taken += 1
+        return sample(self.device)
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_silent_engine_has_its_gpus_looked_at_now_and_one_that_answers_does_not(
+    health: Callable[..., Health],
+) -> None:
+    with StandIn() as server:
+        worker = health()
+        devices = Devices(server.pid)
+        worker.tree.start_child(ChildSpec(GPU_WORKER, lambda: GpuWorker(lambda _: None, 0.0, lambda: devices)))
+        worker.tell(watch_of(server, health_check_interval_seconds=600.0, engine_check_timeout_seconds=0.4))
+        worker.next()
+        assert worker.check().verdict is Verdict.HEALTHY
+        assert devices.taken == 0
+        with server.stopped_engine():
+            busy = worker.check()
+            assert "its GPUs are busy" in busy.reason
+            assert (busy.verdict, devices.taken) == (Verdict.DEGRADED, 1)

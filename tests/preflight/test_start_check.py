@@ -15,11 +15,12 @@ from acode_vllm.errors import Problem
 from acode_vllm.gpus import GpuDevice, GpuSample
 from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.supervisor import ChildSpec, Supervisor, call
+from acode_vllm.workers.gpu_call import sample_by_worker
 from acode_vllm.workers.gpu_worker import GpuWorker
 from acode_vllm.workers.hub_client import HubSilent
 from acode_vllm.workers.messages import PreparedModel, PrepareModel, Reported
 from acode_vllm.workers.model_loader import ModelLoader
-from acode_vllm.workers.start_check import check_start, port_findings, sample_by_worker
+from acode_vllm.workers.start_check import check_start, port_findings
 
 GIB = 1 << 30
 DEADLINE = 20.0
