@@ -86,7 +86,7 @@ class ControlDesk:
         """Greet."""
         self._clients[client] = _Client()
         keeper = self._owned.keeper is not None
-        mode = self._owned.options.mode
+        mode = self._owned.wanted.options.mode
         self._server.send(client, hello_line(Hello(PROTOCOL, __version__, os.getpid(), mode, keeper)))
         self._count()
 
@@ -171,7 +171,7 @@ class ControlDesk:
 
     def _refusal(self, wanted: Wanted) -> Problem | None:
         """Why what a client wants cannot be had here."""
-        mine = self._owned.options
+        mine = self._owned.wanted.options
         if mine.mode is not LifecycleMode.MANAGED or wanted.options.mode is not mine.mode:
             return Problem(
                 "ACODE-VLM-028",
@@ -181,13 +181,15 @@ class ControlDesk:
             )
         if wanted.options.port != mine.port:
             return Problem("ACODE-VLM-010", f"This service is on port {mine.port}, not {wanted.options.port}.")
+        if (wanted.model, wanted.options) == (self._owned.wanted.model, mine):
+            return None  # as at the opening; what checks others is not even loaded, nearly half a megabyte
         from acode_vllm.validation import options_problems
 
         return options_problems(wanted.model, wanted.options)
 
     def _hand_over(self, client: ControlConnection, request_id: int | None) -> None:
         keeper = self._owned.keeper
-        if keeper is None or self._owned.options.stop_on_exit:
+        if keeper is None or self._owned.wanted.options.stop_on_exit:
             why = "for its own work, and is no keeper" if keeper is None else "and takes its server along when it ends"
             problem = Problem(
                 "ACODE-VLM-028",

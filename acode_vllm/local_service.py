@@ -18,7 +18,6 @@ from acode_vllm.event_hub import EventHub
 from acode_vllm.event_log import log_service_event
 from acode_vllm.events import Event, ProblemRaised
 from acode_vllm.journal import Journal
-from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.owned_service import KeeperHooks
 from acode_vllm.ownership import OwnershipLock
 from acode_vllm.service_folder import ServiceFolder
@@ -139,9 +138,9 @@ class LocalService:
         return self._status
 
     @property
-    def options(self) -> VllmLifecycleOptions:
+    def wanted(self) -> Wanted:
         """The settings with which it was opened."""
-        return self._wanted.options
+        return self._wanted
 
     @property
     def alive(self) -> bool:
@@ -159,7 +158,7 @@ class LocalService:
         self.folder.ensure()
         owner = self._lock.acquire()
         if not owner and self._wanted.options.mode is LifecycleMode.MANAGED:
-            raise ServiceBusyError(busy_problem(self.options.port, self._lock.holder(), str(self.folder.lock)))
+            raise ServiceBusyError(busy_problem(self._wanted.options.port, self._lock.holder(), str(self.folder.lock)))
         try:
             if owner:
                 self._journal = Journal(self.folder)
@@ -178,12 +177,13 @@ class LocalService:
 
     def close(self) -> None:
         """End the tree and give the service up. The server lives on, unless ``stop_on_exit`` says otherwise."""
-        if self.alive and self.options.stop_on_exit and self.options.mode is LifecycleMode.MANAGED:
+        options = self._wanted.options
+        if self.alive and options.stop_on_exit and options.mode is LifecycleMode.MANAGED:
             # Asked for rather than left to the end of the tree, so that record and history tell of it.
             with suppress(VllmServiceError):
-                self.ask(Stop(), self.options.stop_timeout_seconds + CALL_SECONDS)
+                self.ask(Stop(), options.stop_timeout_seconds + CALL_SECONDS)
         if self._root is not None:
-            self._root.stop(self._wanted.options.stop_timeout_seconds + 3 * CALL_SECONDS)
+            self._root.stop(options.stop_timeout_seconds + 3 * CALL_SECONDS)
         self._lock.release()
 
     def ask(self, message: object, timeout: float | None) -> Any:

@@ -61,4 +61,4 @@ class MetricsWorker(ServingWorker):
         except CallError:
             pass  # the lifecycle worker is being restarted; what it published last is still known
         service = RecordedService(self.owned.status, os.getpid())
-        return metrics_text(status_report(service, self._folder, self.owned.options.port, time.time()))
+        return metrics_text(status_report(service, self._folder, self.owned.wanted.options.port, time.time()))

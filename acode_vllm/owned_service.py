@@ -8,9 +8,9 @@ from typing import Protocol
 
 from acode_vllm.control_feed import ControlFeed
 from acode_vllm.errors import Problem
-from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.status import ServiceStatus
 from acode_vllm.supervisor import ReplyTo
+from acode_vllm.workers.lifecycle_messages import Wanted
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class OwnedService(Protocol):
         """As it was last published."""
 
     @property
-    def options(self) -> VllmLifecycleOptions:
+    def wanted(self) -> Wanted:
         """The settings with which it was opened."""
 
     @property

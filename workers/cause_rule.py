@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum, unique
 
 from acode_vllm.errors import Problem
 from acode_vllm.redaction import redact
+from acode_vllm.workers.lean_dataclass import dataclass
 
 EVIDENCE_LINES = 3
 EVIDENCE_WIDTH = 300

@@ -6,13 +6,14 @@ An unknown cause is said to be unknown, with the most telling lines, and never g
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from signal import Signals
 
 from acode_vllm.errors import Problem
 from acode_vllm.redaction import redact
 from acode_vllm.workers.cause_rule import Match, Weight, evidence_of, problem_of
+from acode_vllm.workers.lean_dataclass import dataclass
 from acode_vllm.workers.log_scan import LogScan, scan
 from acode_vllm.workers.messages import ProcessExit
 from acode_vllm.workers.oom_evidence import kernel_words

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+
+from acode_vllm.workers.lean_dataclass import dataclass
 
 _SAMPLE = re.compile(
     # Greedy up to the last brace: a label's value may itself hold braces and spaces. "…_total_created" and

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from acode_vllm.health import PartReport, Verdict
 from acode_vllm.workers.engine_counters import NO_TOKENS, EngineCounters, parse_counters
 from acode_vllm.workers.engine_verdict import Asked, Evidence, judge_engine
 from acode_vllm.workers.latency_trend import LatencyTrend
+from acode_vllm.workers.lean_dataclass import dataclass
 from acode_vllm.workers.probe import Answer, Probe, ProbeError, SilentError
 from acode_vllm.workers.token_meter import TokenMeter
 

@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, unique
 
 from acode_vllm.health import Verdict
+from acode_vllm.workers.lean_dataclass import dataclass
 
 FLAT_CPU_SHARE = 0.05
 """Up to this share of one core a tree does nothing but answer checks; an engine that computes gets far more."""

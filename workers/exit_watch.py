@@ -12,9 +12,9 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 from acode_vllm.server_process import ProcessIdentity
+from acode_vllm.workers.lean_dataclass import dataclass
 from acode_vllm.workers.messages import ProcessExit
 from acode_vllm.workers.process_identity import PidfdUnsupported, current_stat, is_alive, open_pidfd
 

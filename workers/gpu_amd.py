@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from acode_vllm.gpus import GpuDevice, GpuProcess
 from acode_vllm.workers.gpu_source import AMD, CANNOT_LOOK, NO_DEVICE_FILE, NO_PERMISSION, Reading
+from acode_vllm.workers.lean_dataclass import dataclass
 
 if TYPE_CHECKING:
     from acode_vllm.workers.gpu_amd_tools import ToolRunner

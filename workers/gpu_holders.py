@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from acode_vllm.gpus import GpuDevice, GpuProcess, GpuSample
+from acode_vllm.workers.lean_dataclass import dataclass
 from acode_vllm.workers.process_identity import read_stat
 
 GIB = 1 << 30

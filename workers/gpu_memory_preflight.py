@@ -12,11 +12,11 @@ vLLM looks, so near the limit the answer is a warning.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 
 from acode_vllm.errors import Problem
 from acode_vllm.gpus import GpuDevice
 from acode_vllm.workers.gpu_holders import GIB, describe, gib, holders_of
+from acode_vllm.workers.lean_dataclass import dataclass
 
 _SLACK_BYTES = GIB // 2
 _SLACK_SHARE = 0.02

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from acode_vllm.gpus import GpuSample
+from acode_vllm.workers.lean_dataclass import dataclass
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Errors are what certainly fails; what only may fail is a warning. A CPU build of
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from acode_vllm.errors import Problem
 from acode_vllm.gpus import GpuDevice, GpuSample
@@ -24,6 +24,7 @@ from acode_vllm.workers.gpu_source import (
     NVIDIA,
 )
 from acode_vllm.workers.gpu_visibility import Visibility, visible_devices
+from acode_vllm.workers.lean_dataclass import dataclass
 from acode_vllm.workers.vllm_build import BuildTarget, VllmBuild
 
 _LOOK = "Check with nvidia-smi (NVIDIA) or rocm-smi (AMD)"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from acode_vllm.gpus import GpuDevice
+from acode_vllm.workers.lean_dataclass import dataclass
 
 NVIDIA = "nvidia"
 """`GpuDevice.vendor` of an NVIDIA device."""

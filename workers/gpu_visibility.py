@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from acode_vllm.gpus import GpuDevice
 from acode_vllm.workers.gpu_source import AMD
+from acode_vllm.workers.lean_dataclass import dataclass
 
 _ORDER = "CUDA_DEVICE_ORDER"
 

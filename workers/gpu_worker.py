@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
@@ -15,6 +14,7 @@ from acode_vllm.supervisor import NO_REPLY, ExitReason, ReplyTo, Timer, Worker, 
 from acode_vllm.workers.gpu_messages import GpuReport, SampleGpus
 from acode_vllm.workers.gpu_sampler import machine_sampler
 from acode_vllm.workers.gpu_source import NO_ANSWER
+from acode_vllm.workers.lean_dataclass import dataclass
 from acode_vllm.workers.messages import Report
 
 ANSWER_SECONDS = 5.0

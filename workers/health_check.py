@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -18,6 +17,7 @@ from acode_vllm.workers.engine_look import LOOK_SECONDS, EngineLimits, EngineLoo
 from acode_vllm.workers.engine_verdict import SLOW_SECONDS
 from acode_vllm.workers.gpu_evidence import GpuEvidence
 from acode_vllm.workers.interrupt import Interrupt
+from acode_vllm.workers.lean_dataclass import dataclass
 from acode_vllm.workers.messages import Watch
 from acode_vllm.workers.probe import Answer, Probe, ProbeError, RefusedError
 

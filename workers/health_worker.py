@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from acode_vllm.health import HealthReport, PartReport, Verdict
 from acode_vllm.supervisor import NO_REPLY, ExitReason, ReplyTo, Timer, Worker
@@ -16,6 +15,7 @@ from acode_vllm.workers.gpu_evidence import GpuEvidence
 from acode_vllm.workers.gpu_messages import GpuReport
 from acode_vllm.workers.health_check import HealthCheck, Machine
 from acode_vllm.workers.interrupt import Interrupt, Interrupted
+from acode_vllm.workers.lean_dataclass import dataclass
 from acode_vllm.workers.messages import CheckNow, HealthReported, Report, ServerReady, Unwatch, Watch
 
 KNOCK_SECONDS = 0.05

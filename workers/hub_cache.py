@@ -12,9 +12,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from acode_vllm.workers.lean_dataclass import dataclass
 from acode_vllm.workers.model_files import inspect_folder
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -8,13 +8,14 @@ from __future__ import annotations
 import errno
 import fnmatch
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from acode_vllm.errors import Problem
 from acode_vllm.redaction import redact
 from acode_vllm.workers.cause_rule import CauseRule, match_line, problem_of
 from acode_vllm.workers.hub_cache import hub_home
+from acode_vllm.workers.lean_dataclass import dataclass
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 DEADLINE = 5.0

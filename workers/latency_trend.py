@@ -7,7 +7,8 @@ last one. Pure.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+
+from acode_vllm.workers.lean_dataclass import dataclass
 
 HOUR = 3600.0
 ENOUGH = 10

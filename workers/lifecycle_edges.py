@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from acode_vllm.errors import Problem
 from acode_vllm.events import Event
 from acode_vllm.status import ServiceStatus
 from acode_vllm.supervisor import Worker
+from acode_vllm.workers.lean_dataclass import dataclass
 from acode_vllm.workers.lifecycle_messages import StartEngine
 from acode_vllm.workers.messages import LaunchPlan, Report
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from acode_vllm.errors import Problem
 from acode_vllm.events import Event
@@ -11,6 +11,7 @@ from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.server_process import ServerProcess
 from acode_vllm.workers.drain_messages import Drain
 from acode_vllm.workers.gpu_messages import GpuReport, SampleGpus
+from acode_vllm.workers.lean_dataclass import dataclass
 from acode_vllm.workers.messages import CheckNow, FailServer, FollowLoad, PreparedModel, StopFollowing, Unwatch, Watch
 
 

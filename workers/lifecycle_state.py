@@ -6,7 +6,7 @@ Pure but for its own state; see `acode_vllm.workers.lifecycle`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum, auto
 
 from acode_vllm.errors import Problem
@@ -16,6 +16,7 @@ from acode_vllm.server_process import ServerProcess
 from acode_vllm.states import LifecycleMode, ServiceState, Trigger
 from acode_vllm.status import ServiceStatus
 from acode_vllm.workers.degradation import Degradations
+from acode_vllm.workers.lean_dataclass import dataclass
 from acode_vllm.workers.lifecycle_messages import Answer, Effect, Emit, Refuse, StopProcess, Tell, Wanted
 from acode_vllm.workers.messages import FollowLoad, PreparedModel, ServerFound, StopFollowing, Unwatch, Watch
 from acode_vllm.workers.refresh import Refreshing

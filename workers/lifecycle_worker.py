@@ -7,7 +7,6 @@ supervisor, and writes the records. It never waits for a model, a process or a n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from acode_vllm.errors import Problem, VllmServiceError
 from acode_vllm.event_entry import TOO_FREQUENT
@@ -31,6 +30,7 @@ from acode_vllm.workers.engine import Engine
 from acode_vllm.workers.engine_supervisor import PROCESS
 from acode_vllm.workers.gpu_holders import attributed
 from acode_vllm.workers.gpu_messages import GpuReport
+from acode_vllm.workers.lean_dataclass import dataclass
 from acode_vllm.workers.lifecycle import Lifecycle
 from acode_vllm.workers.lifecycle_answers import give
 from acode_vllm.workers.lifecycle_edges import LifecycleEdges

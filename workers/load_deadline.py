@@ -7,7 +7,9 @@ count; time in which it has stopped moving does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from acode_vllm.workers.lean_dataclass import dataclass
 
 MOVING_GAP = 10.0
 """Seconds between two growths of a download that still count as one movement."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from acode_vllm.loading import LoadProgress, LoadStage
+from acode_vllm.workers.lean_dataclass import dataclass
 
 
 @dataclass(frozen=True)

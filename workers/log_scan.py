@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from acode_vllm.workers.cause_rule import CauseRule, Match, Weight, match_line
 from acode_vllm.workers.diagnosis_rules import GENERIC, RULES
+from acode_vllm.workers.lean_dataclass import dataclass
 from acode_vllm.workers.vllm_log import body_of, clean, level_of, process_of
 
 CHUNK = 256 * 1024

@@ -7,7 +7,7 @@ casts to whichever incarnation of it is alive. No worker knows another one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from acode_vllm.errors import Problem
@@ -17,6 +17,7 @@ from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.server_process import ServerProcess
 from acode_vllm.workers.drain_messages import Drained
 from acode_vllm.workers.gpu_messages import GpuReport
+from acode_vllm.workers.lean_dataclass import dataclass
 from acode_vllm.workers.shared_memory import SharedFile
 from acode_vllm.workers.tree_messages import SharedMemoryUsed
 

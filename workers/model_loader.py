@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from acode_vllm.errors import Problem
 from acode_vllm.supervisor import NO_REPLY, ReplyTo, Worker, WorkerRef
 from acode_vllm.workers.hub_client import ask_hub
+from acode_vllm.workers.lean_dataclass import dataclass
 from acode_vllm.workers.load_watch import LoadWatch
 from acode_vllm.workers.messages import (
     FollowLoad,

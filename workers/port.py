@@ -12,11 +12,11 @@ import os
 import re
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from acode_vllm.errors import Problem
 from acode_vllm.redaction import redact
 from acode_vllm.safe_text import printable
+from acode_vllm.workers.lean_dataclass import dataclass
 from acode_vllm.workers.process_identity import all_pids, command_line, read_stat
 from acode_vllm.workers.sockets import TcpSocket, holders_of, sockets_on
 

@@ -7,7 +7,7 @@ whole, the GPUs only where vLLM's build may need one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from acode_vllm.errors import Problem, VllmServiceError
 from acode_vllm.gpus import GpuSample
@@ -16,6 +16,7 @@ from acode_vllm.workers.context_check import context_problem
 from acode_vllm.workers.download_progress import in_units
 from acode_vllm.workers.gpu_holders import process_name
 from acode_vllm.workers.gpu_preflight import GpuFindings, GpuNeed, check_gpus
+from acode_vllm.workers.lean_dataclass import dataclass
 from acode_vllm.workers.memory_return import may_return
 from acode_vllm.workers.messages import PreparedModel
 from acode_vllm.workers.model_check import Ask, argument, prepare_model

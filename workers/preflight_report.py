@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum, unique
 
 from acode_vllm.errors import Problem
+from acode_vllm.workers.lean_dataclass import dataclass
 from acode_vllm.workers.messages import PreparedModel
 
 

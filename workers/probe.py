@@ -10,13 +10,13 @@ import json
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from acode_vllm.workers.deadline_socket import DeadlineSocket
 from acode_vllm.workers.http_wire import HttpError, HttpWire, NoAnswerError
 from acode_vllm.workers.interrupt import Interrupt
+from acode_vllm.workers.lean_dataclass import dataclass
 
 if TYPE_CHECKING:
     import ssl

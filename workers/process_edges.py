@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from acode_vllm.errors import Problem
 from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.server_process import ServerProcess
+from acode_vllm.workers.lean_dataclass import dataclass
 from acode_vllm.workers.leash import Leash
 from acode_vllm.workers.messages import LaunchPlan, ProcessExit
 from acode_vllm.workers.port import in_use, port_holders, port_problem

@@ -10,10 +10,10 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 
 from acode_vllm.server_process import ProcessIdentity
+from acode_vllm.workers.lean_dataclass import dataclass
 
 ANY_BOOT = ""
 _STAT_BYTES = 4096

@@ -16,9 +16,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from acode_vllm.server_process import ProcessIdentity
+from acode_vllm.workers.lean_dataclass import dataclass
 from acode_vllm.workers.process_identity import (
     ProcessStat,
     all_stats,

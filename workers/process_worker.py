@@ -19,7 +19,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum, unique
 from pathlib import Path
 from typing import NoReturn
@@ -30,6 +30,7 @@ from acode_vllm.server_process import ProcessIdentity, ServerProcess
 from acode_vllm.supervisor import NO_REPLY, Exit, ExitReason, Normal, ReplyTo, Shutdown, Timer, Worker
 from acode_vllm.workers.adoption import is_recorded_process, lost_port
 from acode_vllm.workers.exit_watch import ExitNoticed, ExitWatch, exit_of, reap
+from acode_vllm.workers.lean_dataclass import dataclass
 from acode_vllm.workers.leash import Tether
 from acode_vllm.workers.messages import (
     FailServer,

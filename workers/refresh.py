@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from acode_vllm.workers.lean_dataclass import dataclass
 
 FRESH_SECONDS = 5.0
 """A check or a sample that is not older is not taken anew, however many ask (spec/README, "Status")."""

@@ -11,9 +11,9 @@ import os
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
+from acode_vllm.workers.lean_dataclass import dataclass
 from acode_vllm.workers.process_identity import all_pids, open_files
 
 FOLDER = Path("/dev/shm")  # noqa: S108 - the kernel's folder of shared memory, not a place for temporary files

@@ -10,8 +10,8 @@ import os
 import socket
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from acode_vllm.workers.lean_dataclass import dataclass
 from acode_vllm.workers.process_identity import all_pids, open_files
 
 LISTEN = 0x0A

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from acode_vllm.workers.engine_counters import NO_TOKENS, EngineCounters
+from acode_vllm.workers.lean_dataclass import dataclass
 
 MIN_WINDOW = 1.0
 """Over less than this many seconds a rate says nothing: the one before is kept."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from acode_vllm.workers.lean_dataclass import dataclass
 from acode_vllm.workers.shared_memory import SharedFile
 
 

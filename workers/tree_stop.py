@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from acode_vllm.server_process import ProcessIdentity
+from acode_vllm.workers.lean_dataclass import dataclass
 from acode_vllm.workers.messages import StopReport
 from acode_vllm.workers.process_tree import Member
 

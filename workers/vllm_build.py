@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum, unique
 from pathlib import Path
+
+from acode_vllm.workers.lean_dataclass import dataclass
 
 
 @unique

@@ -11,11 +11,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from acode_vllm.errors import Problem, error_for
 from acode_vllm.redaction import redact
+from acode_vllm.workers.lean_dataclass import dataclass
 from acode_vllm.workers.vllm_build import VllmBuild, build_of, site_folders
 
 MODULE = "vllm.entrypoints.openai.api_server"

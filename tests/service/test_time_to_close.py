@@ -22,4 +22,4 @@ def test_with_the_defaults_a_keeper_ends_within_a_minute_whatever_its_workers_wa
     seconds = [limit for limit in patience if isinstance(limit, (int, float))]
     assert len(seconds) == len(patience), "one would be waited for without end"
     listener = inspect.signature(Subscription.close).parameters["timeout"].default
-    assert sum(seconds) + shutdown_seconds(service.options) + listener < 60
+    assert sum(seconds) + shutdown_seconds(service.wanted.options) + listener < 60
