@@ -115,7 +115,7 @@ class HealthCheck:
         return True
 
     def run(self, *, deep: bool) -> HealthReport:
-        """Check; see `looking`."""
+        """Check, and close the connection first: nobody waits for the report. See `looking`."""
         with self.looking(deep=deep) as report:
             return report
 

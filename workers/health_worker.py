@@ -200,15 +200,22 @@ class HealthWorker(Worker):
         # Only the engine's own interval may skip the look at it, never after a failure: the other looks would pass,
         # and a hung engine would be counted healthy.
         deep = not due or not self._ready or self._failures > 0 or now >= self._engine_due_at
+        if deep:
+            every = watch.options.engine_check_interval_seconds
+            self._engine_due_at = now + (watch.options.health_check_interval_seconds if every is None else every)
+        if due:
+            report = check.run(deep=deep)
+            self._judge(watch, report, due=True)
+            return report
         with check.looking(deep=deep) as report:
-            if deep:
-                every = watch.options.engine_check_interval_seconds
-                self._engine_due_at = now + (watch.options.health_check_interval_seconds if every is None else every)
-            if self._ready:
-                self._count(watch, report, due)
-            else:
-                self._judge_loading(watch, report)
+            self._judge(watch, report, due=False)
         return report
+
+    def _judge(self, watch: Watch, report: HealthReport, *, due: bool) -> None:
+        if self._ready:
+            self._count(watch, report, due)
+        else:
+            self._judge_loading(watch, report)
 
     def _judge_loading(self, watch: Watch, report: HealthReport) -> None:
         if report.ok:
