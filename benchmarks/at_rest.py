@@ -34,20 +34,20 @@ def run(bench: Bench) -> Iterator[Figure]:
             scratch = stack.enter_context(bench.scratch())
             pids[name] = stack.enter_context(simple(bench.baselines, scratch)).pid
             scratch.stamps.stamp("listens")
-        if len((ours.status()["service"] or {})["gpus"]["devices"]) != 8:
+        status = ours.status()
+        if len((status["service"] or {})["gpus"]["devices"]) != 8:
             raise RuntimeError("the keeper does not see the look-alike's devices")
         time.sleep(2)  # what their starts left to do is not what is measured
         before = {name: usage(pid) for name, pid in pids.items()}
         time.sleep(seconds)
         ended = [name for name, pid in pids.items() if not is_running(pid)]
-        if {KEEPER, "supervisord", "circus"} & set(ended):
+        if ended:
             raise RuntimeError(f"ended meanwhile: {', '.join(ended)}")
-        for name in ended:  # a baseline for scale alone
-            del pids[name]
-            print(f"  ({ROW}: {name} ended meanwhile, and is left out)", flush=True)
         used = {name: usage(pid) - before[name] for name, pid in pids.items()}
         rss = {name: resident_mb(pid) for name, pid in pids.items()}
         pss = {name: proportional_mb(pid) for name, pid in pids.items()}
+        if ours.status()["pid"] != status["pid"]:
+            raise RuntimeError("our server was restarted meanwhile: that is no rest")
     core = {name: 100 * found.cpu / seconds for name, found in used.items()}
     options = VllmLifecycleOptions()
     health, gpu = options.health_check_interval_seconds, options.gpu.sample_interval_seconds

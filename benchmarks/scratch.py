@@ -16,6 +16,8 @@ from benchmarks.child import PROGRAMS, Child, Fifo
 
 ACODE = Path(sys.executable).with_name("acode")
 SERVER = (sys.executable, str(PROGRAMS / "server.py"))
+LIFETIME = 1200
+"""Seconds after which a server ends by itself, whatever becomes of the bench: longer than any row."""
 _FOREIGN = ("VLLM_", "HF_", "ACODE_", "XDG_", "CUDA_", "HIP_", "ROCR_", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH")
 
 
@@ -41,6 +43,7 @@ class Scratch:
             "XDG_STATE_HOME": str(folder / "state"),
             "BENCH_STAMPS": str(self.stamps.path),
             "STANDIN": json.dumps({"token_seconds": 0.0}),
+            "STANDIN_LIFETIME": str(LIFETIME),
         }
         section = {"model": self.model, "port": self.port, "command": list(SERVER), **settings}
         self.config.write_text(json.dumps({"providers": {"vllm": section}}))  # JSON is YAML
