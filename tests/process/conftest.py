@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from standin import free_port
 
 from acode_vllm.errors import Problem
 from acode_vllm.options import VllmLifecycleOptions
@@ -50,9 +51,7 @@ class Helpers:
 
     @staticmethod
     def free_port() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
+        return free_port()
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import psutil
 import pytest
 from leaks import Snapshot
 from real_service import RealService, RealVllm, settings
+from standin import free_port
 
 from acode_vllm import GpuOptions, VllmLifecycleOptions
 
@@ -81,11 +81,8 @@ def real_service(
     monkeypatch.setenv("HF_HOME", str(_HF_HOME))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("SPT_NOENV", "1")  # else vLLM's processes wipe the environment that tells whose they are
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     options = VllmLifecycleOptions(
-        port=port,
+        port=free_port(),
         start_timeout_seconds=300,  # a first start reads 3 GB from a disk that may be slow
         gpu=GpuOptions(memory_utilization=0.2 if real_vllm.device != "cpu" else 0.9),
         server=real_vllm.server,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
+import secrets
 import select
 import signal
 import socket
@@ -25,11 +27,24 @@ MODEL = "acode/standin"
 DEADLINE = 20.0
 
 
+PORTS_EACH = 1_000
+"""How many ports each of pytest's processes may give away, below those that the kernel gives to clients."""
+_next_port = itertools.count(secrets.randbelow(PORTS_EACH))
+
+
 def free_port() -> int:
-    """A port that nobody holds."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody holds, and that no test which runs beside this one is given.
+
+    The kernel's own choice may be given to the next who asks before the server that it is meant for is there.
+    """
+    beside = int(os.environ.get("PYTEST_XDIST_WORKER", "gw-1").removeprefix("gw")) + 1
+    first = 10_000 + PORTS_EACH * (beside % 22)
+    for _ in range(PORTS_EACH):
+        port = first + next(_next_port) % PORTS_EACH
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError(f"all ports from {first} on are taken")
 
 
 class StandIn:
