@@ -1,7 +1,7 @@
 """The server that every subject watches: the tests' stand-in for vLLM, which tells the bench of its life.
 
 ``BENCH_STAMPS`` names a FIFO; a JSON line with the monotonic time is written to it at the first instruction and when
-it listens. Without it, nothing is told.
+it listens. Without it, nothing is told. ``BENCH_SPREAD`` delays its start by up to so many seconds, at random.
 """
 
 import time
@@ -10,6 +10,7 @@ BORN = time.monotonic()
 
 import json  # noqa: E402 - after the clock was read
 import os  # noqa: E402
+import random  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
@@ -24,6 +25,7 @@ def stamp(what: str, at: float) -> None:
 
 if __name__ == "__main__":
     stamp("born", BORN)
+    time.sleep(random.uniform(0, float(os.environ.get("BENCH_SPREAD", "0"))))
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "standin"))
     import server
 
