@@ -1,7 +1,6 @@
 """Learning of the end of processes from the kernel, at once.
 
-One thread waits in ``poll`` on a pidfd of each process and on a pipe by which it is told what to watch, and on whatever
-else becomes readable when something happens: a thread more would cost more than it. Where the
+One thread waits in ``poll`` on a pidfd of each process and on a pipe by which it is told what to watch. Where the
 kernel has no pidfds (before 5.3, some sandboxes) it looks at each process every `RECHECK_SECONDS` instead.
 """
 
@@ -31,35 +30,25 @@ class ExitNoticed:
     exit: ProcessExit
 
 
-@dataclass(frozen=True)
-class _Readable:
-    """Tell ``notice`` when this descriptor is readable."""
-
-    descriptor: int
-    notice: object
-
-
 class ExitWatch:
-    """Tells of each watched process, once, that it has ended. All but `run` may be called on any thread.
+    """Tells of each watched process, once, that it has ended. `watch` and `close` may be called on any thread.
 
     A child of ours is left a zombie: its PID stays taken, and its exit status stays to be read, until `reap`.
     """
 
-    def __init__(self, notify: Callable[[object], None], *, use_pidfd: bool = True) -> None:
+    def __init__(self, notify: Callable[[ExitNoticed], None], *, use_pidfd: bool = True) -> None:
         """Prepare a watch; nothing happens until a thread runs `run`.
 
         Args:
-            notify: Called on the watching thread with an `ExitNoticed`, or what `watch_readable` was given; it must not
-                block.
+            notify: Called on the watching thread; it must not block.
             use_pidfd: False looks every `RECHECK_SECONDS`, as where the kernel has no pidfds.
         """
         self._notify = notify
         self._use_pidfd = use_pidfd
-        self._orders: deque[ProcessIdentity | _Readable | None] = deque()
+        self._orders: deque[ProcessIdentity | None] = deque()
         self._poll = select.poll()
         self._by_descriptor: dict[int, ProcessIdentity] = {}
         self._rechecked: set[ProcessIdentity] = set()
-        self._notices: dict[int, object] = {}
         # Guards the two ends: a number that was closed may already be another file when somebody writes to it.
         self._lock = threading.Lock()
         self._running = False
@@ -69,10 +58,6 @@ class ExitWatch:
     def watch(self, identity: ProcessIdentity) -> None:
         """Tell of the end of this process; at once, where it has ended. Each call leads to one notice."""
         self._order(identity)
-
-    def watch_readable(self, descriptor: int, notice: object) -> None:
-        """Tell ``notice``, once, when this descriptor is readable. It must stay open until then, or `run` returns."""
-        self._order(_Readable(descriptor, notice))
 
     def close(self) -> None:
         """Make `run` return, at once; nothing is told any more after it has. May be called more than once."""
@@ -100,7 +85,7 @@ class ExitWatch:
                 self._running = False
                 self._close_ends()
 
-    def _order(self, order: ProcessIdentity | _Readable | None) -> None:
+    def _order(self, order: ProcessIdentity | None) -> None:
         self._orders.append(order)
         with self._lock, suppress(BlockingIOError):  # full: it is being woken anyway
             if self._ends is not None:
@@ -116,11 +101,7 @@ class ExitWatch:
             order = self._orders.popleft()
             if order is None:
                 return False
-            if isinstance(order, _Readable):
-                self._notices[order.descriptor] = order.notice
-                self._poll.register(order.descriptor, select.POLLIN)
-            else:
-                self._begin(order)
+            self._begin(order)
         return True
 
     def _begin(self, identity: ProcessIdentity) -> None:
@@ -142,9 +123,6 @@ class ExitWatch:
         for descriptor, _ in self._poll.poll(RECHECK_SECONDS * 1000 if self._rechecked else None):
             if descriptor == told:
                 os.read(told, 4096)
-            elif descriptor in self._notices:
-                self._poll.unregister(descriptor)
-                self._notify(self._notices.pop(descriptor))
             else:
                 self._poll.unregister(descriptor)
                 identity = self._by_descriptor.pop(descriptor)

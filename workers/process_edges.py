@@ -76,7 +76,6 @@ class ProcessEdges:
         port_problem: Says why a port cannot be bound at an address; None where it can.
         leash: Makes what ties vLLM to this process.
         use_pidfd: False to do without pidfds, as on an old kernel.
-        use_inotify: False to do without inotify, as where its descriptors are used up.
     """
 
     spawn: Callable[[LaunchPlan, str], ServerProcess] = spawn_server
@@ -85,7 +84,6 @@ class ProcessEdges:
     port_problem: Callable[[int, str], Problem | None] = port_problem
     leash: Callable[[VllmLifecycleOptions], Leash] = Leash
     use_pidfd: bool = True
-    use_inotify: bool = True
 
 
 def shutdown_seconds(options: VllmLifecycleOptions) -> float:

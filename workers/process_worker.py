@@ -58,6 +58,11 @@ logger = logging.getLogger(__name__)
 TOLD_SECONDS = 0.01
 """How long a look at all processes may wait when one of the tree has ended, so that the server's death is told first:
 the look takes milliseconds, in which hardly another thread of this program runs."""
+FIRST_LOOK_SECONDS = 1.0
+LAST_LOOK_SECONDS = 20.0
+"""When it is looked for the shared memory that the tree uses: after 1 s, then at intervals that double up to 20 s, and
+whenever one of its processes has ended. Whose it is can be told only while it lives.
+"""
 
 
 @unique
@@ -98,10 +103,7 @@ class _MemberEnded:
 class _NoteTree:
     """Time to see who belongs to the tree and what shared memory it uses."""
 
-
-@dataclass(frozen=True)
-class _SharedMemoryChanged:
-    """Somebody has made or removed shared memory."""
+    next_in: float
 
 
 class ProcessWorker(Worker):
@@ -136,13 +138,12 @@ class ProcessWorker(Worker):
         self._stop_wanted = plan.stop_only
         self._released = False
         self._watched: set[ProcessIdentity] = set()
-        self._next_note: Timer | None = None
+        self._memory = TreeMemory(plan.shared_memory)
         self._tether = Tether(plan.options, self._edges.leash)
 
     def init(self) -> None:
         """Start watching; everything else follows as a message."""
         ref = self.ref
-        self._memory = TreeMemory(self._plan.shared_memory, use_inotify=self._edges.use_inotify)
         self._watch = ExitWatch(lambda notice: ref.send_info(notice, reserved=True), use_pidfd=self._edges.use_pidfd)
         self._watcher: threading.Thread = self.start_helper(self._watch.run, "exits")
         ref.send_info(_Begin(), reserved=True)
@@ -190,12 +191,10 @@ class ProcessWorker(Worker):
                 self._member_ended = self.send_after(TOLD_SECONDS, _MemberEnded())
         elif isinstance(message, _MemberEnded) and self._ending is None:
             self._note_tree()
-        elif isinstance(message, _SharedMemoryChanged) and self._ending is None:
-            self._note_in(self._memory.look_in(self.clock.monotonic(), changed=True))
         elif isinstance(message, _NoteTree) and self._ending is None:
             if self._memory.calls_for_look(self.clock.monotonic()):
                 self._note_tree()
-            self._follow_memory()
+            self.send_after(message.next_in, _NoteTree(min(2 * message.next_in, LAST_LOOK_SECONDS)))
 
     def terminate(self, reason: ExitReason) -> None:
         """Release vLLM, or end it where that has begun or ``stop_on_exit`` asks for it."""
@@ -206,7 +205,6 @@ class ProcessWorker(Worker):
             self._tether.release()
             self._watch.close()
             self._watcher.join()
-            self._memory.close()
 
     # From the beginning to up.
 
@@ -266,21 +264,7 @@ class ProcessWorker(Worker):
         logger.info("vLLM %s, PID %d", "adopted" if adopted else "spawned", server.identity.pid)
         self._watch_once((server.identity,))
         self._report(ServerUp(server, adopted))
-        self._follow_memory()
-        if adopted:
-            self._note_in(0.0)
-
-    def _follow_memory(self) -> None:
-        """Look at the shared memory again when there is some that is new, and from time to time."""
-        changes = self._memory.changes
-        if changes is not None:
-            self._watch.watch_readable(changes, _SharedMemoryChanged())
-        self._note_in(self._memory.look_in(self.clock.monotonic(), changed=False))
-
-    def _note_in(self, seconds: float) -> None:
-        if self._next_note is not None:
-            self._next_note.cancel()
-        self._next_note = self.send_after(seconds, _NoteTree())
+        self.send_after(0.0 if adopted else FIRST_LOOK_SECONDS, _NoteTree(FIRST_LOOK_SECONDS))
 
     def _note_tree(self) -> None:
         self._note(self._tree.alive())

@@ -121,26 +121,3 @@ def test_a_watch_that_never_ran_can_be_closed():
 
 def test_the_exit_of_one_that_lives_is_unknown():
     assert exit_of(identify(os.getpid())) == ProcessExit()
-
-
-def test_what_becomes_readable_is_told_once_until_it_is_watched_again(watch):
-    ours, theirs = os.pipe()
-    try:
-        watch.watch_readable(ours, "readable")
-        with pytest.raises(queue.Empty):
-            watch.notices.get(timeout=0.1)
-        os.write(theirs, b"!")
-        assert watch.notices.get(timeout=5) == "readable"
-        os.write(theirs, b"!")
-        with pytest.raises(queue.Empty):
-            watch.notices.get(timeout=0.1)
-        watch.watch_readable(ours, "again")
-        assert watch.notices.get(timeout=5) == "again"
-        identity = spawn("/bin/true")
-        watch.watch(identity)
-        assert watch.notices.get(timeout=5) == ExitNoticed(identity, ProcessExit(code=0))
-        reap(identity)
-    finally:
-        watch.close()
-        os.close(ours)
-        os.close(theirs)

@@ -7,7 +7,6 @@ import os
 import signal
 import time
 import uuid
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,7 +46,7 @@ def test_what_a_killed_tree_left_is_removed(run, script, grown, path):
 
 def test_what_was_used_by_a_process_that_was_killed_is_removed_with_its_tree(run, script, grown, path, monkeypatch):
     """The engine is killed, the root notices and ends by itself: nobody who used the file is left to tell of it."""
-    monkeypatch.setattr(tree_memory, "FIRST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(process_worker, "FIRST_LOOK_SECONDS", 0.05)
     harness = run(
         script(f"""
         path = {str(path)!r}
@@ -125,73 +124,30 @@ def test_a_file_that_is_gone_and_a_process_that_is_gone_are_no_trouble(path):
     assert Path(FOLDER).is_dir()
 
 
-def test_where_no_shared_memory_is_new_the_processes_are_not_looked_at(run, script, grown, monkeypatch, edges):
+def test_where_no_shared_memory_is_new_the_processes_are_not_looked_at(run, script, grown, monkeypatch):
     there, cheap, whole = set(), [], []
     alive = process_worker.ProcessTree.alive
-    monkeypatch.setattr(tree_memory, "FIRST_PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr(tree_memory, "LONGEST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(process_worker, "FIRST_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(process_worker, "LAST_LOOK_SECONDS", 0.02)
     monkeypatch.setattr(tree_memory, "files_there", lambda: cheap.append(None) or frozenset(there))
     monkeypatch.setattr(process_worker.ProcessTree, "alive", lambda tree: whole.append(None) or alive(tree))
-    harness = run(script("here('root')\nstay()"), edges=replace(edges, use_inotify=False))
+    harness = run(script("here('root')\nstay()"))
     harness.up()
     grown("root")
     _until(lambda: len(cheap) > 5)
     assert len(whole) == 1
     there.add(SharedFile("psm_new", 1, 1))
-    _until(lambda: len(whole) == 3)
+    _until(lambda: len(whole) == 2)
     seen = len(cheap)
     _until(lambda: len(cheap) > seen + 3)
-    assert len(whole) == 3, "once for the new file, and once more for who used it a moment later"
+    assert len(whole) == 2
 
 
-def test_the_folder_is_not_looked_at_before_something_changes_in_it(run, script, monkeypatch, tmp_path):
-    looks = []
-    monkeypatch.setattr(tree_memory, "FIRST_PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr(tree_memory, "LONGEST_PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr(tree_memory, "SETTLED_SECONDS", 0.02)
-    monkeypatch.setattr(tree_memory, "files_there", lambda: looks.append(None) or frozenset())
-    folder = tmp_path / "shm"
-    folder.mkdir()
-    monkeypatch.setattr(tree_memory, "FOLDER", folder)
-    harness = run(script("stay()"))
-    harness.up()
-    _until(lambda: len(looks) == 1)
-    time.sleep(0.3)
-    assert len(looks) == 1
-    (folder / "changed").touch()
-    _until(lambda: len(looks) == 2)
-    time.sleep(0.3)
-    assert len(looks) == 2
-
-
-@pytest.mark.parametrize("use_inotify", [True, False])
-def test_what_is_made_long_after_the_start_is_known_a_moment_later(
-    run, script, grown, path, monkeypatch, edges, use_inotify
-):
-    monkeypatch.setattr(tree_memory, "LONGEST_PAUSE_SECONDS", 1.0)
-    go = path.with_name("acode-test-go-" + path.name)
-    waiting = f"import time\nwhile not os.path.exists({str(go)!r}):\n    time.sleep(0.02)\n"
-    harness = run(script(waiting + hold(path) + "here('root')\nstay()"), edges=replace(edges, use_inotify=use_inotify))
-    harness.up()
-    memory = harness.made[0]._memory
-    _until(lambda: memory._looked_at > -math.inf and not memory._once_more)
-    try:
-        go.touch()
-        made = grown("root")
-        begun = time.monotonic()
-        _until(lambda: memory.used)
-        assert time.monotonic() - begun < 3.0
-    finally:
-        go.unlink()
-    os.kill(made.pid, signal.SIGKILL)
-    assert harness.down().report.shared_memory_removed == (str(path),)
-
-
-def test_when_a_member_has_ended_the_others_are_looked_at(run, script, grown, monkeypatch, edges):
+def test_when_a_member_has_ended_the_others_are_looked_at(run, script, grown, monkeypatch):
     whole = []
     alive = process_worker.ProcessTree.alive
-    monkeypatch.setattr(tree_memory, "FIRST_PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr(tree_memory, "LONGEST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(process_worker, "FIRST_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(process_worker, "LAST_LOOK_SECONDS", 0.02)
     monkeypatch.setattr(tree_memory, "files_there", frozenset)
     monkeypatch.setattr(process_worker.ProcessTree, "alive", lambda tree: whole.append(found := alive(tree)) or found)
     harness = run(
@@ -201,12 +157,11 @@ def test_when_a_member_has_ended_the_others_are_looked_at(run, script, grown, mo
             stay()
         here("root")
         stay()
-        """),
-        edges=replace(edges, use_inotify=False),
+        """)
     )
     harness.up()
     engine = grown("engine")
-    harness.made[0]._memory._once_more = True  # a look that came before it was born did not find it
+    harness.made[0]._memory._looked_at = -math.inf  # a look that came before it was born did not find it
     _until(lambda: whole and len(whole[-1]) == 2)
     looks = len(whole)
     os.kill(engine.pid, signal.SIGKILL)
