@@ -6,6 +6,7 @@ import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -126,3 +127,13 @@ def test_they_take_at_most_three_quarters_of_the_memory() -> None:
         return int(done.stdout)
 
     assert cost("acode_vllm.workers.lean_dataclass") <= 0.75 * cost("dataclasses")
+
+
+def test_the_workers_use_them() -> None:
+    standard = [
+        path.name
+        for path in Path(lean_dataclass.__file__).parent.glob("*.py")
+        if "@dataclass(frozen=True" in (text := path.read_text())
+        and "from acode_vllm.workers.lean_dataclass import dataclass" not in text
+    ]
+    assert standard == []

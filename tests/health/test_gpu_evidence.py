@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +19,7 @@ from acode_vllm.workers.gpu_call import GPU_WORKER
 from acode_vllm.workers.gpu_evidence import FRESH_SECONDS, LEAST_SECONDS, GpuEvidence
 from acode_vllm.workers.gpu_messages import GpuReport
 from acode_vllm.workers.gpu_worker import GpuWorker
-from acode_vllm.workers.messages import HealthReported
+from acode_vllm.workers.messages import CheckNow, HealthReported
 
 GIB = 2**30
 OURS, OTHERS = 100, 200
@@ -175,3 +176,29 @@ def test_a_silent_engine_has_its_gpus_looked_at_now_and_one_that_answers_does_no
             busy = worker.check()
             assert "its GPUs are busy" in busy.reason
             assert (busy.verdict, devices.taken) == (Verdict.DEGRADED, 1)
+
+
+def test_a_stop_is_heard_while_a_check_waits_for_a_driver_that_hangs(health: Callable[..., Health]) -> None:
+    asked, comes_back = threading.Event(), threading.Event()
+
+    class Hung(Devices):
+        def sample(self) -> GpuSample:
+            asked.set()
+            comes_back.wait(60)
+            return super().sample()
+
+    with StandIn() as server:
+        worker = health()
+        hung = Hung(server.pid)
+        worker.tree.start_child(ChildSpec(GPU_WORKER, lambda: GpuWorker(lambda _: None, 0.0, lambda: hung)))
+        worker.tell(watch_of(server, health_check_interval_seconds=600.0, engine_check_timeout_seconds=0.2))
+        worker.next()
+        with server.stopped_engine():
+            worker.tell(CheckNow())
+            assert asked.wait(20)
+            begun = time.monotonic()
+            try:
+                worker.tree.stop()
+                assert time.monotonic() - begun < 3.0, "a driver has 5 s"
+            finally:
+                comes_back.set()

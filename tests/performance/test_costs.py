@@ -80,7 +80,7 @@ def test_a_host_at_rest_uses_less_than_1_percent_of_a_core_with_checks_12_times_
     assert found["cpu_seconds"] / 11.0 < 0.01
 
 
-@pytest.mark.measured
+@pytest.mark.slow
 def test_nothing_wakes_while_nothing_is_due(rest: Rest) -> None:
     found = rest(5.0, health_check_interval_seconds=600.0, gpu={"sample_interval_seconds": 0})
     assert found["checks"] == 0
