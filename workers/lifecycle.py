@@ -51,6 +51,7 @@ from acode_vllm.workers.messages import (
     StopReport,
     Unwatch,
 )
+from acode_vllm.workers.tree_messages import ServerServes
 
 FAILURES_THAT_CONDEMN = 3
 """Failed checks in a row after which the server is restarted (AC-016)."""
@@ -315,6 +316,8 @@ class Lifecycle(LifecycleSteps):
             return []
         self._ledger.update(last_check=message.report, failures=0, progress=None, problem=None)
         self._effects.append(Tell("loader", StopFollowing()))
+        if message.server is not None:
+            self._effects.append(Tell("process", ServerServes(message.server)))
         self._ledger.move(Trigger.HEALTHY, f"healthy, {self._status.model} is served")
         self._ledger.came_up()
         self._before = None

@@ -13,6 +13,7 @@ from acode_vllm.workers.drain_messages import Drain
 from acode_vllm.workers.gpu_messages import GpuReport, SampleGpus
 from acode_vllm.workers.lean_dataclass import dataclass
 from acode_vllm.workers.messages import CheckNow, FailServer, FollowLoad, PreparedModel, StopFollowing, Unwatch, Watch
+from acode_vllm.workers.tree_messages import ServerServes
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,18 @@ class Tell:
     """Cast to a worker; to one that is not there, nothing."""
 
     worker: str
-    message: FailServer | Watch | Unwatch | Drain | FollowLoad | StopFollowing | CheckNow | SampleGpus | GpuReport
+    message: (
+        FailServer
+        | ServerServes
+        | Watch
+        | Unwatch
+        | Drain
+        | FollowLoad
+        | StopFollowing
+        | CheckNow
+        | SampleGpus
+        | GpuReport
+    )
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ from acode_vllm.workers.process_identity import send_signal
 from acode_vllm.workers.process_tree import Member, ProcessTree
 from acode_vllm.workers.stop_tree import stop_tree
 from acode_vllm.workers.tree_memory import TreeMemory
-from acode_vllm.workers.tree_messages import ReleaseServer, SharedMemoryUsed
+from acode_vllm.workers.tree_messages import ReleaseServer, ServerServes, SharedMemoryUsed
 from acode_vllm.workers.tree_stop import TreeStop
 
 logger = logging.getLogger(__name__)
@@ -59,9 +59,10 @@ TOLD_SECONDS = 0.01
 """How long a look at all processes may wait when one of the tree has ended, so that the server's death is told first:
 the look takes milliseconds, in which hardly another thread of this program runs."""
 FIRST_LOOK_SECONDS = 1.0
-LAST_LOOK_SECONDS = 20.0
-"""When it is looked for the shared memory that the tree uses: after 1 s, then at intervals that double up to 20 s, and
-whenever one of its processes has ended. Whose it is can be told only while it lives.
+LAST_LOOK_SECONDS = 300.0
+"""When it is looked for the shared memory that the tree uses: after 1 s, then at intervals that double up to 5 min,
+1 s after the server began to serve, and whenever one of its processes has ended. Whose it is can be told only while it
+lives.
 """
 
 
@@ -109,8 +110,8 @@ class _NoteTree:
 class ProcessWorker(Worker):
     """Starts or adopts vLLM as its plan says, and sees it through to its end.
 
-    Calls or casts: `StopServer`. Casts: `FailServer`. Reports `MarkChosen`, `ServerUp`, `SharedMemoryUsed`,
-    `LeftOverFound`, `ServerDied` and `ServerDown`.
+    Calls or casts: `StopServer`. Casts: `FailServer`, `ServerServes`. Reports `MarkChosen`, `ServerUp`,
+    `SharedMemoryUsed`, `LeftOverFound`, `ServerDied` and `ServerDown`.
 
     It ends with ``Shutdown("stopped")`` after a stop, with ``Shutdown(problem)`` where no retry can mend the problem,
     and by raising `ServerCrashed` where one can: any end of vLLM that nobody asked for, whatever its exit code.
@@ -134,6 +135,7 @@ class ProcessWorker(Worker):
         self._ending: _Ending | None = None
         self._timer: Timer | None = None
         self._member_ended: Timer | None = None
+        self._next_note: Timer | None = None
         self._callers: list[ReplyTo] = []
         self._stop_wanted = plan.stop_only
         self._released = False
@@ -163,6 +165,9 @@ class ProcessWorker(Worker):
         """`StopServer`; or end a server that is of no use: one that is ending, or not there yet, needs no more."""
         if isinstance(message, StopServer):
             self._stop(message)
+        elif isinstance(message, ServerServes):
+            if self._ending is None and message.server == self._server:
+                self._plan_note(FIRST_LOOK_SECONDS, then_in=LAST_LOOK_SECONDS)
         elif not isinstance(message, FailServer):
             super().handle_cast(message)
         elif self._ending is None and (server := self._server) is not None:
@@ -192,9 +197,8 @@ class ProcessWorker(Worker):
         elif isinstance(message, _MemberEnded) and self._ending is None:
             self._note_tree()
         elif isinstance(message, _NoteTree) and self._ending is None:
-            if self._memory.calls_for_look(self.clock.monotonic()):
-                self._note_tree()
-            self.send_after(message.next_in, _NoteTree(min(2 * message.next_in, LAST_LOOK_SECONDS)))
+            self._note_tree()
+            self._plan_note(message.next_in, then_in=2 * message.next_in)
 
     def terminate(self, reason: ExitReason) -> None:
         """Release vLLM, or end it where that has begun or ``stop_on_exit`` asks for it."""
@@ -264,7 +268,12 @@ class ProcessWorker(Worker):
         logger.info("vLLM %s, PID %d", "adopted" if adopted else "spawned", server.identity.pid)
         self._watch_once((server.identity,))
         self._report(ServerUp(server, adopted))
-        self.send_after(0.0 if adopted else FIRST_LOOK_SECONDS, _NoteTree(FIRST_LOOK_SECONDS))
+        self._plan_note(0.0 if adopted else FIRST_LOOK_SECONDS, then_in=FIRST_LOOK_SECONDS)
+
+    def _plan_note(self, seconds: float, *, then_in: float) -> None:
+        if self._next_note is not None:
+            self._next_note.cancel()
+        self._next_note = self.send_after(seconds, _NoteTree(min(then_in, LAST_LOOK_SECONDS)))
 
     def _note_tree(self) -> None:
         self._note(self._tree.alive())

@@ -17,9 +17,11 @@ from acode_vllm.workers.lifecycle_edges import ServiceRecords
 
 TOLD_SECONDS = 0.01
 """How long a change may wait to be recorded that nobody was answered with."""
-FIGURES_SECONDS = 60.0
-"""How old recorded figures may become at the most while newer ones are known: nobody needs them while the owner lives.
-"""
+FIGURES_SECONDS = 300.0
+"""How old recorded figures may become at the most while newer ones are known: nobody needs them while the owner lives,
+and a disk may sleep meanwhile."""
+FIGURES_CHECKS = 5
+"""How many checks recorded figures may be behind: who has the server checked often has it recorded often."""
 
 
 def patience(
@@ -39,13 +41,13 @@ def patience(
         figures_alone: Whether only what was measured is new.
         somebody_answered: Whether somebody is answered with it, and may rely on what is recorded.
         seconds_since: How long ago a status was recorded.
-        check_interval: Seconds between two checks: who has the server checked often has it recorded as often.
+        check_interval: Seconds between two checks.
 
     Returns:
         Infinity for what is recorded with whatever is recorded next.
     """
     if figures_alone:
-        if seconds_since < min(FIGURES_SECONDS, check_interval):
+        if seconds_since < min(FIGURES_SECONDS, FIGURES_CHECKS * check_interval):
             return math.inf
         return TOLD_SECONDS if somebody_answered else 0.0
     another_server = before is None or before.server != status.server

@@ -35,11 +35,6 @@ class SharedFile:
     inode: int
 
 
-def files_there(folder: Path = FOLDER) -> frozenset[SharedFile]:
-    """All files in ``folder``, whoever uses them; takes a fraction of a millisecond."""
-    return frozenset(_files(folder))
-
-
 def files_used_by(pids: Iterable[int], folder: Path = FOLDER) -> frozenset[SharedFile]:
     """The files in ``folder`` that these processes have mapped or open; those that may not be looked at have none."""
     used = frozenset[_Key]().union(*(_used(pid, folder) for pid in pids))

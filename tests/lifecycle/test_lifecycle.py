@@ -46,10 +46,12 @@ from acode_vllm.workers.messages import (
     ServerDown,
     ServerReady,
     ServerUp,
+    StopFollowing,
     StopReport,
     Unwatch,
     Watch,
 )
+from acode_vllm.workers.tree_messages import ServerServes
 
 S = ServiceState
 CRASH = Problem("ACODE-VLM-015", "vLLM ended", "look at the log")
@@ -146,8 +148,9 @@ def test_the_first_request_starts_the_server_and_is_answered_when_it_is_healthy(
     assert bench.life.status.state is S.STARTING
     assert of(bench.prepared(), StartEngine)
     assert {type(e.message) for e in of(bench.up(), Tell)} == {FollowLoad, Watch}
-    answers = of(bench.ready(), Answer)
-    assert [(a.to, a.value.state) for a in answers] == [("a", S.RUNNING)]
+    effects = bench.ready()
+    assert [(a.to, a.value.state) for a in of(effects, Answer)] == [("a", S.RUNNING)]
+    assert {type(e.message) for e in of(effects, Tell)} == {StopFollowing, ServerServes}
 
 
 def test_nothing_is_started_before_somebody_asks() -> None:

@@ -87,6 +87,14 @@ def test_nothing_wakes_while_nothing_is_due(rest: Rest) -> None:
     assert found["wakeups"] <= 4, "the last of what the start had to do; whoever polls wakes five times and more"
 
 
+@pytest.mark.measured
+def test_a_check_wakes_few_threads(rest: Rest) -> None:
+    found = rest(10.0, health_check_interval_seconds=1.0, gpu={"sample_interval_seconds": 0})
+    assert found["checks"] >= 8
+    wakeups = found["wakeups"] / found["checks"]
+    assert wakeups <= 10, "its time, four answers of the server, who keeps the state, who is subscribed to it"
+
+
 @pytest.mark.slow
 def test_a_check_takes_three_requests_and_a_look_at_the_engine(rest: Rest) -> None:
     found = rest(3.0, health_check_interval_seconds=0.5, gpu={"sample_interval_seconds": 0})

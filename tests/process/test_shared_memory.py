@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 import os
 import signal
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from acode_vllm.workers import process_worker, tree_memory
+from acode_vllm.supervisor import call, cast
+from acode_vllm.workers import process_worker
 from acode_vllm.workers.shared_memory import FOLDER, SharedFile, files_used_by, remove_unused
+from acode_vllm.workers.tree_messages import ReleaseServer, ServerServes, SharedMemoryUsed
 
 HOLD = """
 import mmap
@@ -29,6 +32,15 @@ def path():
     path = FOLDER / f"psm_{uuid.uuid4().hex[:12]}"
     yield path
     path.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """When a tree was looked at, on the monotonic clock."""
+    at = []
+    alive = process_worker.ProcessTree.alive
+    monkeypatch.setattr(process_worker.ProcessTree, "alive", lambda tree: at.append(time.monotonic()) or alive(tree))
+    return at
 
 
 def hold(path):
@@ -124,31 +136,39 @@ def test_a_file_that_is_gone_and_a_process_that_is_gone_are_no_trouble(path):
     assert Path(FOLDER).is_dir()
 
 
-def test_where_no_shared_memory_is_new_the_processes_are_not_looked_at(run, script, grown, monkeypatch):
-    there, cheap, whole = set(), [], []
-    alive = process_worker.ProcessTree.alive
-    monkeypatch.setattr(process_worker, "FIRST_LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(process_worker, "LAST_LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(tree_memory, "files_there", lambda: cheap.append(None) or frozenset(there))
-    monkeypatch.setattr(process_worker.ProcessTree, "alive", lambda tree: whole.append(None) or alive(tree))
-    harness = run(script("here('root')\nstay()"))
-    harness.up()
-    grown("root")
-    _until(lambda: len(cheap) > 5)
-    assert len(whole) == 1
-    there.add(SharedFile("psm_new", 1, 1))
-    _until(lambda: len(whole) == 2)
-    seen = len(cheap)
-    _until(lambda: len(cheap) > seen + 3)
-    assert len(whole) == 2
+def test_while_it_loads_it_is_looked_at_less_and_less_often(run, script, grown, looks, monkeypatch):
+    monkeypatch.setattr(process_worker, "FIRST_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(process_worker, "LAST_LOOK_SECONDS", 0.2)
+    run(script("here('root')\nstay()")).up()
+    _until(lambda: len(looks) == 6)
+    between = [after - before for before, after in itertools.pairwise(looks)]
+    assert all(found >= wanted for found, wanted in zip(between, (0.05, 0.1, 0.2, 0.2, 0.2), strict=True)), between
+
+
+def test_what_it_made_before_it_served_is_known_soon_after(run, script, grown, path, looks, monkeypatch):
+    """Else a tree that is killed as a whole between two looks would leave it for ever."""
+    monkeypatch.setattr(process_worker, "FIRST_LOOK_SECONDS", 1000.0)
+    harness = run(script(hold(path) + "here('root')\nstay()"))
+    server = harness.up().server
+    root = grown("root")
+    monkeypatch.setattr(process_worker, "FIRST_LOOK_SECONDS", 0.01)
+    cast(harness.ref, ServerServes(replace(server, mark="another")))
+    call(harness.ref, ReleaseServer(), 10)  # by now it was heard
+    assert harness.made[0]._next_note.deadline - time.monotonic() > 900, "it is nothing to this server"
+    cast(harness.ref, ServerServes(server))
+    (file,) = harness.next(SharedMemoryUsed).files
+    assert file.name == path.name
+    assert len(looks) == 1
+    call(harness.ref, ReleaseServer(), 10)
+    assert 290 < harness.made[0]._next_note.deadline - time.monotonic() < 301
+    os.kill(root.pid, signal.SIGKILL)
+    assert harness.down().report.shared_memory_removed == (str(path),)
 
 
 def test_when_a_member_has_ended_the_others_are_looked_at(run, script, grown, monkeypatch):
     whole = []
     alive = process_worker.ProcessTree.alive
     monkeypatch.setattr(process_worker, "FIRST_LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(process_worker, "LAST_LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(tree_memory, "files_there", frozenset)
     monkeypatch.setattr(process_worker.ProcessTree, "alive", lambda tree: whole.append(found := alive(tree)) or found)
     harness = run(
         script("""
@@ -161,8 +181,8 @@ def test_when_a_member_has_ended_the_others_are_looked_at(run, script, grown, mo
     )
     harness.up()
     engine = grown("engine")
-    harness.made[0]._memory._looked_at = -math.inf  # a look that came before it was born did not find it
     _until(lambda: whole and len(whole[-1]) == 2)
+    harness.made[0]._next_note.cancel()
     looks = len(whole)
     os.kill(engine.pid, signal.SIGKILL)
     _until(lambda: len(whole) == looks + 1)
