@@ -272,9 +272,9 @@ class LocalService:
         self.feed.put(status)
 
     def _emit(self, event: Event) -> None:
-        log_service_event(event)
-        self.hub.emit(event)
+        self.hub.emit(event)  # first: who listens hears of a death before the log has been written
         self.feed.put(event)
+        log_service_event(event)
 
     def _report(self, message: Reported) -> None:
         """How workers report: never blocks on a worker, never raises. Any thread."""

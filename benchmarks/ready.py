@@ -21,7 +21,7 @@ def run(bench: Bench) -> Iterator[Figure]:
     with bench.scratch() as scratch:
         scratch.environ["BENCH_SPREAD"] = "0.2"
         program = scratch.orchestrator()
-        for _ in range(bench.rounds(41, 6)):
+        for _ in range(bench.rounds(121, 6)):
             program.tell({"do": "ensure_healthy"})
             listens = scratch.stamps.stamp("listens")["listens"]
             taken.append((program.result() - listens) * 1e3)
