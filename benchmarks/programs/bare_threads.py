@@ -1,6 +1,6 @@
 """The limit of Python's threads: so many are started, woken and replaced, and ended; prints seconds for one of each.
 
-The same steps as ``children.py``, without a supervisor.
+The same steps as ``children.py``, with the same arguments, without a supervisor.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+
+from waiters import spread_waiters
 
 WAVE = 100
 
@@ -37,6 +39,7 @@ class Bare:
 
 def main() -> None:
     count = int(sys.argv[1])
+    spread_waiters(int(sys.argv[2]))
     threads: list[Bare] = []
     seconds = {
         "start": timed(lambda: threads.extend(Bare() for _ in range(count))),

@@ -1,4 +1,7 @@
-"""A supervisor with so many children: starts, crashes and stops all of them; prints seconds and bytes per child."""
+"""A supervisor with so many children: starts, crashes and stops all of them; prints seconds and bytes per child.
+
+Arguments: how many; over how many lists the kernel spreads them while they wait, 0 for its own choice.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from waiters import spread_waiters
 
 from acode_vllm.supervisor import ChildSpec, Event, Supervisor, Worker, cast
 
@@ -30,6 +35,7 @@ class Crasher(Worker):
 
 def main() -> None:
     count = int(sys.argv[1])
+    spread = spread_waiters(int(sys.argv[2]))
     threading.excepthook = lambda _: None
     memory = resident_bytes()
     specs = [ChildSpec(f"c{number}", Crasher) for number in range(count)]
@@ -38,18 +44,16 @@ def main() -> None:
     taken = (resident_bytes() - memory) / count
     for _ in range(count):
         Crasher.up.acquire()
-    used = os.times().user
     in_turn = timed(lambda: crash_all(root, count, together=WAVE)) / count
     root.count_children()  # answered when every restart is done
-    own = (os.times().user - used) / count
     at_once = timed(lambda: crash_all(root, count, together=count)) / count
     root.count_children()
     before = wakeups()
     time.sleep(2)
     woken = wakeups() - before - 1  # this thread slept, too
     stopped = timed(lambda: root.stop(600)) / count
-    seconds = {"start": started, "restart": in_turn, "restart_own": own, "restart_at_once": at_once, "stop": stopped}
-    print(json.dumps({**seconds, "memory": taken, "wakeups": woken}))
+    seconds = {"start": started, "restart": in_turn, "restart_at_once": at_once, "stop": stopped}
+    print(json.dumps({**seconds, "memory": taken, "wakeups": woken, "spread": spread}))
 
 
 def crash_all(root: Supervisor, count: int, *, together: int) -> None:
