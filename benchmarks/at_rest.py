@@ -15,6 +15,7 @@ from benchmarks.processes import is_running, proportional_mb, resident_mb, usage
 
 ROW = "at_rest"
 KEEPER = f"{OURS}'s keeper"
+WITHOUT = f"{KEEPER} where no device is"
 
 
 def run(bench: Bench) -> Iterator[Figure]:
@@ -26,6 +27,9 @@ def run(bench: Bench) -> Iterator[Figure]:
         ours.acode("providers", "start", "vllm", **devices_environ(bench.folder))
         keeper = int(ours.status()["watched_by"])
         pids = {KEEPER: keeper}
+        deviceless = stack.enter_context(bench.scratch())
+        deviceless.acode("providers", "start", "vllm")
+        pids[WITHOUT] = int(deviceless.status()["watched_by"])
         for name, tool in (("supervisord", baselines.supervisord), ("circus", baselines.circus)):
             scratch = stack.enter_context(bench.scratch())
             pids[name] = stack.enter_context(tool(bench.baselines, scratch, listener=False)).pid
