@@ -161,15 +161,20 @@ class Devices:
         pass
 
 
+def watching(worker: Health, server: StandIn, devices: Devices, *, engine_seconds: float) -> Health:
+    """With a GpuWorker beside it that reads these devices on demand alone, and after its first check."""
+    worker.tree.start_child(ChildSpec(GPU_WORKER, lambda: GpuWorker(lambda _: None, 0.0, lambda: devices)))
+    worker.tell(watch_of(server, health_check_interval_seconds=600.0, engine_check_timeout_seconds=engine_seconds))
+    worker.next()
+    return worker
+
+
 def test_a_silent_engine_has_its_gpus_looked_at_now_and_one_that_answers_does_not(
     health: Callable[..., Health],
 ) -> None:
     with StandIn() as server:
-        worker = health()
         devices = Devices(server.pid)
-        worker.tree.start_child(ChildSpec(GPU_WORKER, lambda: GpuWorker(lambda _: None, 0.0, lambda: devices)))
-        worker.tell(watch_of(server, health_check_interval_seconds=600.0, engine_check_timeout_seconds=0.4))
-        worker.next()
+        worker = watching(health(), server, devices, engine_seconds=0.4)
         assert worker.check().verdict is Verdict.HEALTHY
         assert devices.taken == 0
         with server.stopped_engine():
@@ -188,11 +193,7 @@ def test_a_stop_is_heard_while_a_check_waits_for_a_driver_that_hangs(health: Cal
             return super().sample()
 
     with StandIn() as server:
-        worker = health()
-        hung = Hung(server.pid)
-        worker.tree.start_child(ChildSpec(GPU_WORKER, lambda: GpuWorker(lambda _: None, 0.0, lambda: hung)))
-        worker.tell(watch_of(server, health_check_interval_seconds=600.0, engine_check_timeout_seconds=0.2))
-        worker.next()
+        worker = watching(health(), server, Hung(server.pid), engine_seconds=0.2)
         with server.stopped_engine():
             worker.tell(CheckNow())
             assert asked.wait(20)
