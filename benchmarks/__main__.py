@@ -59,7 +59,8 @@ def main() -> int:
             print(f"  ({row}: {time.monotonic() - started:.0f} s)", file=sys.stderr, flush=True)
         seconds = time.monotonic() - begun
         write_json(bench, options.build / "reports" / "bench.json", figures, seconds)
-        document = options.document or (REPOSITORY / "docs" / "benchmarks.md" if rows is ROWS else None)
+        whole = rows is ROWS and not options.quick
+        document = options.document or (REPOSITORY / "docs" / "benchmarks.md" if whole else None)
         if document is not None:
             write_document(bench, document, figures, seconds)
     missed = [figure for figure in figures if figure.verdict == "MISSED"]
