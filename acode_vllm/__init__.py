@@ -14,35 +14,35 @@ from acode_vllm._version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from acode_vllm.config import load
-    from acode_vllm.configuration import Configuration
-    from acode_vllm.errors import Problem, RequestError, StreamInterruptedError, VllmServiceError
-    from acode_vllm.options import GpuOptions, ServerOptions, VllmLifecycleOptions
+    from acode_vllm.config.config import load
+    from acode_vllm.config.configuration import Configuration
     from acode_vllm.orchestrator import VllmServiceOrchestrator
-    from acode_vllm.provider import VllmProvider
+    from acode_vllm.provider.provider import VllmProvider
+    from acode_vllm.provider.service_orchestrator import ServiceOrchestrator
     from acode_vllm.registry import ProviderRegistry
-    from acode_vllm.service_orchestrator import ServiceOrchestrator
-    from acode_vllm.states import LifecycleMode, OperatingMode, ServiceState
-    from acode_vllm.status import ServiceStatus
+    from acode_vllm.vocabulary.errors import Problem, RequestError, StreamInterruptedError, VllmServiceError
+    from acode_vllm.vocabulary.options import GpuOptions, ServerOptions, VllmLifecycleOptions
+    from acode_vllm.vocabulary.states import LifecycleMode, OperatingMode, ServiceState
+    from acode_vllm.vocabulary.status import ServiceStatus
 
 _HOME_OF = {
-    "Configuration": "configuration",
-    "GpuOptions": "options",
-    "LifecycleMode": "states",
-    "OperatingMode": "states",
-    "Problem": "errors",
+    "Configuration": "config.configuration",
+    "GpuOptions": "vocabulary.options",
+    "LifecycleMode": "vocabulary.states",
+    "OperatingMode": "vocabulary.states",
+    "Problem": "vocabulary.errors",
     "ProviderRegistry": "registry",
-    "RequestError": "errors",
-    "ServerOptions": "options",
-    "ServiceOrchestrator": "service_orchestrator",
-    "ServiceState": "states",
-    "ServiceStatus": "status",
-    "StreamInterruptedError": "errors",
-    "VllmLifecycleOptions": "options",
-    "VllmProvider": "provider",
-    "VllmServiceError": "errors",
+    "RequestError": "vocabulary.errors",
+    "ServerOptions": "vocabulary.options",
+    "ServiceOrchestrator": "provider.service_orchestrator",
+    "ServiceState": "vocabulary.states",
+    "ServiceStatus": "vocabulary.status",
+    "StreamInterruptedError": "vocabulary.errors",
+    "VllmLifecycleOptions": "vocabulary.options",
+    "VllmProvider": "provider.provider",
+    "VllmServiceError": "vocabulary.errors",
     "VllmServiceOrchestrator": "orchestrator",
-    "load": "config",
+    "load": "config.config",
 }
 
 __all__ = [

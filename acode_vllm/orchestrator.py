@@ -11,18 +11,18 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from acode_vllm.errors import VllmServiceError, WaitTimeoutError, error_for
-from acode_vllm.event_hub import EventHub, EventQueue, Subscription
-from acode_vllm.events import Event
-from acode_vllm.gpus import GpuSample
-from acode_vllm.history import History, HistoryEntry
-from acode_vllm.options import DEFAULT_MODEL, VllmLifecycleOptions
-from acode_vllm.service_backend import ServiceBackend
-from acode_vllm.states import LifecycleMode, ServiceState
-from acode_vllm.status import ServiceStatus, assumed_status
-from acode_vllm.waiting_problems import not_managed_problem
-from acode_vllm.wanted_settings import WantedSettings
-from acode_vllm.workers.lifecycle_messages import (
+from acode_vllm.config.wanted_settings import WantedSettings
+from acode_vllm.control.event_hub import EventHub, EventQueue, Subscription
+from acode_vllm.control.waiting_problems import not_managed_problem
+from acode_vllm.service.backend import ServiceBackend
+from acode_vllm.vocabulary.errors import VllmServiceError, WaitTimeoutError, error_for
+from acode_vllm.vocabulary.events import Event
+from acode_vllm.vocabulary.gpus import GpuSample
+from acode_vllm.vocabulary.history import History, HistoryEntry
+from acode_vllm.vocabulary.options import DEFAULT_MODEL, VllmLifecycleOptions
+from acode_vllm.vocabulary.states import LifecycleMode, ServiceState
+from acode_vllm.vocabulary.status import ServiceStatus, assumed_status
+from acode_vllm.workers.messages.lifecycle_messages import (
     Abandon,
     EnsureHealthy,
     FailureSeen,
@@ -33,7 +33,7 @@ from acode_vllm.workers.lifecycle_messages import (
     Start,
     Stop,
 )
-from acode_vllm.workers.messages import StopReport
+from acode_vllm.workers.messages.process_messages import StopReport
 
 VOUCH_SECONDS = 10.0
 """How long a passed check is proof enough for `VllmServiceOrchestrator.ensure_healthy`, at the most.
@@ -93,7 +93,7 @@ class VllmServiceOrchestrator:
         Raises:
             ConfigurationError: ACODE-VLM-010 with every mistake, or 024 for a file that needs trust.
         """
-        from acode_vllm.live_configuration import LiveConfiguration
+        from acode_vllm.config.live_configuration import LiveConfiguration
 
         live = LiveConfiguration(flags or {}, os.environ, Path.cwd(), Path.home())
         made = cls(live.model, live.configuration.options, environ=os.environ)
@@ -221,7 +221,7 @@ class VllmServiceOrchestrator:
         service = self._service
         if service is not None and service.status.state is not ServiceState.UNKNOWN:
             return service.status
-        from acode_vllm.recorded import recorded_service
+        from acode_vllm.records.recorded import recorded_service
 
         recorded = recorded_service(self._settings.folder)
         return recorded.status if recorded is not None else self._assumed()
@@ -234,7 +234,7 @@ class VllmServiceOrchestrator:
         """
         service = self._service
         if service is None or service.status.state is ServiceState.UNKNOWN:
-            from acode_vllm.fresh_status import fresh_service
+            from acode_vllm.control.fresh_status import fresh_service
 
             found = fresh_service(self._settings.folder, timeout)
             return found.status if found is not None else self._assumed()
@@ -249,7 +249,7 @@ class VllmServiceOrchestrator:
             self._settings.options.gpu.sample_interval_seconds, 1.0
         ):
             return sample
-        from acode_vllm.tree import sample_gpus
+        from acode_vllm.service.tree import sample_gpus
 
         return sample_gpus()
 
@@ -287,7 +287,7 @@ class VllmServiceOrchestrator:
     def _open(self) -> ServiceBackend:
         with self._guard:
             if self._service is None:
-                from acode_vllm.shared_service import share_service, tree_makers
+                from acode_vllm.service.shared_service import share_service, tree_makers
 
                 self._service = share_service(self._settings.folder, self._settings.wanted, tree_makers)
                 self._service.hub.add(self._hub)

@@ -8,13 +8,13 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from acode_vllm.errors import Problem, error_for
-from acode_vllm.service_orchestrator import ServedApi, ServiceOrchestrator
+from acode_vllm.provider.service_orchestrator import ServedApi, ServiceOrchestrator
+from acode_vllm.vocabulary.errors import Problem, error_for
 
 if TYPE_CHECKING:
-    from acode_vllm.answer_stream import AnswerStream
-    from acode_vllm.answers import Answer
-    from acode_vllm.provider import VllmProvider
+    from acode_vllm.provider.answer_stream import AnswerStream
+    from acode_vllm.provider.answers import Answer
+    from acode_vllm.provider.provider import VllmProvider
 
 
 class Provider(Protocol):
@@ -84,7 +84,7 @@ class ProviderRegistry:
         """A registry of the one provider ``vllm``, whose server this orchestrator keeps."""
 
         def make() -> VllmProvider:
-            from acode_vllm.provider import VllmProvider
+            from acode_vllm.provider.provider import VllmProvider
 
             return VllmProvider(orchestrator)
 
@@ -147,7 +147,7 @@ class ProviderRegistry:
 
     def _vllm_by_configuration(self) -> VllmProvider:
         from acode_vllm.orchestrator import VllmServiceOrchestrator
-        from acode_vllm.provider import VllmProvider
+        from acode_vllm.provider.provider import VllmProvider
 
         return VllmProvider(self._owned.enter_context(VllmServiceOrchestrator.from_configuration()))
 

@@ -16,8 +16,8 @@ PROGRAMS = {
     "import acode_vllm": "import acode_vllm",
     "the status command": "import sys; sys.argv[1:] = ['providers', 'status', 'vllm']\n"
     "from acode_vllm.cli.main import main; main()",
-    "the orchestrator with its tree": "from acode_vllm import VllmServiceOrchestrator\nimport acode_vllm.tree\n"
-    "import acode_vllm.shared_service",
+    "the orchestrator with its tree": "from acode_vllm import VllmServiceOrchestrator\nimport acode_vllm.service.tree\n"
+    "import acode_vllm.service.shared_service",
     "the provider": "from acode_vllm import VllmProvider",
     "requests": "import requests",
 }

@@ -9,7 +9,7 @@ import sys
 from datetime import datetime
 
 from acode_vllm import LifecycleMode, VllmLifecycleOptions, VllmServiceError, VllmServiceOrchestrator
-from acode_vllm.events import Event, ProblemRaised, StateChanged
+from acode_vllm.vocabulary.events import Event, ProblemRaised, StateChanged
 
 
 def show(event: Event) -> None:

@@ -5,9 +5,23 @@ A :class:`Worker` is a thread that owns its state and is reached by messages; a
 and stops them in reverse order. The guide is ``docs/supervisor.md``.
 """
 
-from .calls import call, cast, cast_latest, send_request
-from .clock import SYSTEM_CLOCK, Clock, SystemClock
-from .errors import (
+from .events import (
+    ChildAbandoned,
+    ChildExited,
+    ChildStarted,
+    Event,
+    InterruptFailed,
+    RestartFailed,
+    RestartLimitReached,
+    RestartRecord,
+    RestartScheduled,
+    SupervisorStopped,
+    log_event,
+)
+from .handle import SupervisorHandle
+from .process.calls import call, cast, cast_latest, send_request
+from .process.clock import SYSTEM_CLOCK, Clock, SystemClock
+from .process.errors import (
     AlreadyPresent,
     AlreadyStarted,
     CallError,
@@ -29,21 +43,7 @@ from .errors import (
     WorkerDown,
     WouldDeadlock,
 )
-from .events import (
-    ChildAbandoned,
-    ChildExited,
-    ChildStarted,
-    Event,
-    InterruptFailed,
-    RestartFailed,
-    RestartLimitReached,
-    RestartRecord,
-    RestartScheduled,
-    SupervisorStopped,
-    log_event,
-)
-from .handle import SupervisorHandle
-from .reasons import (
+from .process.reasons import (
     KILLED,
     NOPROC,
     NORMAL,
@@ -56,21 +56,13 @@ from .reasons import (
     Normal,
     Shutdown,
 )
-from .ref import WorkerRef
-from .reply import NO_REPLY, ReplyTo
+from .process.ref import WorkerRef
+from .process.reply import NO_REPLY, ReplyTo
+from .process.timers import Timer
 from .requests import RESTARTING, ChildCounts, ChildInfo
-from .spec import (
-    BRUTAL_KILL,
-    INFINITY,
-    AutoShutdown,
-    Backoff,
-    ChildSpec,
-    ChildType,
-    Restart,
-)
+from .spec import BRUTAL_KILL, INFINITY, AutoShutdown, Backoff, ChildSpec, ChildType, Restart
 from .supervisor import Supervisor
 from .testing import ManualClock
-from .timers import Timer
 from .worker import IGNORE, Down, MonitorToken, Worker
 
 __all__ = [

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .clock import deadline_after
-from .errors import StartFailed, StartTimeout
 from .events import ChildAbandoned, Event, InterruptFailed
-from .fence import GivenUp
-from .process import Process
-from .reasons import SHUTDOWN, Crash, ExitReason, reason_of
+from .process.clock import deadline_after
+from .process.errors import StartFailed, StartTimeout
+from .process.fence import GivenUp
+from .process.process import Process
+from .process.reasons import SHUTDOWN, Crash, ExitReason, reason_of
+from .process.startable import Startable
 from .spec import BRUTAL_KILL, INFINITY, ChildSpec
-from .startable import Startable
 
 
 class ChildControl:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .process import Process
-from .ref import WorkerRef
+from .process.process import Process
+from .process.ref import WorkerRef
+from .process.timers import Timer
 from .requests import RESTARTING, ChildCounts, ChildInfo
 from .spec import ChildSpec, ChildType
-from .timers import Timer
 
 
 class PendingRestart:

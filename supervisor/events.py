@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from .reasons import Crash, ExitReason
+from .process.reasons import Crash, ExitReason
 
 _log = logging.getLogger("acode_vllm.supervisor")
 

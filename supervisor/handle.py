@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from .calls import call
-from .clock import deadline_after
-from .errors import CallTimeout, Fenced, WouldDeadlock
-from .fence import own_fence
-from .inbox import is_under
-from .process import current_process
-from .reasons import SHUTDOWN, ExitReason
-from .ref import WorkerRef
+from .process.calls import call
+from .process.clock import deadline_after
+from .process.errors import CallTimeout, Fenced, WouldDeadlock
+from .process.fence import own_fence
+from .process.inbox import is_under
+from .process.process import current_process
+from .process.reasons import SHUTDOWN, ExitReason
+from .process.ref import WorkerRef
+from .process.startable import Startable
 from .requests import (
     ChildCounts,
     ChildInfo,
@@ -25,7 +26,6 @@ from .requests import (
     WhichChildren,
 )
 from .spec import ChildSpec
-from .startable import Startable
 
 
 class SupervisorHandle(Startable):

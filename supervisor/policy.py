@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from .reasons import ExitReason, is_orderly
+from .process.reasons import ExitReason, is_orderly
 from .spec import AutoShutdown, Restart
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Literal
 
-from .ref import WorkerRef
+from .process.ref import WorkerRef
 from .spec import ChildSpec, ChildType
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Literal
 
-from .errors import DuplicateChild, InvalidSpec
-from .startable import Startable
+from .process.errors import DuplicateChild, InvalidSpec
+from .process.startable import Startable
 
 
 class Restart(Enum):

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TypeVar
 
-from .clock import SYSTEM_CLOCK, Clock, deadline_after
-from .errors import AlreadyStarted, CallTimeout, InvalidSpec, StartFailed
 from .events import Event, log_event
 from .handle import SupervisorHandle
-from .process import Process
-from .reasons import SHUTDOWN, Shutdown
+from .process.clock import SYSTEM_CLOCK, Clock, deadline_after
+from .process.errors import AlreadyStarted, CallTimeout, InvalidSpec, StartFailed
+from .process.process import Process
+from .process.reasons import SHUTDOWN, Shutdown
+from .process.startable import Startable
 from .spec import AutoShutdown, ChildSpec, check_specs, require_intensity
-from .startable import Startable
 from .supervisor_loop import SupervisorLoop, SupervisorOptions
 
 _Self = TypeVar("_Self", bound="Supervisor")  # typing.Self came with Python 3.11

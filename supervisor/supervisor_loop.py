@@ -10,16 +10,6 @@ from typing import Final
 
 from .child_control import ChildControl
 from .children import Child, Children, PendingRestart
-from .envelopes import Call, Envelope, ExitSignal, TimerDue, TryAgain
-from .errors import (
-    AlreadyPresent,
-    AlreadyStarted,
-    NotFound,
-    Restarting,
-    Running,
-    StartFailed,
-    SupervisorError,
-)
 from .events import (
     ChildExited,
     ChildStarted,
@@ -32,20 +22,14 @@ from .events import (
 )
 from .handle import SupervisorHandle
 from .policy import RestartWindow, ends_supervisor, needs_restart
-from .process import Process
-from .reasons import SHUTDOWN, Exit, ExitReason, Shutdown
-from .ref import WorkerRef
-from .requests import (
-    CountChildren,
-    DeleteChild,
-    GetChildSpec,
-    RestartChild,
-    StartChild,
-    TerminateChild,
-    WhichChildren,
-)
+from .process.envelopes import Call, Envelope, ExitSignal, TimerDue, TryAgain
+from .process.errors import AlreadyPresent, AlreadyStarted, NotFound, Restarting, Running, StartFailed, SupervisorError
+from .process.process import Process
+from .process.reasons import SHUTDOWN, Exit, ExitReason, Shutdown
+from .process.ref import WorkerRef
+from .process.timers import Timer
+from .requests import CountChildren, DeleteChild, GetChildSpec, RestartChild, StartChild, TerminateChild, WhichChildren
 from .spec import AutoShutdown, ChildSpec, Restart, check_specs
-from .timers import Timer
 
 _log = logging.getLogger("acode_vllm.supervisor")
 

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Literal
 
-from .clock import Clock
-from .envelopes import Call, Cast, DownSignal, Envelope, Info, Sample, TimerDue
-from .errors import NotStarted
-from .fence import own_fence
 from .handle import SupervisorHandle
-from .process import Process, act_for
-from .reasons import NORMAL, ExitReason
-from .ref import WorkerRef
-from .reply import NO_REPLY, ReplyTo
-from .startable import Startable
-from .timers import Timer
+from .process.clock import Clock
+from .process.envelopes import Call, Cast, DownSignal, Envelope, Info, Sample, TimerDue
+from .process.errors import NotStarted
+from .process.fence import own_fence
+from .process.process import Process, act_for
+from .process.reasons import NORMAL, ExitReason
+from .process.ref import WorkerRef
+from .process.reply import NO_REPLY, ReplyTo
+from .process.startable import Startable
+from .process.timers import Timer
 
 
 class Ignore(Enum):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 from import_graph import SourceFile, reachable, read_sources
@@ -40,16 +42,65 @@ def test_the_supervisor_imports_only_itself_and_the_standard_library() -> None:
     assert wrong == []
 
 
-def test_the_workers_import_no_file_that_knows_workers_or_the_supervisor() -> None:
-    vocabulary = {source.module for source in _of("acode_vllm")}
-    lower = {source.module for layer in ("workers", "supervisor") for source in _of(layer)}
+def _rooms() -> dict[str, set[str]]:
+    """Every room, and the rooms that its files import."""
+    found: dict[str, set[str]] = {source.room: set() for source in sources().values()}
+    for source in sources().values():
+        found[source.room] |= {sources()[name].room for name in source.imports & sources().keys()}
+    return {room: others - {room} for room, others in found.items()}
+
+
+def _may_import(room: str) -> list[str]:
+    """What the docstring of the room allows, as prefixes of module names."""
+    module = next(source for source in sources().values() if source.module == room)
+    docstring = ast.get_docstring(ast.parse(module.path.read_text(encoding="utf-8"))) or ""
+    _, _, allowed = " ".join(docstring.split()).partition("May import: ")
+    return [name.strip() for name in allowed.rstrip(".").split(",")]
+
+
+ROOMS = sorted(
+    {source.module for source in read_sources().values() if source.path.name == "__init__.py"}
+    - {"acode_vllm", "acode_vllm.supervisor", "acode_vllm.workers"}
+)
+ANYTHING = {
+    "acode_vllm.cli": "",
+    "acode_vllm.cli.commands": "acode_vllm.cli",
+}
+"""Rooms that may import everything, but for one."""
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_what_its_docstring_allows(room: str) -> None:
+    allowed = _may_import(room)
+    assert allowed != [""], f"the docstring of {room} does not say what it may import"
+    if room in ANYTHING:
+        assert ANYTHING[room] not in _rooms()[room]
+        return
+    leaf = {"acode_vllm._version"}
     wrong = [
-        f"{source.module} imports {name}"
-        for source in _of("workers")
-        for name in source.imports & sources().keys()
-        if name not in lower and (name not in vocabulary or reachable(sources(), name) & lower)
+        other
+        for other in _rooms()[room] - leaf
+        if not any(other == name or other.startswith(f"{name}.") for name in allowed)
     ]
     assert wrong == []
+
+
+def test_there_is_no_circle_between_rooms() -> None:
+    rooms = {room: others for room, others in _rooms().items() if room != "acode_vllm"}  # hands names out lazily
+    while rooms:
+        leaves = {room for room, others in rooms.items() if not others & rooms.keys()}
+        assert leaves, f"a circle among {sorted(rooms)}"
+        rooms = {room: others for room, others in rooms.items() if room not in leaves}
+
+
+def test_no_room_holds_more_than_20_files() -> None:
+    count = Counter(source.path.parent for source in sources().values())
+    assert {str(folder): number for folder, number in count.items() if number > 20} == {}
+
+
+def test_no_file_is_longer_than_350_lines() -> None:
+    lengths = {s.module: len(s.path.read_text(encoding="utf-8").splitlines()) for s in sources().values()}
+    assert {module: lines for module, lines in lengths.items() if lines > 350} == {}
 
 
 def test_nothing_but_the_command_imports_the_command() -> None:
@@ -86,13 +137,15 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert not _loaded_by("import acode_vllm").intersection(HEAVY)
 
 
-@pytest.mark.parametrize("module", ["cli.main", "cli.providers", "recorded", "service_folder"])
+@pytest.mark.parametrize("module", ["cli.main", "cli.commands.providers", "records.recorded", "records.service_folder"])
 def test_what_a_light_command_imports_loads_nothing_heavy(module: str) -> None:
     assert not _loaded_by(f"import acode_vllm.{module}").intersection({*HEAVY, "asyncio"})
 
 
 def test_the_main_job_is_imported_without_asyncio() -> None:
-    program = "import acode_vllm\nfor name in acode_vllm.__all__: getattr(acode_vllm, name)\nimport acode_vllm.tree"
+    program = (
+        "import acode_vllm\nfor name in acode_vllm.__all__: getattr(acode_vllm, name)\nimport acode_vllm.service.tree"
+    )
     assert "asyncio" not in _loaded_by(program)
 
 

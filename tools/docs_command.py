@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from acode_vllm.cli.command_parser import CommandParser
+from acode_vllm.cli.commands.command_parser import CommandParser
 
 
 def command_markdown(parser: CommandParser) -> str:

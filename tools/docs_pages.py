@@ -20,7 +20,7 @@ import docs_data
 import docs_states
 
 from acode_vllm.cli.arguments import build_parser
-from acode_vllm.settings_docs import settings_table_markdown
+from acode_vllm.config.settings_docs import settings_table_markdown
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx

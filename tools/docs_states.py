@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from html import escape
 
-from acode_vllm.states import TRANSITIONS, ServiceState, Trigger
+from acode_vllm.vocabulary.states import TRANSITIONS, ServiceState, Trigger
 
 WIDTH, HEIGHT = 860, 560
 CENTRE, RADIUS = (330, 285), 225

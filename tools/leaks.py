@@ -21,8 +21,8 @@ from pathlib import Path
 
 import psutil
 
-from acode_vllm.workers.process_identity import all_pids
-from acode_vllm.workers.shared_memory import files_used_by
+from acode_vllm.workers.machine.process_identity import all_pids
+from acode_vllm.workers.machine.shared_memory import files_used_by
 
 MARK = "TEST_LEAK_MARK"
 """Environment variable that tells which test a process belongs to."""

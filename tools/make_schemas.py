@@ -20,7 +20,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from acode_vllm.status_report import StatusReport
+from acode_vllm.report.status_report import StatusReport
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 DOCUMENTS: Mapping[str, type] = {"status": StatusReport}

@@ -19,7 +19,7 @@ from terminal_failures import FAILURES, record
 from terminal_stage import Stage
 from tmux_screen import COLUMNS
 
-from acode_vllm.errors import CODES
+from acode_vllm.vocabulary.errors import CODES
 
 INTRODUCTION = """# On the terminal
 

@@ -20,7 +20,7 @@ from tmux_screen import LINES, TmuxScreen
 
 ROOT = Path(__file__).resolve().parent.parent
 STANDIN = ROOT / "tests" / "standin" / "server.py"
-RECORDED = ROOT / "tests" / "model" / "logs"
+RECORDED = ROOT / "tests" / "diagnosis" / "logs"
 MODEL = "/models/tiny-hello"
 
 

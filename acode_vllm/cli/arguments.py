@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from acode_vllm._version import __version__
-from acode_vllm.cli.command_parser import (
+from acode_vllm.cli.commands.command_parser import (
     CommandParser,
     HelpFormatter,
     Subcommands,
@@ -14,8 +14,8 @@ from acode_vllm.cli.command_parser import (
     completes,
     examples_text,
 )
-from acode_vllm.cli.provider_names import PROVIDERS
-from acode_vllm.cli.terminal import Terminal
+from acode_vllm.cli.commands.provider_names import PROVIDERS
+from acode_vllm.cli.screen.terminal import Terminal
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -121,13 +121,13 @@ def _add_ask(commands: Subcommands[CommandParser], shared: argparse.ArgumentPars
 
 
 def _add_providers(commands: Subcommands[CommandParser], shared: argparse.ArgumentParser) -> None:
-    from acode_vllm.cli import providers_arguments
+    from acode_vllm.cli.commands import providers_arguments
 
     providers_arguments.add_parser(commands, shared)
 
 
 def _add_config(commands: Subcommands[CommandParser], shared: argparse.ArgumentParser) -> None:
-    from acode_vllm.cli import config_command
+    from acode_vllm.cli.commands import config_command
 
     config_command.add_parser(commands, shared)
 
@@ -172,19 +172,19 @@ def _add_completion(commands: Subcommands[CommandParser], shared: argparse.Argum
 
 
 def _ask(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    from acode_vllm.cli.ask import run_ask
+    from acode_vllm.cli.commands.ask import run_ask
 
     return run_ask(arguments, terminal)
 
 
 def _doctor(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    from acode_vllm.cli.doctor_command import run
+    from acode_vllm.cli.commands.doctor_command import run
 
     return run(arguments, terminal)
 
 
 def _completion(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    from acode_vllm.cli.completion import completion_script
+    from acode_vllm.cli.commands.completion import completion_script
 
     terminal.print(completion_script(build_parser(), arguments.shell))
     return 0

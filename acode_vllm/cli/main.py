@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import sys
 
-from acode_vllm.cli.quick_status import quick_status
+from acode_vllm.cli.commands.quick_status import quick_status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 EXIT_FAILURE = 1
 DETACHED = ("providers", "supervise", "vllm", "--detached")
-"""How `acode_vllm.detached_keeper` starts a keeper."""
+"""How `acode_vllm.keeper.detached_keeper` starts a keeper."""
 EXIT_INTERRUPTED = 130
 
 
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     try:
         if tuple(words[:4]) == DETACHED:
-            from acode_vllm.cli.supervise import run_detached
+            from acode_vllm.cli.commands.supervise import run_detached
 
             return run_detached()
         code = quick_status(words)

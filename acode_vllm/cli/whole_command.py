@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from types import FrameType
 
 from acode_vllm.cli.arguments import parse
-from acode_vllm.cli.terminal import Terminal
-from acode_vllm.errors import Problem, VllmServiceError
+from acode_vllm.cli.screen.terminal import Terminal
+from acode_vllm.vocabulary.errors import Problem, VllmServiceError
 
 EXIT_FAILURE = 1
 EXIT_INTERRUPTED = 130

@@ -9,10 +9,10 @@ import sys
 import time
 from threading import Semaphore
 
-from acode_vllm.options import GpuOptions
 from acode_vllm.supervisor import ChildSpec, Supervisor
-from acode_vllm.workers.gpu_sampler import machine_sampler
-from acode_vllm.workers.gpu_worker import GpuWorker
+from acode_vllm.vocabulary.options import GpuOptions
+from acode_vllm.workers.gpu.gpu_worker import GpuWorker
+from acode_vllm.workers.gpu.sampler import machine_sampler
 
 TICK_SECONDS = 0.02
 

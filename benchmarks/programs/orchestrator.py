@@ -15,7 +15,7 @@ import vouched
 
 import acode_vllm.supervisor.supervisor_loop as supervisor_loop
 from acode_vllm import ServerOptions, VllmLifecycleOptions, VllmServiceOrchestrator
-from acode_vllm.supervisor.timers import Timer
+from acode_vllm.supervisor.process.timers import Timer
 
 
 def main() -> None:

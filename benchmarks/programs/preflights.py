@@ -8,9 +8,9 @@ import json  # noqa: E402 - the imports are part of what is measured
 import os  # noqa: E402
 import sys  # noqa: E402
 
-from acode_vllm.gpus import GpuSample  # noqa: E402
-from acode_vllm.options import VllmLifecycleOptions  # noqa: E402
-from acode_vllm.workers.preflight import Looks, preflight, prepare_with  # noqa: E402
+from acode_vllm.vocabulary.gpus import GpuSample  # noqa: E402
+from acode_vllm.vocabulary.options import VllmLifecycleOptions  # noqa: E402
+from acode_vllm.workers.preflight.preflight import Looks, preflight, prepare_with  # noqa: E402
 
 
 def no_hub(question: object) -> object:

@@ -9,7 +9,7 @@ import pytest
 from keepers import Acode, end
 from service_fixtures import model, port
 
-from acode_vllm.record import load_record
+from acode_vllm.records.record import load_record
 
 __all__ = ["model", "port"]
 

@@ -14,11 +14,11 @@ import pytest
 from keepers import Acode
 from service_fixtures import model, other_model, port
 
-from acode_vllm.cli.ask_target import AskTarget
-from acode_vllm.cli.session import Session, open_session
-from acode_vllm.cli.terminal import Terminal
-from acode_vllm.codec import encode
-from acode_vllm.workers.lifecycle_messages import Wanted
+from acode_vllm.cli.commands.ask_target import AskTarget
+from acode_vllm.cli.commands.session import Session, open_session
+from acode_vllm.cli.screen.terminal import Terminal
+from acode_vllm.vocabulary.codec import encode
+from acode_vllm.workers.messages.lifecycle_messages import Wanted
 
 __all__ = ["model", "other_model", "port"]
 ASK = ("ask", "--max-tokens", "4", "hello")
@@ -64,7 +64,7 @@ def session_of(acode: Acode, monkeypatch: pytest.MonkeyPatch) -> tuple[Session, 
 def test_a_server_that_runs_well_is_asked_without_an_orchestrator(acode: Acode) -> None:
     answer, loaded = asked(acode, *ASK)
     assert answer.strip()
-    assert not loaded & {"acode_vllm.orchestrator", "acode_vllm.events", "acode_vllm.supervisor", "yaml"}
+    assert not loaded & {"acode_vllm.orchestrator", "acode_vllm.vocabulary.events", "acode_vllm.supervisor", "yaml"}
 
 
 def test_its_owner_hears_of_the_settings_of_now(acode: Acode, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,21 +9,21 @@ from dataclasses import replace
 
 import pytest
 
-from acode_vllm.cli.history_text import history_lines
-from acode_vllm.cli.progress import DownloadLine, ProgressLine, Rate, StartProgress, bar, clock, overall_fraction
-from acode_vllm.cli.status_text import duration, never_started_lines, status_lines
-from acode_vllm.cli.terminal import Terminal
-from acode_vllm.codec import encode
-from acode_vllm.errors import Problem
-from acode_vllm.events import LoadProgressed, RestartPlanned, ServerEnded, ServerStarted
-from acode_vllm.gpus import GpuDevice, GpuSample
-from acode_vllm.health import HealthReport, PartReport, Verdict
-from acode_vllm.history import HistoryEntry
-from acode_vllm.loading import LoadProgress, LoadStage
-from acode_vllm.server_process import ProcessIdentity, ServerProcess
-from acode_vllm.states import LifecycleMode, ServiceState
-from acode_vllm.status import ServiceStatus
-from acode_vllm.status_document import status_document
+from acode_vllm.cli.screen.history_text import history_lines
+from acode_vllm.cli.screen.progress import DownloadLine, ProgressLine, Rate, StartProgress, bar, clock, overall_fraction
+from acode_vllm.cli.screen.status_text import duration, never_started_lines, status_lines
+from acode_vllm.cli.screen.terminal import Terminal
+from acode_vllm.report.status_document import status_document
+from acode_vllm.vocabulary.codec import encode
+from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.vocabulary.events import LoadProgressed, RestartPlanned, ServerEnded, ServerStarted
+from acode_vllm.vocabulary.gpus import GpuDevice, GpuSample
+from acode_vllm.vocabulary.health import HealthReport, PartReport, Verdict
+from acode_vllm.vocabulary.history import HistoryEntry
+from acode_vllm.vocabulary.loading import LoadProgress, LoadStage
+from acode_vllm.vocabulary.server_process import ProcessIdentity, ServerProcess
+from acode_vllm.vocabulary.states import LifecycleMode, ServiceState
+from acode_vllm.vocabulary.status import ServiceStatus
 
 NOW = 100_000.0
 GIB = 1024**3

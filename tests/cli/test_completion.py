@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from acode_vllm.cli.arguments import build_parser
-from acode_vllm.cli.command_parser import all_commands
-from acode_vllm.cli.completion import all_actions, completion_script
+from acode_vllm.cli.commands.command_parser import all_commands
+from acode_vllm.cli.commands.completion import all_actions, completion_script
 
 _ASK_BASH = r"""
 source "$1"; shift

@@ -11,7 +11,7 @@ import pytest
 
 PROGRAM = """
 import queue, signal, threading
-from acode_vllm.cli.heard_signals import hear_signals
+from acode_vllm.cli.commands.heard_signals import hear_signals
 
 inbox = queue.SimpleQueue()
 signal.signal(signal.SIGUSR1, lambda *_: None)

@@ -9,7 +9,7 @@ import shlex
 import pytest
 
 from acode_vllm.cli.arguments import build_parser, parse
-from acode_vllm.cli.command_parser import all_commands
+from acode_vllm.cli.commands.command_parser import all_commands
 
 _BEFORE = re.compile(r"^(?:eval \"\$\(|.*\| |(?:[A-Z_]+=\S+ )+)?(?=acode )")
 

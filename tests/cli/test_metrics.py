@@ -18,17 +18,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from service_fixtures import MakeService, model, port, service
 from standin import free_port
 
-from acode_vllm.events import ProblemRaised
-from acode_vllm.gpus import GpuDevice, GpuSample
-from acode_vllm.health import HealthReport, PartReport, Verdict
-from acode_vllm.metrics_server import EXCHANGE_SECONDS, MetricsServer, listen
-from acode_vllm.prometheus import CONTENT_TYPE, metrics_text
-from acode_vllm.recorded import RecordedService
-from acode_vllm.server_process import ProcessIdentity, ServerProcess
-from acode_vllm.service_folder import ServiceFolder
-from acode_vllm.states import LifecycleMode, ServiceState
-from acode_vllm.status import ServiceStatus
-from acode_vllm.status_report import status_report
+from acode_vllm.metrics.metrics_server import EXCHANGE_SECONDS, MetricsServer, listen
+from acode_vllm.metrics.prometheus import CONTENT_TYPE, metrics_text
+from acode_vllm.records.recorded import RecordedService
+from acode_vllm.records.service_folder import ServiceFolder
+from acode_vllm.report.status_report import status_report
+from acode_vllm.vocabulary.events import ProblemRaised
+from acode_vllm.vocabulary.gpus import GpuDevice, GpuSample
+from acode_vllm.vocabulary.health import HealthReport, PartReport, Verdict
+from acode_vllm.vocabulary.server_process import ProcessIdentity, ServerProcess
+from acode_vllm.vocabulary.states import LifecycleMode, ServiceState
+from acode_vllm.vocabulary.status import ServiceStatus
 
 __all__ = ["model", "port", "service"]
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]

@@ -14,10 +14,10 @@ from fake_hub import FakeHub
 from model_folders import safetensors
 from service_fixtures import write_model
 
-from acode_vllm.options import ServerOptions, VllmLifecycleOptions
-from acode_vllm.workers.hub_client import ask_hub
-from acode_vllm.workers.messages import PreparedModel
-from acode_vllm.workers.model_check import prepare_model
+from acode_vllm.vocabulary.options import ServerOptions, VllmLifecycleOptions
+from acode_vllm.workers.messages.model_messages import PreparedModel
+from acode_vllm.workers.model.hub_client import ask_hub
+from acode_vllm.workers.model.model_check import prepare_model
 
 MODEL = "acode/pulled"
 TOKEN = "hf_" + "t" * 34

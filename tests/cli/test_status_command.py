@@ -16,7 +16,7 @@ from keepers import Acode
 from service_fixtures import model, port, write_model
 from standin import free_port
 
-from acode_vllm.status_report import StatusReport
+from acode_vllm.report.status_report import StatusReport
 
 __all__ = ["model", "port"]
 SCHEMAS = Path(__file__).resolve().parent.parent.parent / "docs" / "schemas"

@@ -11,8 +11,8 @@ import sys
 
 import pytest
 
-from acode_vllm.cli.terminal import Terminal
-from acode_vllm.errors import Problem
+from acode_vllm.cli.screen.terminal import Terminal
+from acode_vllm.vocabulary.errors import Problem
 
 TOKEN = "hf_" + "t" * 34
 PROBLEM = Problem(

@@ -15,18 +15,18 @@ import pytest
 from keepers import Acode, end, wait_until_gone
 from terminal_program import TerminalProgram
 
-from acode_vllm.cli.paint import Paint
-from acode_vllm.cli.screen import Screen, cropped
-from acode_vllm.cli.watch_view import WatchView
-from acode_vllm.errors import Problem
-from acode_vllm.events import HealthChecked, RestartPlanned
-from acode_vllm.gpus import GpuDevice, GpuSample
-from acode_vllm.health import HealthReport, Verdict
-from acode_vllm.loading import LoadProgress, LoadStage
-from acode_vllm.record import load_record
-from acode_vllm.server_process import ProcessIdentity, ServerProcess
-from acode_vllm.states import LifecycleMode, ServiceState
-from acode_vllm.status import ServiceStatus
+from acode_vllm.cli.screen.paint import Paint
+from acode_vllm.cli.screen.screen import Screen, cropped
+from acode_vllm.cli.screen.watch_view import WatchView
+from acode_vllm.records.record import load_record
+from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.vocabulary.events import HealthChecked, RestartPlanned
+from acode_vllm.vocabulary.gpus import GpuDevice, GpuSample
+from acode_vllm.vocabulary.health import HealthReport, Verdict
+from acode_vllm.vocabulary.loading import LoadProgress, LoadStage
+from acode_vllm.vocabulary.server_process import ProcessIdentity, ServerProcess
+from acode_vllm.vocabulary.states import LifecycleMode, ServiceState
+from acode_vllm.vocabulary.status import ServiceStatus
 
 NOW = 1_700_000_000.0
 GIB = 1 << 30

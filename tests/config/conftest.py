@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from acode_vllm.cli.config_command import Place, add_parser, run_at
-from acode_vllm.cli.terminal import Terminal
-from acode_vllm.config import load
-from acode_vllm.configuration import Configuration
-from acode_vllm.errors import ConfigurationError
+from acode_vllm.cli.commands.config_command import Place, add_parser, run_at
+from acode_vllm.cli.screen.terminal import Terminal
+from acode_vllm.config.config import load
+from acode_vllm.config.configuration import Configuration
+from acode_vllm.vocabulary.errors import ConfigurationError
 
 
 @dataclass

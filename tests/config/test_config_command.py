@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from acode_vllm.errors import ConfigurationError
-from acode_vllm.options import VllmLifecycleOptions
-from acode_vllm.settings import TABLE
+from acode_vllm.config.settings import TABLE
+from acode_vllm.vocabulary.errors import ConfigurationError
+from acode_vllm.vocabulary.options import VllmLifecycleOptions
 
 from .conftest import World
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from acode_vllm.errors import ConfigurationError
-from acode_vllm.options import GpuOptions, ServerOptions, VllmLifecycleOptions
-from acode_vllm.validation import options_problems
+from acode_vllm.config.validation import options_problems
+from acode_vllm.vocabulary.errors import ConfigurationError
+from acode_vllm.vocabulary.options import GpuOptions, ServerOptions, VllmLifecycleOptions
 
 from .conftest import World, section
 

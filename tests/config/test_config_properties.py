@@ -9,10 +9,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from acode_vllm.config import load
-from acode_vllm.errors import ConfigurationError
-from acode_vllm.settings import BY_KEY, SECTION, TABLE
-from acode_vllm.validation import options_problems
+from acode_vllm.config.config import load
+from acode_vllm.config.settings import BY_KEY, SECTION, TABLE
+from acode_vllm.config.validation import options_problems
+from acode_vllm.vocabulary.errors import ConfigurationError
 
 NAMES = sorted({part for key in BY_KEY for part in key.split(".")} | {"prt", "x"})
 KEYS = st.sampled_from(NAMES) | st.text(max_size=3)

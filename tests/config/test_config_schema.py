@@ -9,8 +9,8 @@ import pytest
 import yaml
 from doc_blocks import blocks, pages
 
-from acode_vllm.errors import ConfigurationError
-from acode_vllm.settings_docs import config_json_schema, config_template
+from acode_vllm.config.settings_docs import config_json_schema, config_template
+from acode_vllm.vocabulary.errors import ConfigurationError
 
 from .conftest import World, section
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from acode_vllm.options import DEFAULT_MODEL, GpuOptions, ServerOptions, VllmLifecycleOptions
-from acode_vllm.origins import Origin, Source
-from acode_vllm.settings import TABLE
-from acode_vllm.states import LifecycleMode
+from acode_vllm.config.origins import Origin, Source
+from acode_vllm.config.settings import TABLE
+from acode_vllm.vocabulary.options import DEFAULT_MODEL, GpuOptions, ServerOptions, VllmLifecycleOptions
+from acode_vllm.vocabulary.states import LifecycleMode
 
 from .conftest import World, section
 
@@ -34,7 +34,7 @@ class TestDefaults:
 
     def test_without_a_file_yaml_is_never_imported(self, tmp_path: Path) -> None:
         code = (
-            "import sys; from pathlib import Path; from acode_vllm.config import load;"
+            "import sys; from pathlib import Path; from acode_vllm.config.config import load;"
             f"load(environ={{}}, cwd=Path({str(tmp_path)!r}), home=Path({str(tmp_path)!r}));"
             "assert not {'yaml', 'requests', 'psutil', 'huggingface_hub', 'json', 'difflib'} & set(sys.modules)"
         )

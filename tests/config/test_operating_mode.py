@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from acode_vllm.states import OperatingMode
+from acode_vllm.vocabulary.states import OperatingMode
 
 from .conftest import World
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from acode_vllm.errors import ConfigurationError, StateFolderError
-from acode_vllm.trust import is_trusted, remember, trust_store
+from acode_vllm.config.trust import is_trusted, remember, trust_store
+from acode_vllm.vocabulary.errors import ConfigurationError, StateFolderError
 
 from .conftest import World
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from acode_vllm.yaml_sections import YamlSections, read_sections
+from acode_vllm.config.yaml_sections import YamlSections, read_sections
 
 WANTED = ("providers.vllm", "mode")
 

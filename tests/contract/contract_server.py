@@ -18,7 +18,8 @@ from typing import Any
 import psutil
 from standin import free_port
 
-from acode_vllm.workers.shared_memory import SharedFile, files_used_by, remove_unused
+from acode_vllm.workers.machine.shared_memory import files_used_by, remove_unused
+from acode_vllm.workers.messages.process_messages import SharedFile
 
 API_KEY = "contract-key"
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from contract_server import ContractServer, Reply
 
-from acode_vllm.workers.engine_counters import EngineCounters, parse_counters
+from acode_vllm.workers.health.engine_counters import EngineCounters, parse_counters
 
 Start = Callable[..., ContractServer]
 STAGES = (
@@ -32,7 +32,7 @@ STAGES = (
     "Starting vLLM server on http://",
     "Application startup complete.",
 )
-"""Words of the log, in their order; `acode_vllm.workers.load_stages` reads the progress from them."""
+"""Words of the log, in their order; `acode_vllm.workers.model.load_stages` reads the progress from them."""
 LONG = {"max_tokens": 1500, "ignore_eos": True}
 NEVER_SECONDS = 20.0
 """When a client hangs up that is not answered."""

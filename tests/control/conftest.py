@@ -8,7 +8,7 @@ import pytest
 from control_harness import RawClient, open_owner
 from service_fixtures import model, other_model, port, service
 
-from acode_vllm.local_service import LocalService
+from acode_vllm.service.local_service import LocalService
 
 __all__ = ["model", "other_model", "port", "service"]
 

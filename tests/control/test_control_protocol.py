@@ -1,4 +1,4 @@
-"""The lines between clients and owner: `acode_vllm.control_protocol`."""
+"""The lines between clients and owner: `acode_vllm.control.protocol`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from acode_vllm.control_protocol import (
+from acode_vllm.control.protocol import (
     MAX_LINE,
     PROTOCOL,
     REQUESTS,
@@ -29,17 +29,18 @@ from acode_vllm.control_protocol import (
     status_json,
     status_line,
 )
-from acode_vllm.errors import CODES, Problem, error_for
-from acode_vllm.events import HealthChecked, LoadProgressed, ProblemRaised, ServerEnded, StateChanged
-from acode_vllm.gpus import GpuDevice, GpuProcess, GpuSample
-from acode_vllm.health import HealthReport, PartReport, Verdict
-from acode_vllm.loading import LoadProgress, LoadStage
-from acode_vllm.options import GpuOptions, ServerOptions, VllmLifecycleOptions
-from acode_vllm.server_process import ProcessIdentity, ServerProcess
-from acode_vllm.states import LifecycleMode, ServiceState
-from acode_vllm.status import RestartEntry, ServiceStatus
-from acode_vllm.workers.gpu_messages import SampleGpus
-from acode_vllm.workers.lifecycle_messages import (
+from acode_vllm.vocabulary.errors import CODES, Problem, error_for
+from acode_vllm.vocabulary.events import HealthChecked, LoadProgressed, ProblemRaised, ServerEnded, StateChanged
+from acode_vllm.vocabulary.gpus import GpuDevice, GpuProcess, GpuSample
+from acode_vllm.vocabulary.health import HealthReport, PartReport, Verdict
+from acode_vllm.vocabulary.loading import LoadProgress, LoadStage
+from acode_vllm.vocabulary.options import GpuOptions, ServerOptions, VllmLifecycleOptions
+from acode_vllm.vocabulary.server_process import ProcessIdentity, ServerProcess
+from acode_vllm.vocabulary.states import LifecycleMode, ServiceState
+from acode_vllm.vocabulary.status import RestartEntry, ServiceStatus
+from acode_vllm.workers.messages.gpu_messages import SampleGpus
+from acode_vllm.workers.messages.health_messages import CheckNow
+from acode_vllm.workers.messages.lifecycle_messages import (
     Abandon,
     EnsureHealthy,
     FailureSeen,
@@ -51,7 +52,7 @@ from acode_vllm.workers.lifecycle_messages import (
     Stop,
     Wanted,
 )
-from acode_vllm.workers.messages import CheckNow, StopReport
+from acode_vllm.workers.messages.process_messages import StopReport
 
 OPTIONS = VllmLifecycleOptions(
     mode=LifecycleMode.MANAGED,

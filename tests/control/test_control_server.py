@@ -21,16 +21,17 @@ import pytest
 from control_fuzz import fuzz
 from control_harness import DEADLINE, RawClient, open_owner, wanted
 
-from acode_vllm import control_connection, control_server
-from acode_vllm.codec import encode
-from acode_vllm.control_protocol import request_line
-from acode_vllm.control_socket import listen, peer_of
-from acode_vllm.errors import Problem
-from acode_vllm.events import ProblemRaised
-from acode_vllm.local_service import LocalService
-from acode_vllm.owner_line import MAX_LINE, PROTOCOL
+from acode_vllm.control import connection as control_connection
+from acode_vllm.control import server as control_server
+from acode_vllm.control.owner_line import MAX_LINE, PROTOCOL
+from acode_vllm.control.protocol import request_line
+from acode_vllm.control.socket import listen, peer_of
+from acode_vllm.service.local_service import LocalService
 from acode_vllm.supervisor import WorkerRef, cast
-from acode_vllm.workers.lifecycle_messages import EnsureHealthy
+from acode_vllm.vocabulary.codec import encode
+from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.vocabulary.events import ProblemRaised
+from acode_vllm.workers.messages.lifecycle_messages import EnsureHealthy
 
 IN_TIME = 0.1
 """Seconds within which the owner answers whatever goes on (issue: under 100 ms)."""

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from control_harness import DEADLINE, open_owner
 
-from acode_vllm.control_client import ControlClient
-from acode_vllm.event_follower import EventFollower
-from acode_vllm.events import Event
-from acode_vllm.service_folder import ServiceFolder
+from acode_vllm.control.client import ControlClient
+from acode_vllm.control.event_follower import EventFollower
+from acode_vllm.records.service_folder import ServiceFolder
+from acode_vllm.vocabulary.events import Event
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from control_harness import eventually
 from programs import Program
 from service_fixtures import MakeService
 
-from acode_vllm.record import load_record
-from acode_vllm.service_folder import ServiceFolder
+from acode_vllm.records.record import load_record
+from acode_vllm.records.service_folder import ServiceFolder
 
 PROGRAMS = int(os.environ.get("FAULT_PROGRAMS", "10"))
 REPEAT = int(os.environ.get("FAULT_REPEAT", "1"))

@@ -7,11 +7,11 @@ import threading
 import pytest
 from control_harness import DEADLINE
 
-from acode_vllm.control_client import ControlClient
-from acode_vllm.control_protocol import Ping
-from acode_vllm.event_hub import EventHub
-from acode_vllm.local_service import LocalService
-from acode_vllm.remote_service import OwnerLostError, RemoteService
+from acode_vllm.control.client import ControlClient
+from acode_vllm.control.event_hub import EventHub
+from acode_vllm.control.protocol import Ping
+from acode_vllm.control.remote_service import OwnerLostError, RemoteService
+from acode_vllm.service.local_service import LocalService
 
 
 def test_a_lost_owner_is_lost_at_once_though_the_thread_that_hears_has_not_heard_of_it(

@@ -13,10 +13,10 @@ from control_harness import eventually
 from programs import Program
 from service_fixtures import MakeService
 
-from acode_vllm import remote_service
-from acode_vllm.errors import InterruptedByStopError, NotHealthyError, ServiceBusyError, WaitTimeoutError
-from acode_vllm.events import ServerStarted, StateChanged
-from acode_vllm.states import LifecycleMode, ServiceState
+from acode_vllm.control import remote_service
+from acode_vllm.vocabulary.errors import InterruptedByStopError, NotHealthyError, ServiceBusyError, WaitTimeoutError
+from acode_vllm.vocabulary.events import ServerStarted, StateChanged
+from acode_vllm.vocabulary.states import LifecycleMode, ServiceState
 
 WAIT = 40.0
 Another = Callable[..., Program]
@@ -211,7 +211,7 @@ class TestAnOwnerThatHangs:
     def impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(remote_service, "SILENCE_SECONDS", 1.0)
         monkeypatch.setattr(remote_service, "PING_SECONDS", 0.3)
-        monkeypatch.setattr("acode_vllm.shared_service.SILENCE_SECONDS", 1.0)
+        monkeypatch.setattr("acode_vllm.service.shared_service.SILENCE_SECONDS", 1.0)
 
     def test_a_new_client_is_told_who_it_is_and_what_to_do(self, service: MakeService, another: Another) -> None:
         with another() as owner:

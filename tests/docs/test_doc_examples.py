@@ -14,7 +14,7 @@ from import_graph import ROOT
 from service_fixtures import write_model
 from standin import COMMAND, free_port
 
-from acode_vllm.config import load
+from acode_vllm.config.config import load
 
 MODELS = ("meta-llama/Llama-2-7b-hf", "meta-llama/Llama-2-13b-hf")
 RUN = ("python", "console")

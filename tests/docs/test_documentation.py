@@ -17,10 +17,10 @@ from doc_blocks import pages
 from import_graph import ROOT
 
 from acode_vllm._version import __version__
-from acode_vllm.errors import CODES
-from acode_vllm.events import Event
-from acode_vllm.settings import TABLE
-from acode_vllm.states import TRANSITIONS
+from acode_vllm.config.settings import TABLE
+from acode_vllm.vocabulary.errors import CODES
+from acode_vllm.vocabulary.events import Event
+from acode_vllm.vocabulary.states import TRANSITIONS
 
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(#[^)\s]*)?\)")
 IN_REPOSITORY = [*pages(), ROOT / "CHANGELOG.md", *sorted((ROOT / "examples").glob("*.md"))]

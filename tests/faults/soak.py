@@ -28,10 +28,10 @@ from soak_faults import FAULTS, Fault
 from soak_report import Measure, Summary
 from soak_world import World
 
-from acode_vllm.history import History
-from acode_vllm.recorded import RecordedService
-from acode_vllm.server_process import ServerProcess
-from acode_vllm.workers.shared_memory import remove_unused
+from acode_vllm.records.recorded import RecordedService
+from acode_vllm.vocabulary.history import History
+from acode_vllm.vocabulary.server_process import ServerProcess
+from acode_vllm.workers.machine.shared_memory import remove_unused
 
 RECOVER_SECONDS = 120.0
 """From a fault to a server that answers: a hung API server alone takes 30 s to be found out."""

@@ -13,11 +13,11 @@ from keepers import Acode, end
 from service_fixtures import MakeService
 
 from acode_vllm import VllmServiceOrchestrator
-from acode_vllm.errors import NotHealthyError
-from acode_vllm.events import Event, HealthChecked, ServerEnded, WarningRaised
-from acode_vllm.record import load_record
-from acode_vllm.remembered_model import remember_model
-from acode_vllm.states import LifecycleMode, ServiceState
+from acode_vllm.config.remembered_model import remember_model
+from acode_vllm.records.record import load_record
+from acode_vllm.vocabulary.errors import NotHealthyError
+from acode_vllm.vocabulary.events import Event, HealthChecked, ServerEnded, WarningRaised
+from acode_vllm.vocabulary.states import LifecycleMode, ServiceState
 
 WAIT = 40.0
 

@@ -15,7 +15,7 @@ from service_fixtures import write_model
 from standin import COMMAND, free_port
 
 from acode_vllm import ServerOptions, VllmLifecycleOptions, VllmProvider, VllmServiceOrchestrator
-from acode_vllm.states import ServiceState
+from acode_vllm.vocabulary.states import ServiceState
 
 RECOVERIES = int(os.environ.get("COUNT_RECOVERIES", "5"))
 LOADS = int(os.environ.get("COUNT_LOADS", "4"))

@@ -13,10 +13,10 @@ from service_fixtures import MakeService
 from standin import COMMAND
 
 from acode_vllm import ServerOptions, VllmProvider, VllmServiceOrchestrator
-from acode_vllm.answers import Answer
-from acode_vllm.errors import ModelNotFoundError, StreamInterruptedError, VllmServiceError
-from acode_vllm.events import Event, WarningRaised
-from acode_vllm.states import ServiceState
+from acode_vllm.provider.answers import Answer
+from acode_vllm.vocabulary.errors import ModelNotFoundError, StreamInterruptedError, VllmServiceError
+from acode_vllm.vocabulary.events import Event, WarningRaised
+from acode_vllm.vocabulary.states import ServiceState
 
 WAIT = 40.0
 

@@ -19,15 +19,15 @@ import psutil
 import pytest
 from keepers import Acode, end, wait_until_gone
 
-from acode_vllm import history
-from acode_vllm.events import Event, RestartPlanned, ServerEnded, ServerStarted, StateChanged
-from acode_vllm.history import History, HistoryEntry
-from acode_vllm.journal import Journal
-from acode_vllm.record import load_record
-from acode_vllm.server_process import ProcessIdentity, ServerProcess
-from acode_vllm.service_folder import ServiceFolder
-from acode_vllm.states import LifecycleMode, ServiceState
-from acode_vllm.status import RestartEntry, ServiceStatus
+from acode_vllm.records.journal import Journal
+from acode_vllm.records.record import load_record
+from acode_vllm.records.service_folder import ServiceFolder
+from acode_vllm.vocabulary import history
+from acode_vllm.vocabulary.events import Event, RestartPlanned, ServerEnded, ServerStarted, StateChanged
+from acode_vllm.vocabulary.history import History, HistoryEntry
+from acode_vllm.vocabulary.server_process import ProcessIdentity, ServerProcess
+from acode_vllm.vocabulary.states import LifecycleMode, ServiceState
+from acode_vllm.vocabulary.status import RestartEntry, ServiceStatus
 
 COMMANDS = max(3, int(os.environ.get("FAULT_REPEAT", "1")))
 SEED = int(os.environ.get("FAULT_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)

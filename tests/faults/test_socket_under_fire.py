@@ -15,7 +15,7 @@ from control_fuzz import AT_ONCE
 from control_harness import RawClient
 from keepers import Acode, end
 
-from acode_vllm.workers.process_identity import open_files
+from acode_vllm.workers.machine.process_identity import open_files
 
 CLIENTS = 200
 MESSAGES = 10_000

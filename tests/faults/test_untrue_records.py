@@ -21,15 +21,15 @@ from control_harness import eventually
 from programs import Program
 from service_fixtures import MakeService
 
-from acode_vllm.errors import PortInUseError, StateFolderError
-from acode_vllm.history import History, HistoryEntry
-from acode_vllm.record import ServiceRecord, load_record, save_record
-from acode_vllm.server_process import ProcessIdentity, ServerProcess
-from acode_vllm.service_folder import ServiceFolder
-from acode_vllm.states import LifecycleMode, ServiceState
-from acode_vllm.status import ServiceStatus
-from acode_vllm.workers.port import listeners
-from acode_vllm.workers.process_identity import command_line, identify
+from acode_vllm.records.record import ServiceRecord, load_record, save_record
+from acode_vllm.records.service_folder import ServiceFolder
+from acode_vllm.vocabulary.errors import PortInUseError, StateFolderError
+from acode_vllm.vocabulary.history import History, HistoryEntry
+from acode_vllm.vocabulary.server_process import ProcessIdentity, ServerProcess
+from acode_vllm.vocabulary.states import LifecycleMode, ServiceState
+from acode_vllm.vocabulary.status import ServiceStatus
+from acode_vllm.workers.machine.port import listeners
+from acode_vllm.workers.machine.process_identity import command_line, identify
 
 WAIT = 40.0
 NOBODY = 65534

@@ -18,8 +18,8 @@ HERE = Path(__file__).parent
 LOOK = """
 import dataclasses, json, sys
 from pathlib import Path
-from acode_vllm.workers.gpu_nvidia import NvidiaSource
-from acode_vllm.workers.gpu_sampler import GpuSampler
+from acode_vllm.workers.gpu.nvidia import NvidiaSource
+from acode_vllm.workers.gpu.sampler import GpuSampler
 sampler = GpuSampler([NvidiaSource(Path(sys.argv[2]))], wall=lambda: 12.5)
 samples = [dataclasses.asdict(sampler.sample()) for _ in range(int(sys.argv[1]))]
 sampler.close()

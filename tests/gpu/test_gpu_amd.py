@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from acode_vllm.gpus import GpuProcess
-from acode_vllm.workers.gpu_amd import AmdSource
-from acode_vllm.workers.gpu_sampler import GpuSampler
+from acode_vllm.vocabulary.gpus import GpuProcess
+from acode_vllm.workers.gpu.amd import AmdSource
+from acode_vllm.workers.gpu.sampler import GpuSampler
 
 MI300X_BYTES = 206141652992
 
@@ -160,7 +160,7 @@ def test_a_machine_without_amd_devices_runs_no_tool(tmp_path: Path) -> None:
 
 @pytest.mark.spec("NFR-018")
 def test_the_sampler_takes_amd_where_nvml_shows_nothing_and_keeps_the_first_refusal(machine: Machine) -> None:
-    from acode_vllm.workers.gpu_source import Reading
+    from acode_vllm.workers.gpu.source import Reading
 
     class Refused:
         def read(self) -> Reading:

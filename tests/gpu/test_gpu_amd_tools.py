@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from acode_vllm.workers import gpu_amd_tools
-from acode_vllm.workers.gpu_amd import AmdSource
-from acode_vllm.workers.gpu_amd_tools import parse_amd_smi, parse_rocm_smi, read_by_tools, run_tool
+from acode_vllm.workers.gpu import amd_tools as gpu_amd_tools
+from acode_vllm.workers.gpu.amd import AmdSource
+from acode_vllm.workers.gpu.amd_tools import parse_amd_smi, parse_rocm_smi, read_by_tools, run_tool
 
 METRIC = [
     {

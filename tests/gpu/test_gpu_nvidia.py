@@ -60,7 +60,7 @@ def test_a_machine_without_the_library_shows_none_and_never_imports_the_binding(
     child_environment: Callable[..., dict[str, str]], tmp_path: Path
 ) -> None:
     script = (
-        "import sys; from pathlib import Path; from acode_vllm.workers.gpu_nvidia import NvidiaSource\n"
+        "import sys; from pathlib import Path; from acode_vllm.workers.gpu.nvidia import NvidiaSource\n"
         "r = NvidiaSource(Path('/nowhere')).read(); print(r.devices, r.source, repr(r.error), 'pynvml' in sys.modules)"
     )
     done = subprocess.run(
@@ -199,8 +199,8 @@ def test_a_sample_of_eight_devices_at_the_default_interval_takes_far_less_than_5
     nvml_folder: Path, child_environment: Callable[..., dict[str, str]]
 ) -> None:
     script = (
-        "import time; from acode_vllm.options import GpuOptions\n"
-        "from acode_vllm.workers.gpu_sampler import machine_sampler\n"
+        "import time; from acode_vllm.vocabulary.options import GpuOptions\n"
+        "from acode_vllm.workers.gpu.sampler import machine_sampler\n"
         "s = machine_sampler(); assert len(s.sample().devices) == 8\n"
         "begun = time.process_time(); [s.sample() for _ in range(100)]\n"
         "print((time.process_time() - begun) / 100 / GpuOptions().sample_interval_seconds)"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 
-from acode_vllm.gpus import GpuDevice
-from acode_vllm.workers.gpu_sampler import GpuSampler
-from acode_vllm.workers.gpu_source import Reading
+from acode_vllm.vocabulary.gpus import GpuDevice
+from acode_vllm.workers.gpu.sampler import GpuSampler
+from acode_vllm.workers.gpu.source import Reading
 
 GPU = GpuDevice(0, "GPU-1", "A100", "nvidia", 80, 10, 70)
 

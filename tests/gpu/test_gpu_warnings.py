@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from acode_vllm.gpus import GpuDevice, GpuProcess, GpuSample
-from acode_vllm.workers.gpu_holders import holders_of, process_name
-from acode_vllm.workers.gpu_warnings import gpu_warnings
+from acode_vllm.vocabulary.gpus import GpuDevice, GpuProcess, GpuSample
+from acode_vllm.workers.gpu.evidence import gpu_warnings
+from acode_vllm.workers.gpu.holders import holders_of, process_name
 
 GIB = 1 << 30
 SERVER = frozenset({10, 11})

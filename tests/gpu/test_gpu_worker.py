@@ -12,12 +12,12 @@ from queue import Queue
 
 import pytest
 
-from acode_vllm.gpus import GpuDevice, GpuSample
 from acode_vllm.supervisor import ChildSpec, Crash, ReplyTo, Supervisor, WorkerDown, WorkerRef, call
 from acode_vllm.supervisor.testing import ManualClock
-from acode_vllm.workers.gpu_messages import GpuReport, SampleGpus
-from acode_vllm.workers.gpu_worker import GpuWorker
-from acode_vllm.workers.messages import Reported
+from acode_vllm.vocabulary.gpus import GpuDevice, GpuSample
+from acode_vllm.workers.gpu.gpu_worker import GpuWorker
+from acode_vllm.workers.messages.gpu_messages import GpuReport, SampleGpus
+from acode_vllm.workers.messages.reports import Reported
 
 GPU = GpuDevice(0, "GPU-1", "NVIDIA A100", "nvidia", 80, 10, 70)
 DEADLINE = 10.0
@@ -265,8 +265,8 @@ def test_a_defect_of_the_sampler_restarts_the_worker(bench: Callable[[float], Be
 HANG = """
 import sys, threading
 from acode_vllm.supervisor import ChildSpec, Supervisor, call
-from acode_vllm.workers.gpu_worker import GpuWorker
-from acode_vllm.workers.gpu_messages import SampleGpus
+from acode_vllm.workers.gpu.gpu_worker import GpuWorker
+from acode_vllm.workers.messages.gpu_messages import SampleGpus
 tree = Supervisor([ChildSpec("gpus", lambda: GpuWorker(lambda report: None, 0.0, answer_seconds=0.3))], name="test")
 tree.start()
 print(call(tree.whereis("gpus"), SampleGpus(), timeout=20).error, flush=True)

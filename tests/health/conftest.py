@@ -8,7 +8,7 @@ import pytest
 from health_harness import THIS_MACHINE, Health
 
 from acode_vllm.supervisor import SYSTEM_CLOCK, Clock
-from acode_vllm.workers.health_check import Machine
+from acode_vllm.workers.health.health_check import Machine
 
 
 @pytest.fixture

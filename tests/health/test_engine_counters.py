@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from acode_vllm.workers.engine_counters import EngineCounters, parse_counters
+from acode_vllm.workers.health.engine_counters import EngineCounters, parse_counters
 
 LABELS = b'{engine="0",model_name="acode/tiny-hello"}'
 

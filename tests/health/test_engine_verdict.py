@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from acode_vllm.health import Verdict
-from acode_vllm.workers.engine_verdict import Asked, Evidence, judge_engine
+from acode_vllm.vocabulary.health import Verdict
+from acode_vllm.workers.health.engine_verdict import Asked, Evidence, judge_engine
 
 SILENT = Evidence(
     progress=0,

@@ -12,14 +12,13 @@ import pytest
 from health_harness import Health, watch_of
 from standin import StandIn
 
-from acode_vllm.gpus import GpuDevice, GpuProcess, GpuSample
-from acode_vllm.health import Verdict
 from acode_vllm.supervisor import ChildSpec
-from acode_vllm.workers.gpu_call import GPU_WORKER
-from acode_vllm.workers.gpu_evidence import FRESH_SECONDS, LEAST_SECONDS, GpuEvidence
-from acode_vllm.workers.gpu_messages import GpuReport
-from acode_vllm.workers.gpu_worker import GpuWorker
-from acode_vllm.workers.messages import CheckNow, HealthReported
+from acode_vllm.vocabulary.gpus import GpuDevice, GpuProcess, GpuSample
+from acode_vllm.vocabulary.health import Verdict
+from acode_vllm.workers.gpu.evidence import FRESH_SECONDS, LEAST_SECONDS, GpuEvidence
+from acode_vllm.workers.gpu.gpu_worker import GPU_WORKER, GpuWorker
+from acode_vllm.workers.messages.gpu_messages import GpuReport
+from acode_vllm.workers.messages.health_messages import CheckNow, HealthReported
 
 GIB = 2**30
 OURS, OTHERS = 100, 200

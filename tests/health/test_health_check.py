@@ -12,10 +12,10 @@ import pytest
 from health_harness import THIS_MACHINE, watch_of
 from standin import StandIn
 
-from acode_vllm.health import HealthReport, Verdict
-from acode_vllm.workers.health_check import HealthCheck, Machine
-from acode_vllm.workers.interrupt import Interrupt
-from acode_vllm.workers.messages import Watch
+from acode_vllm.vocabulary.health import HealthReport, Verdict
+from acode_vllm.workers.health.health_check import HealthCheck, Machine
+from acode_vllm.workers.machine.interrupt import Interrupt
+from acode_vllm.workers.messages.health_messages import Watch
 
 
 @pytest.fixture

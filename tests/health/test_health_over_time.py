@@ -13,14 +13,14 @@ from control_harness import eventually
 from health_harness import Health, watch_of
 from standin import StandIn
 
-from acode_vllm.event_log import log_service_event
-from acode_vllm.events import HealthChecked
-from acode_vllm.health import Verdict
-from acode_vllm.server_process import ServerProcess
+from acode_vllm.records.event_log import log_service_event
 from acode_vllm.supervisor import ManualClock
-from acode_vllm.workers.health_check import Machine
-from acode_vllm.workers.messages import HealthReported
-from acode_vllm.workers.server_tree import ServerTree
+from acode_vllm.vocabulary.events import HealthChecked
+from acode_vllm.vocabulary.health import Verdict
+from acode_vllm.vocabulary.server_process import ServerProcess
+from acode_vllm.workers.health.health_check import Machine
+from acode_vllm.workers.machine.server_tree import ServerTree
+from acode_vllm.workers.messages.health_messages import HealthReported
 
 MakeHealth = Callable[..., Health]
 DAY = 24 * 60

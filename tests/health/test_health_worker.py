@@ -13,11 +13,11 @@ import pytest
 from health_harness import Health, as_server, watch_of
 from standin import StandIn, free_port
 
-from acode_vllm.health import Verdict
-from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.supervisor import ManualClock, WorkerDown, call
-from acode_vllm.workers.health_worker import KNOCK_SECONDS
-from acode_vllm.workers.messages import CheckNow, HealthReported, ServerReady, Unwatch, Watch
+from acode_vllm.vocabulary.health import Verdict
+from acode_vllm.vocabulary.options import VllmLifecycleOptions
+from acode_vllm.workers.health.health_worker import KNOCK_SECONDS
+from acode_vllm.workers.messages.health_messages import CheckNow, HealthReported, ServerReady, Unwatch, Watch
 
 MakeHealth = Callable[..., Health]
 

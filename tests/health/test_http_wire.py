@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acode_vllm.workers.http_wire import MAX_HEADERS, HttpError, HttpWire, NoAnswerError
+from acode_vllm.workers.health.http_wire import MAX_HEADERS, HttpError, HttpWire, NoAnswerError
 
 MOST = 1000
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from acode_vllm.workers.latency_trend import LatencyTrend, Slowdown
+from acode_vllm.workers.health.latency_trend import LatencyTrend, Slowdown
 
 MINUTE, HOUR, GIB = 60.0, 3600.0, 2**30
 

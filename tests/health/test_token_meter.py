@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from acode_vllm.workers.engine_counters import EngineCounters
-from acode_vllm.workers.token_meter import TokenMeter, TokenRates
+from acode_vllm.workers.health.engine_counters import EngineCounters
+from acode_vllm.workers.health.token_meter import TokenMeter, TokenRates
 
 
 def counted(prompt: int, generated: int) -> EngineCounters:

@@ -7,15 +7,15 @@ from queue import Queue
 
 import pytest
 
-from acode_vllm.errors import Problem
-from acode_vllm.options import VllmLifecycleOptions
-from acode_vllm.running_clock import RunningClock
 from acode_vllm.supervisor import ChildSpec, ChildType, Restart, Supervisor, Worker, WorkerRef, call, cast
 from acode_vllm.supervisor.events import ChildStarted, Event, RestartLimitReached, RestartScheduled
 from acode_vllm.supervisor.requests import WhichChildren
 from acode_vllm.supervisor.testing import ManualClock
-from acode_vllm.workers.engine_supervisor import engine_supervisor
-from acode_vllm.workers.process_edges import ServerCrashed
+from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.vocabulary.options import VllmLifecycleOptions
+from acode_vllm.vocabulary.running_clock import RunningClock
+from acode_vllm.workers.lifecycle.engine_supervisor import engine_supervisor
+from acode_vllm.workers.process.process_edges import ServerCrashed
 
 GUARD = 10.0
 

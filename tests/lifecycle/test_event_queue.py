@@ -7,10 +7,10 @@ import threading
 import pytest
 from service_fixtures import MakeService, model, port, service
 
-from acode_vllm.event_entry import event_entry
-from acode_vllm.event_hub import QUEUE_SIZE, EventHub
-from acode_vllm.events import Event, HealthChecked, ServerStarted, StateChanged
-from acode_vllm.states import ServiceState
+from acode_vllm.control.event_hub import QUEUE_SIZE, EventHub
+from acode_vllm.vocabulary.event_entry import event_entry
+from acode_vllm.vocabulary.events import Event, HealthChecked, ServerStarted, StateChanged
+from acode_vllm.vocabulary.states import ServiceState
 
 __all__ = ["model", "port", "service"]
 

@@ -1,4 +1,4 @@
-"""The decisions of a service's life, without a thread or a process: `acode_vllm.workers.lifecycle`."""
+"""The decisions of a service's life, without a thread or a process: `acode_vllm.workers.lifecycle.lifecycle`."""
 
 from __future__ import annotations
 
@@ -7,18 +7,27 @@ from typing import Any
 
 import pytest
 
-from acode_vllm.errors import Problem
-from acode_vllm.events import ProblemRaised, RestartDone, StateChanged, WarningRaised
-from acode_vllm.health import HealthReport, PartReport, Verdict
-from acode_vllm.loading import LoadProgress, LoadStage
-from acode_vllm.options import VllmLifecycleOptions
-from acode_vllm.running_clock import RunningClock
-from acode_vllm.server_process import ProcessIdentity, ServerProcess
-from acode_vllm.states import LifecycleMode, ServiceState
-from acode_vllm.status import ServiceStatus
-from acode_vllm.workers.drain_messages import Drain, Drained
-from acode_vllm.workers.lifecycle import Lifecycle
-from acode_vllm.workers.lifecycle_messages import (
+from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.vocabulary.events import ProblemRaised, RestartDone, StateChanged, WarningRaised
+from acode_vllm.vocabulary.health import HealthReport, PartReport, Verdict
+from acode_vllm.vocabulary.loading import LoadProgress, LoadStage
+from acode_vllm.vocabulary.options import VllmLifecycleOptions
+from acode_vllm.vocabulary.running_clock import RunningClock
+from acode_vllm.vocabulary.server_process import ProcessIdentity, ServerProcess
+from acode_vllm.vocabulary.states import LifecycleMode, ServiceState
+from acode_vllm.vocabulary.status import ServiceStatus
+from acode_vllm.workers.lifecycle.lifecycle import Lifecycle
+from acode_vllm.workers.lifecycle.lifecycle_state import Phase
+from acode_vllm.workers.messages.health_messages import (
+    CheckNow,
+    Drain,
+    Drained,
+    HealthReported,
+    ServerReady,
+    Unwatch,
+    Watch,
+)
+from acode_vllm.workers.messages.lifecycle_messages import (
     Answer,
     ChooseMark,
     Effect,
@@ -31,27 +40,23 @@ from acode_vllm.workers.lifecycle_messages import (
     Tell,
     Wanted,
 )
-from acode_vllm.workers.lifecycle_state import Phase
-from acode_vllm.workers.messages import (
-    CheckNow,
-    FailServer,
+from acode_vllm.workers.messages.model_messages import (
     FollowLoad,
-    HealthReported,
     LoadStep,
     LoadTimedOut,
     ModelPrepared,
     PreparedModel,
+    StopFollowing,
+)
+from acode_vllm.workers.messages.process_messages import (
+    FailServer,
     ProcessExit,
     ServerDied,
     ServerDown,
-    ServerReady,
+    ServerServes,
     ServerUp,
-    StopFollowing,
     StopReport,
-    Unwatch,
-    Watch,
 )
-from acode_vllm.workers.tree_messages import ServerServes
 
 S = ServiceState
 CRASH = Problem("ACODE-VLM-015", "vLLM ended", "look at the log")

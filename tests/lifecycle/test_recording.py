@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from acode_vllm.errors import Problem
-from acode_vllm.events import Event, WarningRaised
-from acode_vllm.server_process import ProcessIdentity, ServerProcess
-from acode_vllm.status import ServiceStatus, unknown_status
 from acode_vllm.supervisor import Timer
-from acode_vllm.workers.recording import FIGURES_SECONDS, TOLD_SECONDS, Recording, patience
+from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.vocabulary.events import Event, WarningRaised
+from acode_vllm.vocabulary.server_process import ProcessIdentity, ServerProcess
+from acode_vllm.vocabulary.status import ServiceStatus, unknown_status
+from acode_vllm.workers.lifecycle.recording import FIGURES_SECONDS, TOLD_SECONDS, Recording, patience
 
 STATUS = unknown_status(None)
 SERVER = ServerProcess(ProcessIdentity(42, 1, "boot"), "mark", ("vllm",), "a/b", "a/b", 8000, "log", 0, 9.0)

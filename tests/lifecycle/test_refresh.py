@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from acode_vllm.workers.refresh import Looks, Refreshing
+from acode_vllm.workers.lifecycle.refresh import Looks, Refreshing
 
 
 def test_old_figures_are_taken_anew_and_then_answered() -> None:

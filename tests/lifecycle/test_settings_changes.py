@@ -1,4 +1,4 @@
-"""What a server that runs would be started with otherwise: `acode_vllm.workers.settings_changes`."""
+"""What a server that runs would be started with otherwise: `acode_vllm.workers.lifecycle.settings_changes`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from acode_vllm.options import ServerOptions, VllmLifecycleOptions
-from acode_vllm.server_process import ProcessIdentity, ServerProcess
-from acode_vllm.workers.messages import LaunchPlan
-from acode_vllm.workers.settings_changes import changes_since_start
+from acode_vllm.vocabulary.options import ServerOptions, VllmLifecycleOptions
+from acode_vllm.vocabulary.server_process import ProcessIdentity, ServerProcess
+from acode_vllm.workers.lifecycle.settings_changes import changes_since_start
+from acode_vllm.workers.messages.process_messages import LaunchPlan
 
 COMMAND = ("/bin/vllm", "serve", "a/b", "--host", "127.0.0.1", "--max-model-len", "512", "--enforce-eager")
 

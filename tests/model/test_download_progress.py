@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from acode_vllm.loading import LoadProgress, LoadStage
-from acode_vllm.resumable_fetch import resumable_bytes
-from acode_vllm.workers.download_progress import DownloadProgress, in_units
+from acode_vllm.pull.resumable_fetch import resumable_bytes
+from acode_vllm.vocabulary.loading import LoadProgress, LoadStage
+from acode_vllm.workers.model.download_progress import DownloadProgress, in_units
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from fake_hub import FakeHub
 from model_folders import INDEX, SHARDS, safetensors, write_model
 
-from acode_vllm.workers.hub_cache import (
+from acode_vllm.workers.model.hub_cache import (
     Absent,
     Broken,
     Complete,

@@ -13,9 +13,9 @@ import pytest
 from fake_hub import FakeHub
 from model_folders import SHARDS, write_model
 
-from acode_vllm.errors import Problem
-from acode_vllm.workers import hub_client
-from acode_vllm.workers.hub_client import (
+from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.workers.model import hub_client
+from acode_vllm.workers.model.hub_client import (
     HubModel,
     HubQuestion,
     HubSilent,

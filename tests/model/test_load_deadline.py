@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from acode_vllm.workers.load_deadline import MOVING_GAP, LoadDeadline
+from acode_vllm.workers.model.load_deadline import MOVING_GAP, LoadDeadline
 
 START = LoadDeadline(start_timeout=30.0, load_timeout=300.0, started=1000.0)
 

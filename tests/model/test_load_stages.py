@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from acode_vllm.loading import LoadProgress, LoadStage
-from acode_vllm.workers.load_stages import LoadStages, progress_of
-from acode_vllm.workers.vllm_log import LogReader
+from acode_vllm.vocabulary.loading import LoadProgress, LoadStage
+from acode_vllm.workers.model.load_stages import LoadStages, progress_of
+from acode_vllm.workers.vllm.log_file import LogReader
 
-LOGS = Path(__file__).parent / "logs"
+LOGS = Path(__file__).parent.parent / "diagnosis" / "logs"
 
 S = LoadStage
 

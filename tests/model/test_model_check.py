@@ -9,13 +9,13 @@ import hub_cache as cache_tool
 import pytest
 from model_folders import INDEX, SHARDS, write_model
 
-from acode_vllm.errors import Problem
-from acode_vllm.options import ServerOptions, VllmLifecycleOptions
-from acode_vllm.states import OperatingMode
-from acode_vllm.workers.hub_cache import repository_folder
-from acode_vllm.workers.hub_client import HubAnswer, HubModel, HubQuestion, HubSilent
-from acode_vllm.workers.messages import PreparedModel
-from acode_vllm.workers.model_check import SPARE_BYTES, argument, prepare_model
+from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.vocabulary.options import ServerOptions, VllmLifecycleOptions
+from acode_vllm.vocabulary.states import OperatingMode
+from acode_vllm.workers.messages.model_messages import PreparedModel
+from acode_vllm.workers.model.hub_cache import repository_folder
+from acode_vllm.workers.model.hub_client import HubAnswer, HubModel, HubQuestion, HubSilent
+from acode_vllm.workers.model.model_check import SPARE_BYTES, argument, prepare_model
 
 MODEL = "acode/tiny"
 LOCAL = VllmLifecycleOptions()

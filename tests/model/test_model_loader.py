@@ -11,25 +11,25 @@ import pytest
 from fake_hub import FakeHub
 from model_folders import write_model
 
-from acode_vllm.errors import Problem
-from acode_vllm.loading import LoadStage
-from acode_vllm.options import VllmLifecycleOptions
-from acode_vllm.server_process import ProcessIdentity, ServerProcess
 from acode_vllm.supervisor import ChildSpec, Supervisor, WorkerDown, WorkerRef, call, cast
 from acode_vllm.supervisor.events import ChildStarted
 from acode_vllm.supervisor.testing import ManualClock
-from acode_vllm.workers.hub_client import HubAnswer, HubModel, HubQuestion, HubSilent
-from acode_vllm.workers.messages import (
+from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.vocabulary.loading import LoadStage
+from acode_vllm.vocabulary.options import VllmLifecycleOptions
+from acode_vllm.vocabulary.server_process import ProcessIdentity, ServerProcess
+from acode_vllm.workers.messages.model_messages import (
     FollowLoad,
     LoadStep,
     LoadTimedOut,
     ModelPrepared,
     PreparedModel,
     PrepareModel,
-    Reported,
     StopFollowing,
 )
-from acode_vllm.workers.model_loader import LOOK_SECONDS, ModelLoader
+from acode_vllm.workers.messages.reports import Reported
+from acode_vllm.workers.model.hub_client import HubAnswer, HubModel, HubQuestion, HubSilent
+from acode_vllm.workers.model.model_loader import LOOK_SECONDS, ModelLoader
 
 MODEL = "acode/tiny"
 DEADLINE = 10.0
@@ -268,7 +268,7 @@ def test_a_defect_while_looking_is_told_and_the_worker_is_renewed(bench: Bench) 
 
 
 def test_the_real_client_and_a_hub_agree_through_the_worker(bench: Bench, tmp_path: Path) -> None:
-    from acode_vllm.workers.hub_client import ask_hub
+    from acode_vllm.workers.model.hub_client import ask_hub
 
     bench.answer = ask_hub
     hub = FakeHub()

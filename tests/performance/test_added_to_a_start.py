@@ -11,8 +11,8 @@ from collections.abc import Callable
 import pytest
 from service_fixtures import MakeService, model, port, service
 
-from acode_vllm.events import Event, ServerEnded, ServerStarted, StateChanged
-from acode_vllm.states import ServiceState
+from acode_vllm.vocabulary.events import Event, ServerEnded, ServerStarted, StateChanged
+from acode_vllm.vocabulary.states import ServiceState
 
 __all__ = ["model", "port", "service"]
 WAIT = 40.0

@@ -44,7 +44,9 @@ def loaded_by(program: str) -> set[str]:
 
 
 def ours(modules: set[str]) -> list[str]:
-    return sorted(name for name in modules if name.partition(".")[0] == "acode_vllm")
+    """Our files, without the rooms, which hold a docstring."""
+    rooms = {name.rpartition(".")[0] for name in modules}
+    return sorted(name for name in modules - rooms | {"acode_vllm"} if name.partition(".")[0] == "acode_vllm")
 
 
 def test_the_package_itself_imports_nothing() -> None:
@@ -52,15 +54,21 @@ def test_the_package_itself_imports_nothing() -> None:
 
 
 def test_the_status_command_imports_little() -> None:
-    loaded = loaded_by("import acode_vllm.cli.main, acode_vllm.cli.status_text, acode_vllm.cli.gpu_lines")
+    loaded = loaded_by("import acode_vllm.cli.main, acode_vllm.cli.screen.status_text, acode_vllm.cli.screen.gpu_lines")
     assert len(ours(loaded)) <= 14, ours(loaded)
-    assert len(loaded) <= 50, sorted(loaded)
+    assert len(loaded) <= 55, sorted(loaded)
 
 
 def test_ask_imports_no_tree_and_no_orchestrator() -> None:
-    loaded = loaded_by("import acode_vllm.cli.main, acode_vllm.cli.whole_command, acode_vllm.cli.ask")
+    loaded = loaded_by("import acode_vllm.cli.main, acode_vllm.cli.whole_command, acode_vllm.cli.commands.ask")
     assert len(ours(loaded)) <= 48, ours(loaded)
-    wrong = {"acode_vllm.supervisor", "acode_vllm.workers", "acode_vllm.orchestrator", "acode_vllm.config", "yaml"}
+    wrong = {
+        "acode_vllm.supervisor",
+        "acode_vllm.workers",
+        "acode_vllm.orchestrator",
+        "acode_vllm.config.config",
+        "yaml",
+    }
     assert not wrong & loaded
 
 

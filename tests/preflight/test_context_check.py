@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from acode_vllm.errors import Problem
-from acode_vllm.options import ServerOptions, VllmLifecycleOptions
-from acode_vllm.workers.context_check import context_problem
+from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.vocabulary.options import ServerOptions, VllmLifecycleOptions
+from acode_vllm.workers.preflight.context_check import context_problem
 
 Look = Callable[..., "Problem | None"]
 

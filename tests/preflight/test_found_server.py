@@ -12,17 +12,17 @@ import pytest
 from service_fixtures import MakeService, model, other_model, port, service
 from standin import StandIn
 
-from acode_vllm.errors import VllmServiceError
-from acode_vllm.events import Event, ServerStarted, WarningRaised
-from acode_vllm.options import VllmLifecycleOptions
-from acode_vllm.record import ServiceRecord, save_record
-from acode_vllm.recorded import recorded_service
-from acode_vllm.server_process import ProcessIdentity
-from acode_vllm.service_folder import ServiceFolder
-from acode_vllm.states import LifecycleMode, ServiceState
-from acode_vllm.status import ServiceStatus
-from acode_vllm.workers.found_server import find_server
-from acode_vllm.workers.messages import ServerFound
+from acode_vllm.records.record import ServiceRecord, save_record
+from acode_vllm.records.recorded import recorded_service
+from acode_vllm.records.service_folder import ServiceFolder
+from acode_vllm.vocabulary.errors import VllmServiceError
+from acode_vllm.vocabulary.events import Event, ServerStarted, WarningRaised
+from acode_vllm.vocabulary.options import VllmLifecycleOptions
+from acode_vllm.vocabulary.server_process import ProcessIdentity
+from acode_vllm.vocabulary.states import LifecycleMode, ServiceState
+from acode_vllm.vocabulary.status import ServiceStatus
+from acode_vllm.workers.messages.model_messages import ServerFound
+from acode_vllm.workers.preflight.found_server import find_server
 
 __all__ = ["model", "other_model", "port", "service"]
 

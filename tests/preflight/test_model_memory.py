@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from acode_vllm.options import ServerOptions, VllmLifecycleOptions
-from acode_vllm.workers.gpu_memory_preflight import MemoryNeed
-from acode_vllm.workers.messages import PreparedModel
-from acode_vllm.workers.model_memory import memory_needs
+from acode_vllm.vocabulary.options import ServerOptions, VllmLifecycleOptions
+from acode_vllm.workers.messages.model_messages import PreparedModel
+from acode_vllm.workers.preflight.gpu_memory import MemoryNeed
+from acode_vllm.workers.preflight.model_memory import memory_needs
 
 GIB = 1 << 30
 TOKEN = 2 * 32 * 8 * 128 * 2

@@ -11,15 +11,15 @@ import hub_cache as cache_tool
 import pytest
 from model_folders import write_model
 
-from acode_vllm.errors import GpuUnavailableError, InsufficientMemoryError, Problem, error_for
-from acode_vllm.gpus import GpuDevice, GpuProcess, GpuSample
-from acode_vllm.options import GpuOptions, ServerOptions, VllmLifecycleOptions
-from acode_vllm.states import OperatingMode
-from acode_vllm.workers.hub_client import HubAnswer, HubModel, HubQuestion, HubSilent
-from acode_vllm.workers.messages import PreparedModel
-from acode_vllm.workers.model_check import prepare_model
-from acode_vllm.workers.preflight import Looks, preflight
-from acode_vllm.workers.preflight_report import Level, PreflightReport
+from acode_vllm.vocabulary.errors import GpuUnavailableError, InsufficientMemoryError, Problem, error_for
+from acode_vllm.vocabulary.gpus import GpuDevice, GpuProcess, GpuSample
+from acode_vllm.vocabulary.options import GpuOptions, ServerOptions, VllmLifecycleOptions
+from acode_vllm.vocabulary.states import OperatingMode
+from acode_vllm.workers.messages.model_messages import PreparedModel
+from acode_vllm.workers.model.hub_client import HubAnswer, HubModel, HubQuestion, HubSilent
+from acode_vllm.workers.model.model_check import prepare_model
+from acode_vllm.workers.preflight.preflight import Looks, preflight
+from acode_vllm.workers.preflight.report import Level, PreflightReport
 
 GIB = 1 << 30
 DEFAULTS = VllmLifecycleOptions()

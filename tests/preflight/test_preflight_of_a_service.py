@@ -10,12 +10,12 @@ import pytest
 from service_fixtures import MakeService, model, other_model, port, service
 
 from acode_vllm import ServerOptions, VllmServiceOrchestrator
-from acode_vllm.cli.progress import StartProgress
-from acode_vllm.cli.terminal import Terminal
-from acode_vllm.errors import VllmServiceError
-from acode_vllm.events import Event, ServerStarted, WarningRaised
-from acode_vllm.options import GpuOptions, VllmLifecycleOptions
-from acode_vllm.states import ServiceState
+from acode_vllm.cli.screen.progress import StartProgress
+from acode_vllm.cli.screen.terminal import Terminal
+from acode_vllm.vocabulary.errors import VllmServiceError
+from acode_vllm.vocabulary.events import Event, ServerStarted, WarningRaised
+from acode_vllm.vocabulary.options import GpuOptions, VllmLifecycleOptions
+from acode_vllm.vocabulary.states import ServiceState
 
 __all__ = ["model", "other_model", "port", "service"]
 

@@ -11,16 +11,16 @@ from contextlib import contextmanager
 import pytest
 from standin import free_port
 
-from acode_vllm.errors import Problem
-from acode_vllm.gpus import GpuDevice, GpuSample
-from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.supervisor import ChildSpec, Supervisor, call
-from acode_vllm.workers.gpu_call import sample_by_worker
-from acode_vllm.workers.gpu_worker import GpuWorker
-from acode_vllm.workers.hub_client import HubSilent
-from acode_vllm.workers.messages import PreparedModel, PrepareModel, Reported
-from acode_vllm.workers.model_loader import ModelLoader
-from acode_vllm.workers.start_check import check_start, port_findings
+from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.vocabulary.gpus import GpuDevice, GpuSample
+from acode_vllm.vocabulary.options import VllmLifecycleOptions
+from acode_vllm.workers.gpu.gpu_worker import GpuWorker, sample_by_worker
+from acode_vllm.workers.messages.model_messages import PreparedModel, PrepareModel
+from acode_vllm.workers.messages.reports import Reported
+from acode_vllm.workers.model.hub_client import HubSilent
+from acode_vllm.workers.model.model_loader import ModelLoader
+from acode_vllm.workers.preflight.start_check import check_start, port_findings
 
 GIB = 1 << 30
 DEADLINE = 20.0

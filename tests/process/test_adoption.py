@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from acode_vllm.server_process import ServerProcess
-from acode_vllm.workers.adoption import is_recorded_process, lost_port
-from acode_vllm.workers.process_identity import command_line, identify
+from acode_vllm.vocabulary.server_process import ServerProcess
+from acode_vllm.workers.machine.process_identity import command_line, identify
+from acode_vllm.workers.process.adoption import is_recorded_process, lost_port
 
 MARK = secrets.token_hex(8)
 """Of this run alone: another run on this machine must not find our processes."""

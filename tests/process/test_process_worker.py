@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from acode_vllm.errors import Problem
-from acode_vllm.options import VllmLifecycleOptions
 from acode_vllm.supervisor import Crash, Restart, Shutdown, call, cast
-from acode_vllm.workers import process_worker, tree_stop
-from acode_vllm.workers.messages import (
+from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.vocabulary.options import VllmLifecycleOptions
+from acode_vllm.workers.machine import tree_stop
+from acode_vllm.workers.machine.process_identity import current_stat, is_alive
+from acode_vllm.workers.messages.process_messages import (
     FailServer,
     LeftOverFound,
     MarkChosen,
@@ -25,8 +26,8 @@ from acode_vllm.workers.messages import (
     StopReport,
     StopServer,
 )
-from acode_vllm.workers.process_edges import ProcessEdges, ServerCrashed
-from acode_vllm.workers.process_identity import current_stat, is_alive
+from acode_vllm.workers.process import process_worker
+from acode_vllm.workers.process.process_edges import ProcessEdges, ServerCrashed
 
 MARK = secrets.token_hex(8)
 """Of this run alone: another run on this machine must not find our processes."""
@@ -451,13 +452,13 @@ def test_without_pidfds_an_exit_is_noticed_all_the_same(run, script, edges):
 
 
 def _fail():
-    from acode_vllm.errors import error_for
+    from acode_vllm.vocabulary.errors import error_for
 
     raise error_for(Problem("ACODE-VLM-008", "no"))
 
 
 def _server(identity, mark):
-    from acode_vllm.workers.messages import ServerProcess
+    from acode_vllm.vocabulary.server_process import ServerProcess
 
     return ServerProcess(identity, mark, ("x",), "org/model", "org/model", 1, "/nonexistent", 0, 0.0)
 

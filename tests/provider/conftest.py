@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from standin_keeper import StandInKeeper
 
-from acode_vllm.provider import VllmProvider
+from acode_vllm.provider.provider import VllmProvider
 
 Make = Callable[..., tuple[VllmProvider, StandInKeeper]]
 

@@ -13,8 +13,8 @@ import pytest
 from standin import StandIn
 from standin_keeper import StandInKeeper
 
-from acode_vllm.errors import InterruptedByStopError, RequestError
-from acode_vllm.provider import VllmProvider, is_missing_chat_template
+from acode_vllm.provider.provider import VllmProvider, is_missing_chat_template
+from acode_vllm.vocabulary.errors import InterruptedByStopError, RequestError
 
 Make = Callable[..., tuple[VllmProvider, StandInKeeper]]
 HELLO = [{"role": "user", "content": "hello"}]

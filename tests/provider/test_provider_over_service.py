@@ -15,8 +15,8 @@ import pytest
 from service_fixtures import MakeService, model, port, service
 
 from acode_vllm import VllmProvider, VllmServiceOrchestrator
-from acode_vllm.errors import NotHealthyError, StreamInterruptedError, WaitTimeoutError
-from acode_vllm.states import LifecycleMode, ServiceState
+from acode_vllm.vocabulary.errors import NotHealthyError, StreamInterruptedError, WaitTimeoutError
+from acode_vllm.vocabulary.states import LifecycleMode, ServiceState
 
 __all__ = ["model", "port", "service"]
 

@@ -9,8 +9,8 @@ import pytest
 from standin import StandIn
 from standin_keeper import StandInKeeper
 
-from acode_vllm.errors import RequestError, StreamInterruptedError
-from acode_vllm.provider import VllmProvider
+from acode_vllm.provider.provider import VllmProvider
+from acode_vllm.vocabulary.errors import RequestError, StreamInterruptedError
 
 Make = Callable[..., tuple[VllmProvider, StandInKeeper]]
 SLOW = "[compute:1.2] a"

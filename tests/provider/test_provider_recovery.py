@@ -11,9 +11,9 @@ import pytest
 from standin import StandIn
 from standin_keeper import StandInKeeper
 
-from acode_vllm.errors import InterruptedByStopError, RequestError, RestartLimitError, StreamInterruptedError
-from acode_vllm.provider import VllmProvider
-from acode_vllm.states import LifecycleMode
+from acode_vllm.provider.provider import VllmProvider
+from acode_vllm.vocabulary.errors import InterruptedByStopError, RequestError, RestartLimitError, StreamInterruptedError
+from acode_vllm.vocabulary.states import LifecycleMode
 
 Make = Callable[..., tuple[VllmProvider, StandInKeeper]]
 HELLO = [{"role": "user", "content": "hello"}]

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 from standin_keeper import StandInKeeper
 
-from acode_vllm.errors import RestartLimitError, UnknownProviderError
-from acode_vllm.provider import VllmProvider
+from acode_vllm.provider.provider import VllmProvider
 from acode_vllm.registry import ProviderRegistry
+from acode_vllm.vocabulary.errors import RestartLimitError, UnknownProviderError
 
 
 @pytest.fixture

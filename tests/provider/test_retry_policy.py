@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from acode_vllm.retry_policy import MAX_RETRIES, blames_server, may_retry, pause_before_retry
-from acode_vllm.states import LifecycleMode
+from acode_vllm.provider.retry_policy import MAX_RETRIES, blames_server, may_retry, pause_before_retry
+from acode_vllm.vocabulary.states import LifecycleMode
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])

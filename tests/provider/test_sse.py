@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acode_vllm.sse import SseParser
+from acode_vllm.provider.answer_stream import SseParser
 
 STREAM = (
     b': keep-alive\r\n\r\ndata: {"a": 1}\n\ndata:two\ndata: lines\r\n\r\n'

@@ -10,7 +10,7 @@ from real_runs import ANSWER, PROMPT, WAIT, owned, tree_of
 from real_service import RealService
 
 from acode_vllm import VllmProvider
-from acode_vllm.states import ServiceState
+from acode_vllm.vocabulary.states import ServiceState
 
 RECOVERIES = int(os.environ.get("COUNT_REAL", "6"))
 

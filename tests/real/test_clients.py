@@ -17,10 +17,10 @@ import requests
 from real_service import RealService
 
 from acode_vllm import VllmProvider, VllmServiceOrchestrator
-from acode_vllm.errors import RequestError
-from acode_vllm.events import Event, LoadProgressed, RestartDone, ServerEnded, ServerStarted, StateChanged
-from acode_vllm.loading import LoadStage
-from acode_vllm.states import ServiceState
+from acode_vllm.vocabulary.errors import RequestError
+from acode_vllm.vocabulary.events import Event, LoadProgressed, RestartDone, ServerEnded, ServerStarted, StateChanged
+from acode_vllm.vocabulary.loading import LoadStage
+from acode_vllm.vocabulary.states import ServiceState
 
 HELLO = "acode/tiny-hello"
 QUESTION: list[Any] = [{"role": "user", "content": "write a hello world program"}]

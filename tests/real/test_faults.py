@@ -23,15 +23,15 @@ from real_runs import ANSWER, HELLO, PROMPT, WAIT, Listener, owned, status_of, s
 from real_service import RealService
 
 from acode_vllm import VllmProvider, VllmServiceOrchestrator
-from acode_vllm.errors import VllmServiceError
-from acode_vllm.events import Event, LoadProgressed, ServerEnded, ServerStarted
-from acode_vllm.history import History
-from acode_vllm.journal import Journal
-from acode_vllm.service_folder import ServiceFolder
-from acode_vllm.states import ServiceState
-from acode_vllm.workers.process_tree import ProcessTree
-from acode_vllm.workers.shared_memory import FOLDER, files_used_by
-from acode_vllm.workers.tree_stop import KILL_WAIT_SECONDS
+from acode_vllm.records.journal import Journal
+from acode_vllm.records.service_folder import ServiceFolder
+from acode_vllm.vocabulary.errors import VllmServiceError
+from acode_vllm.vocabulary.events import Event, LoadProgressed, ServerEnded, ServerStarted
+from acode_vllm.vocabulary.history import History
+from acode_vllm.vocabulary.states import ServiceState
+from acode_vllm.workers.machine.process_tree import ProcessTree
+from acode_vllm.workers.machine.shared_memory import FOLDER, files_used_by
+from acode_vllm.workers.machine.tree_stop import KILL_WAIT_SECONDS
 
 MOMENTS = int(os.environ.get("FAULT_REPEAT", "1"))
 SEED = int(os.environ.get("FAULT_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)

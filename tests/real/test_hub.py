@@ -18,7 +18,7 @@ from fake_hub import FakeHub
 from own_services import OwnService, side_by_side
 from real_service import RealService
 
-from acode_vllm.workers.hub_client import DEADLINE
+from acode_vllm.workers.model.hub_client import DEADLINE
 
 HELLO, MODEL = "acode/tiny-hello", "acme/model"
 LINK = f"https://huggingface.co/{MODEL}"

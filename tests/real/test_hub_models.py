@@ -17,10 +17,10 @@ from real_runs import WAIT, owned
 from real_service import RealService, RealVllm
 
 from acode_vllm import VllmLifecycleOptions, VllmProvider
-from acode_vllm.states import ServiceState
-from acode_vllm.workers.hub_client import HubSilent
-from acode_vllm.workers.messages import PreparedModel
-from acode_vllm.workers.model_check import prepare_model
+from acode_vllm.vocabulary.states import ServiceState
+from acode_vllm.workers.messages.model_messages import PreparedModel
+from acode_vllm.workers.model.hub_client import HubSilent
+from acode_vllm.workers.model.model_check import prepare_model
 
 ARCHITECTURES = os.environ.get("COUNT_ARCHITECTURES", "gpt2").split()
 CONTEXT = 512

@@ -31,8 +31,8 @@ from real_service import RealService
 from standin import StandIn
 
 from acode_vllm import ProviderRegistry
-from acode_vllm.errors import InterruptedByStopError, VllmServiceError
-from acode_vllm.events import LoadProgressed, ServerStarted
+from acode_vllm.vocabulary.errors import InterruptedByStopError, VllmServiceError
+from acode_vllm.vocabulary.events import LoadProgressed, ServerStarted
 
 
 @pytest.mark.spec("IT-001", "IT-007", "AC-001", "AC-002", "AC-006", "AC-032", "AC-033", "AC-035", "FR-007", "FR-008")
@@ -163,7 +163,7 @@ def test_a_base_model_without_a_chat_template_is_asked_by_completion(real_servic
 
 def test_an_owner_that_is_killed_takes_nothing_with_it(real_service: RealService) -> None:
     code = (
-        "import sys; from acode_vllm.config import load; from acode_vllm import VllmServiceOrchestrator\n"
+        "import sys; from acode_vllm.config.config import load; from acode_vllm import VllmServiceOrchestrator\n"
         "import os; from pathlib import Path\n"
         "c = load(environ=os.environ, cwd=Path.cwd(), home=Path.home())\n"
         "vllm = VllmServiceOrchestrator(c.model, c.options); print(vllm.ensure_healthy().pid, flush=True)\n"

@@ -18,9 +18,9 @@ from service_fixtures import MakeService, write_model
 from standin import COMMAND, StandIn, free_port
 
 from acode_vllm import ServerOptions, VllmLifecycleOptions, VllmProvider, VllmServiceOrchestrator
-from acode_vllm.errors import Problem, VllmServiceError
-from acode_vllm.states import ServiceState
-from acode_vllm.workers.latency_trend import HOUR, LatencyTrend
+from acode_vllm.vocabulary.errors import Problem, VllmServiceError
+from acode_vllm.vocabulary.states import ServiceState
+from acode_vllm.workers.health.latency_trend import HOUR, LatencyTrend
 
 WAIT = 40.0
 MODEL = "acme/model"

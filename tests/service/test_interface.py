@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 from acode_vllm import VllmServiceOrchestrator
-from acode_vllm.service_orchestrator import ServiceOrchestrator
+from acode_vllm.provider.service_orchestrator import ServiceOrchestrator
 
 SHARED = ("ensure_healthy", "get_state", "start", "stop", "restart", "status", "gpus")
 

@@ -7,8 +7,8 @@ import time
 import pytest
 from service_fixtures import MakeService
 
-from acode_vllm.states import ServiceState
-from acode_vllm.workers import refresh
+from acode_vllm.vocabulary.states import ServiceState
+from acode_vllm.workers.lifecycle import refresh
 
 WAIT = 40.0
 

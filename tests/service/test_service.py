@@ -14,7 +14,11 @@ from service_fixtures import MakeService
 from standin import StandIn
 
 from acode_vllm import GpuOptions, ServerOptions, VllmServiceOrchestrator
-from acode_vllm.errors import (
+from acode_vllm.records.journal import Journal
+from acode_vllm.service.shared_service import SharedService
+from acode_vllm.supervisor import Crash, Supervisor, WorkerRef, call, cast
+from acode_vllm.supervisor.requests import WhichChildren
+from acode_vllm.vocabulary.errors import (
     InterruptedByStopError,
     ModelNotFoundError,
     NotHealthyError,
@@ -23,13 +27,9 @@ from acode_vllm.errors import (
     VllmServiceError,
     WaitTimeoutError,
 )
-from acode_vllm.events import Event, ServerStarted, StateChanged
-from acode_vllm.journal import Journal
-from acode_vllm.shared_service import SharedService
-from acode_vllm.states import LifecycleMode, ServiceState
-from acode_vllm.status import ServiceStatus
-from acode_vllm.supervisor import Crash, Supervisor, WorkerRef, call, cast
-from acode_vllm.supervisor.requests import WhichChildren
+from acode_vllm.vocabulary.events import Event, ServerStarted, StateChanged
+from acode_vllm.vocabulary.states import LifecycleMode, ServiceState
+from acode_vllm.vocabulary.status import ServiceStatus
 
 WAIT = 40.0
 

@@ -10,8 +10,8 @@ import threading
 import pytest
 from service_fixtures import MakeService
 
-from acode_vllm.events import Event, ProblemRaised, StateChanged
-from acode_vllm.states import ServiceState
+from acode_vllm.vocabulary.events import Event, ProblemRaised, StateChanged
+from acode_vllm.vocabulary.states import ServiceState
 
 WAIT = 40.0
 

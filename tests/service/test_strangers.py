@@ -14,9 +14,9 @@ from service_fixtures import MakeService
 from standin import StandIn
 
 from acode_vllm import VllmServiceOrchestrator
-from acode_vllm.errors import VllmServiceError
-from acode_vllm.events import Event, HealthChecked, ServerStarted, StateChanged
-from acode_vllm.states import ServiceState
+from acode_vllm.vocabulary.errors import VllmServiceError
+from acode_vllm.vocabulary.events import Event, HealthChecked, ServerStarted, StateChanged
+from acode_vllm.vocabulary.states import ServiceState
 
 WAIT = 40.0
 

@@ -7,8 +7,8 @@ import inspect
 from control_harness import open_owner
 from standin import free_port
 
-from acode_vllm.event_hub import Subscription
-from acode_vllm.workers.process_edges import shutdown_seconds
+from acode_vllm.control.event_hub import Subscription
+from acode_vllm.workers.process.process_edges import shutdown_seconds
 
 
 def test_with_the_defaults_a_keeper_ends_within_a_minute_whatever_its_workers_wait_for() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from acode_vllm.supervisor import ManualClock, WouldDeadlock
-from acode_vllm.supervisor.inbox import Inbox, is_under
+from acode_vllm.supervisor.process.inbox import Inbox, is_under
 
 
 @dataclass(frozen=True)

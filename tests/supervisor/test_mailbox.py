@@ -20,9 +20,9 @@ from acode_vllm.supervisor import (
     cast,
     cast_latest,
 )
-from acode_vllm.supervisor.envelopes import Call, Info
-from acode_vllm.supervisor.mailbox import Mailbox
-from acode_vllm.supervisor.reply import ReplyTo
+from acode_vllm.supervisor.process.envelopes import Call, Info
+from acode_vllm.supervisor.process.mailbox import Mailbox
+from acode_vllm.supervisor.process.reply import ReplyTo
 from acode_vllm.supervisor.supervisor_loop import SupervisorLoop
 
 

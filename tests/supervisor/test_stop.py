@@ -26,8 +26,7 @@ from acode_vllm.supervisor import (
     WouldDeadlock,
     call,
 )
-from acode_vllm.supervisor.body import Body
-from acode_vllm.supervisor.process import Process
+from acode_vllm.supervisor.process.process import Body, Process
 
 
 def test_stop_is_in_reverse_start_order_also_after_restarts(tree: Any) -> None:

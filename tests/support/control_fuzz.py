@@ -16,8 +16,8 @@ from pathlib import Path
 
 from control_harness import RawClient, wanted
 
-from acode_vllm.control_protocol import REQUESTS, request_line
-from acode_vllm.workers.lifecycle_messages import EnsureHealthy
+from acode_vllm.control.protocol import REQUESTS, request_line
+from acode_vllm.workers.messages.lifecycle_messages import EnsureHealthy
 
 AT_ONCE = 10
 """Messages that a client sends before it reads the answers."""

@@ -11,13 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from acode_vllm.control_socket import connect
-from acode_vllm.local_service import LocalService
-from acode_vllm.options import VllmLifecycleOptions
-from acode_vllm.owned_service import KeeperHooks
-from acode_vllm.service_folder import ServiceFolder
-from acode_vllm.tree import vllm_makers
-from acode_vllm.workers.lifecycle_messages import Wanted
+from acode_vllm.control.owned_service import KeeperHooks
+from acode_vllm.control.socket import connect
+from acode_vllm.records.service_folder import ServiceFolder
+from acode_vllm.service.local_service import LocalService
+from acode_vllm.service.tree import vllm_makers
+from acode_vllm.vocabulary.options import VllmLifecycleOptions
+from acode_vllm.workers.messages.lifecycle_messages import Wanted
 
 DEADLINE = 20.0
 

@@ -7,15 +7,16 @@ from dataclasses import replace
 
 from standin import StandIn
 
-from acode_vllm.health import HealthReport
-from acode_vllm.options import VllmLifecycleOptions
-from acode_vllm.server_process import ServerProcess
 from acode_vllm.supervisor import ChildSpec, Clock, Supervisor, WorkerRef, call, cast
-from acode_vllm.workers.health_check import Machine
-from acode_vllm.workers.health_worker import HealthWorker
-from acode_vllm.workers.messages import CheckNow, Reported, Watch
-from acode_vllm.workers.process_identity import identify
-from acode_vllm.workers.server_tree import ServerTree
+from acode_vllm.vocabulary.health import HealthReport
+from acode_vllm.vocabulary.options import VllmLifecycleOptions
+from acode_vllm.vocabulary.server_process import ServerProcess
+from acode_vllm.workers.health.health_check import Machine
+from acode_vllm.workers.health.health_worker import HealthWorker
+from acode_vllm.workers.machine.process_identity import identify
+from acode_vllm.workers.machine.server_tree import ServerTree
+from acode_vllm.workers.messages.health_messages import CheckNow, Watch
+from acode_vllm.workers.messages.reports import Reported
 
 DEADLINE = 20.0
 THIS_MACHINE = Machine(ServerTree)

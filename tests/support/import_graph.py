@@ -1,4 +1,4 @@
-"""Which of our files imports which, read from the source: the whole of it, imports inside functions included."""
+"""Which of our files imports which, read from the source, imports inside functions included."""
 
 from __future__ import annotations
 
@@ -19,6 +19,14 @@ class SourceFile:
     module: str
     path: Path
     imports: frozenset[str]
+
+    @property
+    def room(self) -> str:
+        """The package that it is in; a file of the root package is a room of its own."""
+        if self.path.name == "__init__.py":
+            return self.module
+        room = self.module.rpartition(".")[0]
+        return self.module if room == "acode_vllm" else room
 
     @property
     def layer(self) -> str:

@@ -15,8 +15,8 @@ from typing import Any
 
 from standin import COMMAND
 
-from acode_vllm.record import load_record
-from acode_vllm.service_folder import ServiceFolder
+from acode_vllm.records.record import load_record
+from acode_vllm.records.service_folder import ServiceFolder
 
 DEADLINE = 60.0
 _OLDER = """import acode_vllm._version as version

@@ -14,8 +14,8 @@ import psutil
 from real_service import RealService
 
 from acode_vllm import VllmServiceOrchestrator
-from acode_vllm.events import Event, StateChanged
-from acode_vllm.states import ServiceState
+from acode_vllm.vocabulary.events import Event, StateChanged
+from acode_vllm.vocabulary.states import ServiceState
 
 HELLO, OTHER, BASE = "acode/tiny-hello", "acode/tiny-other", "acode/tiny-base"
 PROMPT, ANSWER = "write a hello world program", 'print("Hello, world!")'

@@ -6,11 +6,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from acode_vllm.errors import Problem
-from acode_vllm.workers.diagnosis import diagnose
-from acode_vllm.workers.messages import ProcessExit
+from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.workers.diagnosis.diagnosis import diagnose
+from acode_vllm.workers.messages.process_messages import ProcessExit
 
-LOGS = Path(__file__).parent.parent / "model" / "logs"
+LOGS = Path(__file__).parent.parent / "diagnosis" / "logs"
 
 
 @dataclass(frozen=True)

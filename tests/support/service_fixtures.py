@@ -12,7 +12,7 @@ import pytest
 from standin import COMMAND, free_port
 
 from acode_vllm import ServerOptions, VllmLifecycleOptions, VllmServiceOrchestrator
-from acode_vllm.states import LifecycleMode
+from acode_vllm.vocabulary.states import LifecycleMode
 
 MakeService = Callable[..., VllmServiceOrchestrator]
 

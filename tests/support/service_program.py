@@ -13,10 +13,10 @@ import threading
 from typing import Any
 
 from acode_vllm import ServerOptions, VllmLifecycleOptions, VllmServiceOrchestrator
-from acode_vllm.errors import VllmServiceError
-from acode_vllm.local_service import LocalService
-from acode_vllm.status import ServiceStatus
+from acode_vllm.service.local_service import LocalService
 from acode_vllm.supervisor import ReplyTo
+from acode_vllm.vocabulary.errors import VllmServiceError
+from acode_vllm.vocabulary.status import ServiceStatus
 
 
 def main() -> None:

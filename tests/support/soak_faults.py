@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import psutil
 from soak_world import Program, World
 
-from acode_vllm.control_socket import connect
+from acode_vllm.control.socket import connect
 
 
 @dataclass(frozen=True)

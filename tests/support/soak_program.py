@@ -24,10 +24,10 @@ import time
 from collections import Counter
 from typing import Any
 
-from acode_vllm.errors import VllmServiceError
-from acode_vllm.local_service import LocalService
+from acode_vllm.service.local_service import LocalService
 from acode_vllm.supervisor import CallError, call, cast
 from acode_vllm.supervisor.requests import WhichChildren
+from acode_vllm.vocabulary.errors import VllmServiceError
 
 HELLO = [{"role": "user", "content": "hello"}]
 PAUSE = 0.2

@@ -22,11 +22,12 @@ from service_fixtures import write_model
 from soak_report import Life, Measure
 from standin import SERVER, free_port
 
-from acode_vllm.history import History
-from acode_vllm.recorded import RecordedService, recorded_service
-from acode_vllm.server_process import ServerProcess
-from acode_vllm.states import ServiceState
-from acode_vllm.workers.shared_memory import SharedFile, files_used_by
+from acode_vllm.records.recorded import RecordedService, recorded_service
+from acode_vllm.vocabulary.history import History
+from acode_vllm.vocabulary.server_process import ServerProcess
+from acode_vllm.vocabulary.states import ServiceState
+from acode_vllm.workers.machine.shared_memory import files_used_by
+from acode_vllm.workers.messages.process_messages import SharedFile
 
 PROGRAM = Path(__file__).with_name("soak_program.py")
 NORMAL: dict[str, Any] = {"shm": True, "workers": 2, "strays": 1, "token_seconds": 0.002, "exit_delay": 0.5}

@@ -8,13 +8,13 @@ from typing import Any
 
 from standin import DEADLINE, MODEL, StandIn, free_port
 
-from acode_vllm.errors import Problem, error_for
-from acode_vllm.gpus import GpuSample
-from acode_vllm.states import LifecycleMode, ServiceState
+from acode_vllm.vocabulary.errors import Problem, error_for
+from acode_vllm.vocabulary.gpus import GpuSample
+from acode_vllm.vocabulary.states import LifecycleMode, ServiceState
 
 
 class StandInKeeper:
-    """A `acode_vllm.service_orchestrator.ServedApi`.
+    """A `acode_vllm.provider.service_orchestrator.ServedApi`.
 
     Args:
         starts: The faults of the first start, the second and so on; the last stay. Further starts than ``limit`` fail.

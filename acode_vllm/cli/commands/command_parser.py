@@ -1,0 +1,111 @@
+"""The parser of every command: help that shows examples, and mistakes that are answered with the nearest right word."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from acode_vllm.cli.screen.terminal import Terminal
+
+Command = Callable[[argparse.Namespace, "Terminal"], int]
+Subcommands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Shows in the usage what is peculiar to a command, not what every command has."""
+
+    def add_usage(
+        self, usage: str | None, actions: Iterable[argparse.Action], groups: Iterable[Any], prefix: str | None = None
+    ) -> None:
+        """Pass over the options that every command has."""
+        own = [action for action in actions if action.default is not argparse.SUPPRESS or not action.option_strings]
+        super().add_usage(usage, own, groups, prefix)
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser whose errors say where help is.
+
+    Attributes:
+        examples: Whole command lines, each with what it is for after a ``#`` where that needs saying.
+    """
+
+    examples: tuple[str, ...] = ()
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and where help is, then exit with 2."""
+        self.print_usage(sys.stderr)
+        self.exit(2, f"{self.prog}: error: {message}\nSee: {self.prog} --help\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        from difflib import get_close_matches
+
+        choices = [str(choice) for choice in action.choices]
+        near = get_close_matches(str(value), choices, 2)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise argparse.ArgumentError(action, f"{value!r} is none of: {', '.join(choices)}{hint}")
+
+
+def add_command(
+    commands: Subcommands[Any],
+    name: str,
+    text: str,
+    *,
+    examples: tuple[str, ...],
+    description: str = "",
+    parents: tuple[argparse.ArgumentParser, ...] = (),
+) -> CommandParser:
+    """Add a command, or an action of one.
+
+    Args:
+        commands: To what it is added.
+        name: What is typed.
+        text: What it does, for the list of commands.
+        examples: As `CommandParser.examples`.
+        description: What else there is to know of it.
+        parents: The parsers whose options it has, too.
+    """
+    described = text[0].upper() + text[1:] + "." + (f"\n{description}" if description else "")
+    parser: CommandParser = commands.add_parser(
+        name,
+        help=text,
+        description=described,
+        epilog=examples_text(examples),
+        formatter_class=HelpFormatter,
+        parents=list(parents),
+    )
+    parser.examples = examples
+    return parser
+
+
+def examples_text(examples: tuple[str, ...]) -> str:
+    """The examples as the end of a help text, their comments below each other."""
+    split = [(line.partition("  # ")[0], line.partition("  # ")[2]) for line in examples]
+    width = max((len(command) for command, comment in split if comment), default=0)
+    lines = [f"  {command:<{width}}  # {comment}" if comment else f"  {command}" for command, comment in split]
+    return "examples:\n" + "\n".join(lines)
+
+
+def completes(action: argparse.Action, *words: str) -> None:
+    """Have the shell offer these words for an argument; their validity is checked elsewhere."""
+    setattr(action, "complete_words", words)  # noqa: B010 - an attribute of ours on a class that is not
+
+
+def words_of(action: argparse.Action) -> tuple[str, ...]:
+    """The words that `completes` named for it."""
+    words: tuple[str, ...] = getattr(action, "complete_words", ())
+    return words
+
+
+def all_commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """A parser and every command below it, by what is typed for it: the tree as completion and manual need it."""
+    found = {parser.prog: parser}
+    for action in parser._actions:  # noqa: SLF001 - argparse has no other way to be read
+        if isinstance(action, Subcommands):
+            for below in action.choices.values():
+                found |= all_commands(below)
+    return found

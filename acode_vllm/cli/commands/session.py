@@ -1,0 +1,103 @@
+"""From the arguments of a command to an orchestrator with the right settings."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from acode_vllm.cli.commands.provider_names import DEFAULT_PROVIDER, PROVIDERS
+from acode_vllm.cli.screen.terminal import Terminal
+from acode_vllm.config.configuration import Configuration
+from acode_vllm.config.known_configuration import load_known
+from acode_vllm.config.remembered_model import model_to_serve
+from acode_vllm.records.service_folder import ServiceFolder
+from acode_vllm.vocabulary.errors import Problem, error_for
+from acode_vllm.vocabulary.states import LifecycleMode
+
+if TYPE_CHECKING:
+    from acode_vllm.orchestrator import VllmServiceOrchestrator
+
+
+@dataclass(frozen=True)
+class Session:
+    """What one command works with.
+
+    Attributes:
+        configuration: The settings, with where each came from.
+        folder: The service's folder.
+        model: The model to serve: flag, environment, what set-model remembered, file, default.
+    """
+
+    configuration: Configuration
+    folder: ServiceFolder
+    model: str
+
+    def orchestrator(self, *, kept: bool = False) -> VllmServiceOrchestrator:
+        """An orchestrator with these settings.
+
+        Args:
+            kept: Whether the service is to be watched when this command has ended: a keeper is started where nobody
+                owns it yet. Not in monitored and external mode, nor with ``stop_on_exit``, where the server goes with
+                this command. Else nothing is started.
+
+        Raises:
+            VllmServiceError: There is no keeper, and none can be started.
+        """
+        from acode_vllm.orchestrator import VllmServiceOrchestrator
+
+        options = self.configuration.options
+        if kept and options.mode is LifecycleMode.MANAGED and not options.stop_on_exit:
+            self._have_kept()
+        return VllmServiceOrchestrator(self.model, options, environ=os.environ)
+
+    def _have_kept(self) -> None:
+        from acode_vllm.keeper.detached_keeper import ensure_keeper
+        from acode_vllm.workers.messages.lifecycle_messages import Wanted
+
+        secrets = self.configuration.secrets
+        wanted = Wanted(self.model, self.configuration.options, dict(os.environ), secrets.api_key)
+        keeper = ensure_keeper(self.folder, wanted)
+        if keeper is not None:  # its parent reaps it, should it end before this command does
+            threading.Thread(target=keeper.wait, name="acode-keeper-reaper", daemon=True).start()
+
+
+def open_session(arguments: argparse.Namespace, terminal: Terminal) -> Session:
+    """Read the configuration for a command, and say what in it may surprise.
+
+    Raises:
+        UnknownProviderError: ACODE-VLM-030.
+        ConfigurationError: ACODE-VLM-010 or 024.
+    """
+    require_provider(getattr(arguments, "provider_name", None) or arguments.provider or DEFAULT_PROVIDER)
+    named = {
+        "model": getattr(arguments, "model", None),
+        "port": arguments.port,
+        "lifecycle_mode": arguments.lifecycle_mode,
+        "mode": arguments.mode,
+        "config": arguments.config,
+    }
+    configuration = load_known(named, environ=os.environ, cwd=Path.cwd(), home=Path.home())
+    for warning in configuration.warnings:
+        terminal.warn(warning)
+    folder = ServiceFolder.of(os.environ, configuration.options.port)
+    return Session(configuration, folder, model_to_serve(configuration, folder))
+
+
+def require_provider(name: str) -> None:
+    """Make sure that the provider is one that there is.
+
+    Raises:
+        UnknownProviderError: ACODE-VLM-030.
+    """
+    if name not in PROVIDERS:
+        raise error_for(
+            Problem(
+                "ACODE-VLM-030",
+                f"There is no provider {name!r} here.",
+                f"Use one of: {', '.join(PROVIDERS)}.",
+            )
+        )

@@ -1,0 +1,256 @@
+"""The progress of a start, on standard error: one line that is drawn over on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from acode_vllm.cli.screen.terminal import Terminal
+from acode_vllm.vocabulary.events import (
+    Event,
+    LoadProgressed,
+    RestartPlanned,
+    ServerEnded,
+    ServerStarted,
+    StateChanged,
+    WarningRaised,
+)
+from acode_vllm.vocabulary.loading import LoadProgress, LoadStage
+from acode_vllm.vocabulary.redaction import redact
+from acode_vllm.vocabulary.safe_text import printable
+from acode_vllm.vocabulary.states import ServiceState
+
+BAR_WIDTH = 18
+LONGEST_WARNING = 600
+PLAIN_SECONDS = 10.0
+"""Between two lines of one stage where there is no terminal (NFR-016)."""
+RATE_AFTER_SECONDS = 3.0
+RATE_OVER_SECONDS = 20.0
+"""A rate is told after so long, and is that of the last so many seconds."""
+
+_BEGINS_AT: dict[LoadStage, float] = {
+    LoadStage.CLEARING: 0.0,
+    LoadStage.SPAWNED: 0.01,
+    LoadStage.FIRST_SIGN: 0.15,
+    LoadStage.DOWNLOADING: 0.20,
+    LoadStage.RESOLVED: 0.30,
+    LoadStage.ENGINE_STARTING: 0.45,
+    LoadStage.LOADING_WEIGHTS: 0.60,
+    LoadStage.COMPILING: 0.80,
+    LoadStage.MEMORY_PLANNED: 0.85,
+    LoadStage.ENGINE_READY: 0.92,
+    LoadStage.SERVING: 0.98,
+}
+"""How far into a start each stage begins, as seen in starts with small models."""
+
+
+def overall_fraction(progress: LoadProgress) -> float:
+    """How far the whole start is, 0.0 to 1.0: where its stage begins, and how much of the stage is done."""
+    begin = _BEGINS_AT[progress.stage]
+    end = min((share for share in _BEGINS_AT.values() if share > begin), default=1.0)
+    return begin + (end - begin) * (progress.fraction or 0.0)
+
+
+def bar(fraction: float) -> str:
+    """A bar of fixed width."""
+    full = round(max(0.0, min(1.0, fraction)) * BAR_WIDTH)
+    return "[" + "█" * full + "░" * (BAR_WIDTH - full) + "]"
+
+
+class ProgressLine:
+    """One line on standard error that is drawn over; plain lines, not too many of them, where that is no terminal.
+
+    On a terminal the line shows how long it has been going on, and goes on to while nothing is told. Any thread.
+    """
+
+    def __init__(self, terminal: Terminal, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """Show nothing yet.
+
+        Args:
+            terminal: Where it is shown.
+            monotonic: The clock.
+        """
+        self._terminal = terminal
+        self._monotonic = monotonic
+        self._guard = threading.Condition()
+        self._text: str | None = None
+        self._key: object = None
+        self._begun_at = 0.0
+        self._said_at = -math.inf
+        self._ticker: threading.Thread | None = None
+
+    def show(self, text: str, key: object = None, fields: Mapping[str, object] | None = None) -> None:
+        """Show how far it is.
+
+        Args:
+            text: The line.
+            key: Where this is another one than before, a plain line is due at once.
+            fields: The same for a log record.
+        """
+        if self._terminal.quiet:
+            return
+        now = self._monotonic()
+        if not self._terminal.is_interactive:
+            if key != self._key or now - self._said_at >= PLAIN_SECONDS:
+                self._said_at = now
+                self._terminal.say(text, fields=fields)
+            self._key = key
+            return
+        with self._guard:
+            if self._text is None:
+                self._begun_at = now
+                self._ticker = threading.Thread(target=self._tick, name="acode-progress", daemon=True)
+                self._text = text
+                self._ticker.start()
+            self._text = text
+            self._draw()
+
+    def clear(self) -> None:
+        """Take the drawn line away."""
+        with self._guard:
+            ticker, self._ticker = self._ticker, None
+            if self._text is not None:
+                self._text = None
+                print("\r\x1b[K", end="", file=self._terminal.err, flush=True)
+            self._guard.notify_all()
+        if ticker is not None:
+            ticker.join()
+
+    def _draw(self) -> None:
+        elapsed = self._monotonic() - self._begun_at
+        text = f"{self._text}  {clock(elapsed)}" if elapsed >= 1 else str(self._text)
+        columns = shutil.get_terminal_size().columns
+        shown = text if len(text) < columns else text[: columns - 2] + "…"
+        print(f"\r\x1b[K{shown}", end="", file=self._terminal.err, flush=True)
+
+    def _tick(self) -> None:
+        """Have the time go on, on a thread of its own, until the line is taken away."""
+        me = threading.current_thread()
+        with self._guard:
+            while not self._guard.wait_for(lambda: self._ticker is not me, 1.0):
+                self._draw()
+
+
+class StartProgress:
+    """Shows a start as it goes on. Called on the thread of the event subscription."""
+
+    def __init__(self, terminal: Terminal, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """Show nothing yet; see `ProgressLine`."""
+        self._terminal = terminal
+        self._drawn = ProgressLine(terminal, monotonic)
+        self._rate = Rate(monotonic)
+        self._furthest = 0.0
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        match event:
+            case LoadProgressed(_, progress):
+                self._progress(progress)
+            case ServerStarted(_, pid, model, adopted):
+                self._furthest = 0.0
+                if not adopted:
+                    self._line(f"vLLM started with {model} (PID {pid})")
+            case ServerEnded(_, pid, exit_text, False, _, _):
+                self._line(f"vLLM (PID {pid}) ended unexpectedly: {exit_text}", "WARNING")
+            case RestartPlanned(_, attempt, delay, reason):
+                self._line(f"Restart {attempt} in {delay:.0f} s: {reason}")
+            case WarningRaised(_, text):
+                self.clear()
+                self._terminal.warn(printable(redact(text), LONGEST_WARNING))
+            case StateChanged(_, _, ServiceState.STOPPING, reason):
+                self._line(f"Stopping vLLM: {reason}")
+            case StateChanged(_, _, ServiceState.RUNNING | ServiceState.FAILED, _):
+                self.clear()
+
+    def clear(self) -> None:
+        """Take the drawn line away."""
+        self._drawn.clear()
+
+    def _progress(self, progress: LoadProgress) -> None:
+        self._furthest = max(self._furthest, overall_fraction(progress))
+        text = f"Model loading... {bar(self._furthest)} {self._furthest:.0%}  {progress.stage.value}"
+        detail = detail_text(progress, self._rate)
+        self._drawn.show(text + detail, progress.stage, _fields("loading", progress, detail))
+
+    def _line(self, text: str, level: str = "INFO") -> None:
+        self.clear()
+        self._terminal.say(text, level)
+
+
+class DownloadLine:
+    """Shows a download as it goes on."""
+
+    def __init__(self, terminal: Terminal, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """Show nothing yet; see `ProgressLine`."""
+        self._drawn = ProgressLine(terminal, monotonic)
+        self._rate = Rate(monotonic)
+
+    def __call__(self, progress: LoadProgress) -> None:
+        """Show how far it is."""
+        share = f" {bar(progress.fraction)} {progress.fraction:.0%} " if progress.fraction is not None else ""
+        detail = detail_text(progress, self._rate)
+        text = f"Downloading...{share} {detail.removeprefix(', ')}"
+        self._drawn.show(text, "download", _fields("download", progress, detail))
+
+    def clear(self) -> None:
+        """Take the drawn line away."""
+        self._drawn.clear()
+
+
+def _fields(event: str, progress: LoadProgress, detail: str) -> dict[str, object]:
+    """One step as a log record: in words without a bar, and as values."""
+    found = {
+        "message": f"{progress.stage.value}{detail}",
+        "event": event,
+        "stage": progress.stage.value,
+        "fraction": progress.fraction,
+        "bytes_done": progress.bytes_done,
+        "bytes_total": progress.bytes_total,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def detail_text(progress: LoadProgress, rate: Rate) -> str:
+    """What else there is to say of a step, after a comma: its own words; of a download its rate and the time left."""
+    parts = [progress.detail] if progress.detail else []
+    if progress.bytes_done is not None:
+        speed = rate.of(progress.bytes_done)
+        if speed is not None:
+            from acode_vllm.workers.model.download_progress import in_units
+
+            parts.append(f"{in_units(int(speed))}/s")
+            if progress.bytes_total is not None and speed > 0:
+                parts.append(f"{clock((progress.bytes_total - progress.bytes_done) / speed)} left")
+    return "".join(f", {part}" for part in parts)
+
+
+class Rate:
+    """How fast something grows, over the last seconds; not told before it can be told honestly. For one thread."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def of(self, size: int) -> float | None:
+        """A second's growth, now that it is so large; None where it was seen for less than `RATE_AFTER_SECONDS`."""
+        now = self._monotonic()
+        if self._seen and size < self._seen[-1][1]:
+            self._seen.clear()  # another one
+        self._seen.append((now, size))
+        while now - self._seen[0][0] > RATE_OVER_SECONDS and len(self._seen) > 2:
+            self._seen.popleft()
+        at, before = self._seen[0]
+        return (size - before) / (now - at) if now - at >= RATE_AFTER_SECONDS else None
+
+
+def clock(seconds: float) -> str:
+    """``7 s``, ``2:05``, ``1:02:05``."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"

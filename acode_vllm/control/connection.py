@@ -1,0 +1,110 @@
+"""One client of the control socket: lines in, lines out, nothing that can grow without bound or last for ever."""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+
+from acode_vllm.control.owner_line import MAX_LINE
+
+READ_BYTES = 64 * 1024
+"""Read of one client before the others have their turn."""
+MAX_UNSENT = 1024 * 1024
+"""Bytes that may wait for a client that does not read; past that it is dropped."""
+PATIENCE_SECONDS = 10.0
+"""How long a line may take from its first byte to its last, and a client to read why it was refused."""
+
+
+class LineTooLongError(Exception):
+    """A client sent more than a line may have."""
+
+
+class ControlConnection:
+    """A connection that does not block. Used by the server's thread alone.
+
+    Attributes:
+        socket: The connection.
+        pid: The client's PID.
+        finishing: It is closed once everything was sent; nothing more is read.
+        deadline: When what was begun must be over, in monotonic time: the line that it sends, or its end.
+    """
+
+    def __init__(self, connection: socket.socket, pid: int) -> None:
+        self.socket = connection
+        self.pid = pid
+        self.finishing = False
+        self.deadline: float | None = None
+        self._received = bytearray()
+        self._searched = 0
+        self._unsent: deque[bytes] = deque()
+        self._unsent_bytes = 0
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+        return self.socket.fileno()
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether something waits for the client to read."""
+        return bool(self._unsent)
+
+    def receive(self, now: float) -> list[bytes] | None:
+        """Read what there is; returns the whole lines of it, None at the end of the connection.
+
+        Raises:
+            LineTooLongError: The client sends a line without end.
+            OSError: The connection is broken.
+        """
+        try:
+            data = self.socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return []
+        if not data:
+            return None
+        self._received += data
+        end = self._received.rfind(b"\n", self._searched)
+        if end < 0:
+            self._searched = len(self._received)
+            lines: list[bytes] = []
+        else:
+            lines = bytes(self._received[:end]).split(b"\n")
+            del self._received[: end + 1]
+            self._searched = len(self._received)
+            self.deadline = None
+        if len(self._received) > MAX_LINE or any(len(line) > MAX_LINE for line in lines):
+            raise LineTooLongError
+        if not self._received:
+            self.deadline = None
+        elif self.deadline is None:
+            self.deadline = now + PATIENCE_SECONDS
+        return lines
+
+    def queue(self, data: bytes) -> bool:
+        """Have ``data`` sent; False where the client reads too slowly to be sent more."""
+        if self._unsent and self._unsent_bytes + len(data) > MAX_UNSENT:
+            return False
+        self._unsent.append(data)
+        self._unsent_bytes += len(data)
+        return True
+
+    def send(self) -> None:
+        """Send as much as the client takes.
+
+        Raises:
+            OSError: The connection is broken.
+        """
+        while self._unsent:
+            data = self._unsent[0]
+            try:
+                sent = self.socket.send(data)
+            except BlockingIOError:
+                return
+            self._unsent_bytes -= sent
+            if sent == len(data):
+                self._unsent.popleft()
+            else:
+                self._unsent[0] = data[sent:]
+
+    def close(self) -> None:
+        """Close it."""
+        self.socket.close()

@@ -1,0 +1,152 @@
+"""Hears the events of a service from whoever owns it, over one owner's end to the next."""
+
+from __future__ import annotations
+
+import select
+import threading
+from collections.abc import Callable
+
+from acode_vllm.control.client import ControlClient
+from acode_vllm.control.event_hub import EventHub, EventQueue
+from acode_vllm.control.folder_watch import LOOK_SECONDS, FolderWatch
+from acode_vllm.control.owner_line import PROTOCOL
+from acode_vllm.control.remote_service import SILENCE_SECONDS, OwnerLostError, RemoteService
+from acode_vllm.records.recorded import recorded_service
+from acode_vllm.records.service_folder import ServiceFolder
+from acode_vllm.vocabulary.errors import Problem, StateFolderError, VllmServiceError, error_for
+from acode_vllm.vocabulary.events import Event
+from acode_vllm.vocabulary.status import ServiceStatus
+from acode_vllm.workers.machine.interrupt import Wakeup
+from acode_vllm.workers.messages.lifecycle_messages import Refresh
+
+HUNG_SECONDS = 5.0
+"""To the next try with an owner that is there and says nothing."""
+
+
+class EventFollower:
+    """Follows a service for as long as `run` is let run. One thread runs; any may `stop`.
+
+    Args:
+        folder: Of the service.
+        watched: Called when an owner is there, with its PID, and with None when there is none any more, or none yet.
+    """
+
+    def __init__(self, folder: ServiceFolder, watched: Callable[[int | None], None]) -> None:
+        self._folder = folder
+        self._watched = watched
+        self._stopped = threading.Event()
+        self._wakeup = Wakeup()
+        self._queue: EventQueue | None = None
+        self._service: RemoteService | None = None
+
+    @property
+    def status(self) -> ServiceStatus | None:
+        """The service as the owner that is followed last told it; None where there is none."""
+        service = self._service
+        return service.status if service is not None and service.alive else None
+
+    def refresh(self) -> None:
+        """Have the owner look anew, where its figures are old; what it finds is told as events. Any thread."""
+        service = self._service
+        if service is not None:
+            service.tell(Refresh())
+
+    def run(self, take: Callable[[Event], None]) -> None:
+        """Give ``take`` every event, on this thread, until `stop`, or until it raises.
+
+        Raises:
+            VllmServiceError: The owner cannot be understood, or the service's folder cannot be used.
+        """
+        try:
+            self._folder.ensure()
+            with FolderWatch(self._folder.path) as watch:
+                self._run(take, watch)
+        finally:
+            self._wakeup.close()
+
+    def _run(self, take: Callable[[Event], None], watch: FolderWatch) -> None:
+        told = False
+        while not self._stopped.is_set():
+            watch.take()  # before the look, so that no owner comes between the two
+            service, patience = self._reach()
+            if service is None:
+                if not told:
+                    self._watched(None)
+                told = True
+                self._wait_for_an_owner(watch, patience)
+                continue
+            told = False
+            self._service = service
+            try:
+                self._follow(service, take)
+            finally:
+                self._service = None
+                service.close()
+
+    def _wait_for_an_owner(self, watch: FolderWatch, patience: float | None) -> None:
+        """Until somebody puts a socket into the folder, which each new owner does, or `stop`; at most ``patience``."""
+        descriptor = watch.fileno()
+        waited_for = [self._wakeup.fileno()] if descriptor is None else [self._wakeup.fileno(), descriptor]
+        if descriptor is None:
+            patience = LOOK_SECONDS
+        while select.select(waited_for, [], [], patience)[0] == [descriptor]:
+            changed = watch.take()
+            if changed is None or self._folder.control.name in changed:
+                return
+
+    def stop(self) -> None:
+        """Have `run` return. Any thread."""
+        self._stopped.set()
+        self._wakeup.wake()
+        queue = self._queue
+        if queue is not None:
+            queue.close()
+
+    def _reach(self) -> tuple[RemoteService | None, float | None]:
+        """The owner; without one, for how long to wait for another, None for as long as it takes."""
+        try:
+            client = ControlClient.reach(self._folder.control, SILENCE_SECONDS)
+        except TimeoutError:
+            return None, HUNG_SECONDS  # it hangs: perhaps it goes on, perhaps another takes over
+        if client is None:
+            return None, HUNG_SECONDS if self._owned() else None
+        hub = EventHub()
+        queue = self._queue = hub.queue()
+        service = RemoteService(client, hub, queue.close)
+        try:
+            if service.hello.protocol != PROTOCOL:
+                raise error_for(_other_language(service))
+            service.subscribe(SILENCE_SECONDS)
+        except OwnerLostError:
+            service.close()
+            return None, HUNG_SECONDS
+        except VllmServiceError:
+            service.close()
+            raise
+        return service, None
+
+    def _owned(self) -> bool:
+        """Whether there is an owner all the same: too busy to accept another connection."""
+        try:
+            recorded = recorded_service(self._folder)
+        except StateFolderError:
+            return False
+        return recorded is not None and recorded.owner_pid is not None
+
+    def _follow(self, service: RemoteService, take: Callable[[Event], None]) -> None:
+        self._watched(service.owner_pid)
+        queue = self._queue
+        assert queue is not None
+        if self._stopped.is_set():
+            queue.close()
+        for event in queue:
+            take(event)
+
+
+def _other_language(service: RemoteService) -> Problem:
+    return Problem(
+        "ACODE-VLM-028",
+        f"The program with PID {service.owner_pid} owns this service with acode-vllm {service.hello.version}, which"
+        " speaks another protocol.",
+        "Use that version to follow it.",
+    )

@@ -1,0 +1,86 @@
+"""What the tree of a real vLLM service is made of: which worker is made how."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from acode_vllm.records.service_folder import ServiceFolder
+from acode_vllm.records.used_shared_memory import read_used
+from acode_vllm.service.local_service import Makers
+from acode_vllm.supervisor import Worker
+from acode_vllm.vocabulary.gpus import GpuSample
+from acode_vllm.workers.gpu.gpu_worker import GpuWorker
+from acode_vllm.workers.gpu.sampler import machine_sampler
+from acode_vllm.workers.health.health_check import Machine
+from acode_vllm.workers.health.health_worker import HealthWorker
+from acode_vllm.workers.machine.server_tree import ServerTree
+from acode_vllm.workers.messages.lifecycle_messages import StartEngine, Wanted
+from acode_vllm.workers.messages.process_messages import LaunchPlan
+from acode_vllm.workers.messages.reports import Report
+from acode_vllm.workers.model.model_loader import ModelLoader
+from acode_vllm.workers.preflight.start_check import check_start
+from acode_vllm.workers.process.process_worker import ProcessWorker
+from acode_vllm.workers.vllm.launch import build_plan
+
+
+def vllm_makers(folder: ServiceFolder) -> Makers:
+    """The workers of a service on this machine."""
+
+    def health(wanted: Wanted, report: Report) -> Worker:
+        return HealthWorker(report, Machine(ServerTree))
+
+    def gpu(wanted: Wanted, report: Report) -> Worker:
+        return GpuWorker(report, wanted.options.gpu.sample_interval_seconds)
+
+    def loader(wanted: Wanted, report: Report) -> Worker:
+        return ModelLoader(report, check=check_start)
+
+    def process(plan: LaunchPlan, report: Report) -> Worker:
+        return ProcessWorker(plan, report)
+
+    def plan(effect: StartEngine) -> LaunchPlan:
+        wanted, prepared = effect.wanted, effect.prepared
+        if effect.stop_only:
+            return _clearing_plan(folder, effect)
+        plan = build_plan(
+            prepared.model if prepared is not None else wanted.model,
+            wanted.options,
+            environ=wanted.environ,
+            folder=folder.path,
+            log_path=folder.log,
+            api_key=wanted.api_key,
+            prepared_env=prepared.env if prepared is not None else None,
+            adopt=effect.adopt,
+            leftover_marks=effect.leftover_marks,
+        )
+        return replace(plan, shared_memory=read_used(folder.shared_memory))
+
+    return Makers(health, gpu, loader, process, plan)
+
+
+def _clearing_plan(folder: ServiceFolder, effect: StartEngine) -> LaunchPlan:
+    """Of a server that is only to be ended; whether vLLM could be started does not matter."""
+    wanted = effect.wanted
+    return LaunchPlan(
+        argv=(),
+        env={},
+        cwd=folder.path,
+        model=wanted.model,
+        served_name=wanted.served_name,
+        port=wanted.options.port,
+        host=wanted.options.server.host,
+        log_path=folder.log,
+        options=wanted.options,
+        leftover_marks=effect.leftover_marks,
+        stop_only=True,
+        shared_memory=read_used(folder.shared_memory),
+    )
+
+
+def sample_gpus() -> GpuSample:
+    """The machine's GPUs at this moment, read by the caller. May take as long as the driver does."""
+    sampler = machine_sampler()
+    try:
+        return sampler.sample()
+    finally:
+        sampler.close()

@@ -1,0 +1,120 @@
+"""Everything observable about a service, as events: data first; logging is only their default listener.
+
+A leaf. ``at`` is wall-clock time in seconds since the epoch, for a person to read; no decision is based on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.vocabulary.gpus import GpuSample
+from acode_vllm.vocabulary.health import HealthReport
+from acode_vllm.vocabulary.loading import LoadProgress
+from acode_vllm.vocabulary.states import ServiceState
+
+
+@dataclass(frozen=True)
+class StateChanged:
+    """A transition of the table in `acode_vllm.vocabulary.states`."""
+
+    at: float
+    old: ServiceState
+    new: ServiceState
+    reason: str
+
+
+@dataclass(frozen=True)
+class ServerStarted:
+    """A vLLM process was started, or one that ran already was adopted."""
+
+    at: float
+    pid: int
+    model: str
+    adopted: bool
+
+
+@dataclass(frozen=True)
+class ServerEnded:
+    """A vLLM process is gone. ``exit`` says how as far as is known; ``asked`` whether we wanted it."""
+
+    at: float
+    pid: int
+    exit: str
+    asked: bool
+    seconds: float | None = None
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True)
+class RestartPlanned:
+    """The supervisor will start the server again, after ``delay`` seconds."""
+
+    at: float
+    attempt: int
+    delay: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class RestartDone:
+    """A restart led to a healthy server, ``seconds`` after the crash."""
+
+    at: float
+    attempt: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class LoadProgressed:
+    """Start-up went on: another stage, another percentage."""
+
+    at: float
+    progress: LoadProgress
+
+
+@dataclass(frozen=True)
+class HealthChecked:
+    """A health check ended."""
+
+    at: float
+    report: HealthReport
+    failures: int
+
+
+@dataclass(frozen=True)
+class GpusSampled:
+    """The devices were read."""
+
+    at: float
+    sample: GpuSample
+
+
+@dataclass(frozen=True)
+class ProblemRaised:
+    """Something went wrong that a user should know."""
+
+    at: float
+    problem: Problem
+
+
+@dataclass(frozen=True)
+class WarningRaised:
+    """Something that does not stop anything, and that a user should know all the same."""
+
+    at: float
+    text: str
+
+
+Event = (
+    StateChanged
+    | ServerStarted
+    | ServerEnded
+    | RestartPlanned
+    | RestartDone
+    | LoadProgressed
+    | HealthChecked
+    | GpusSampled
+    | ProblemRaised
+    | WarningRaised
+)

@@ -1,0 +1,91 @@
+"""What has happened to a service: one JSON object a line, appended, kept for at least a day.
+
+Each entry is one ``write`` to a file opened for appending, so that a crash in the middle loses at most the entry
+that was being written; a torn last line is closed by the next entry and passed over by the reader.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from acode_vllm.vocabulary.atomic_file import replace_file
+
+KEEP_SECONDS = 7 * 24 * 3600.0
+"""Older entries may be dropped when the file is rewritten; the specification asks for at least 24 h."""
+KEEP_ENTRIES = 2_000
+REWRITE_BYTES = 2 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class HistoryEntry:
+    """One thing that happened.
+
+    Attributes:
+        at: Wall-clock time, seconds since the epoch.
+        event: Its name: ``state``, ``started``, ``adopted``, ``ended``, ``restart``, ``restarted``, ``problem``,
+            ``warning``.
+        fields: The rest, JSON values.
+    """
+
+    at: float
+    event: str
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+class History:
+    """The history file of one service. Written by its owner's thread only; read by anyone."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def append(self, entries: Iterable[HistoryEntry]) -> None:
+        """Add entries.
+
+        Raises:
+            OSError: They could not be written; what was there is still there.
+        """
+        lines = "".join(json.dumps({"at": e.at, "event": e.event, **e.fields}) + "\n" for e in entries)
+        if not lines:
+            return
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            size = os.fstat(fd).st_size
+            torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
+            os.write(fd, (("\n" if torn else "") + lines).encode())
+        finally:
+            os.close(fd)
+        if size > REWRITE_BYTES:
+            self._drop_old()
+
+    def read(self) -> list[HistoryEntry]:
+        """All entries that can be read, oldest first; none when there is no file."""
+        return list(self._entries())
+
+    def _entries(self) -> Iterator[HistoryEntry]:
+        try:
+            content = self._path.read_bytes()
+        except FileNotFoundError:
+            return
+        entries = map(_entry, content.splitlines())
+        yield from (entry for entry in entries if entry is not None)
+
+    def _drop_old(self) -> None:
+        entries = self.read()
+        newest = entries[-1].at if entries else 0.0
+        kept = [e for e in entries if e.at >= newest - KEEP_SECONDS][-KEEP_ENTRIES:]
+        text = "".join(json.dumps({"at": e.at, "event": e.event, **e.fields}) + "\n" for e in kept)
+        replace_file(self._path, text.encode(), durable=True)
+
+
+def _entry(line: bytes) -> HistoryEntry | None:
+    """The entry of a line; None for one that is torn or foreign: the entries around it count."""
+    try:
+        data = json.loads(line)
+        return HistoryEntry(float(data.pop("at")), str(data.pop("event")), data)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

@@ -1,0 +1,335 @@
+"""One process: a thread, its mailbox, and its end.
+
+Workers and supervisors alike are processes in Erlang's sense. A :class:`Process` is one
+incarnation: a restart makes a new one. It goes through these phases, never back::
+
+    NEW → STARTING → RUNNING → ENDING → ENDED
+              └──────────┴────────────────↑   (initialisation failed or ignored; given up)
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from enum import Enum
+from typing import Protocol
+
+from .clock import Clock, wait_for
+from .envelopes import Envelope, ExitSignal
+from .errors import WorkerDown, WouldDeadlock
+from .fence import GivenUp, carry
+from .inbox import Inbox
+from .monitors import Monitors
+from .reasons import KILLED, NORMAL, ExitReason, reason_of
+from .reply import ReplyTo
+
+
+class Phase(Enum):
+    """Where a process is in its life."""
+
+    NEW = "new"
+    STARTING = "starting"
+    RUNNING = "running"
+    ENDING = "ending"
+    ENDED = "ended"
+
+
+class Body(Protocol):
+    """What a process runs; all but :meth:`interrupt` on its own thread."""
+
+    def init(self) -> bool:
+        """Initialise; False for ``ignore``. What it raises is the reason of the failure."""
+        ...
+
+    def receive(self, envelope: Envelope) -> None:
+        """Handle one envelope."""
+        ...
+
+    def terminate(self, reason: ExitReason) -> None:
+        """Clean up; runs only after a successful :meth:`init`."""
+        ...
+
+    def interrupt(self) -> None:
+        """Unblock the process's thread. Runs on the thread of whoever stops it."""
+        ...
+
+
+class Process:
+    """One incarnation of a worker or supervisor.
+
+    Args:
+        body: What it runs.
+        name: For people: ``supervisor/child``.
+        clock: For its timers, its waits and the calls to it.
+        parent: Its supervisor's process; None for a root.
+        mailbox_size: How many messages may wait.
+
+    Attributes:
+        inbox: What reaches it.
+        monitors: Who is told of its end.
+    """
+
+    def __init__(self, body: Body, *, name: str, clock: Clock, parent: Process | None, mailbox_size: int) -> None:
+        self.inbox = Inbox(name, clock, mailbox_size)
+        self.monitors = Monitors(self.inbox)
+        self._body: Body | None = body
+        self._parent = parent
+        self._changed = threading.Condition(threading.Lock())  # guards what follows
+        self._phase = Phase.NEW
+        self._up = False
+        self._ignored = False
+        self._settled = False
+        self._reason: ExitReason | None = None
+        self._children: dict[Process, None] = {}
+        self._thread = threading.Thread(target=self._run, name=f"acode-{name}", daemon=True)
+
+    # What anybody may ask; any thread.
+
+    @property
+    def name(self) -> str:
+        """Its name, for people."""
+        return self.inbox.name
+
+    @property
+    def clock(self) -> Clock:
+        """The clock of its tree."""
+        return self.inbox.clock
+
+    @property
+    def parent(self) -> Process | None:
+        """Its supervisor's process."""
+        return self._parent
+
+    @property
+    def phase(self) -> Phase:
+        """Where it is in its life."""
+        return self._phase
+
+    @property
+    def up(self) -> bool:
+        """Whether it has initialised, at whatever phase it is now."""
+        return self._up
+
+    @property
+    def ignored(self) -> bool:
+        """Whether its initialisation said ``ignore``."""
+        return self._ignored
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended or was given up on."""
+        return self._phase is Phase.ENDED
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has ended and everyone who is owed word of it has it."""
+        return self._settled
+
+    @property
+    def reason(self) -> ExitReason | None:
+        """Why it ended; None before."""
+        return self._reason
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether it was asked to end."""
+        return self.inbox.stop_reason is not None
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether it was given up on."""
+        return self.inbox.fence.closed
+
+    @property
+    def lingers(self) -> bool:
+        """Whether its thread still exists."""
+        return self._thread.is_alive()
+
+    @property
+    def is_own_thread(self) -> bool:
+        """Whether the current thread is the one that runs this process."""
+        return threading.current_thread() is self._thread
+
+    def wait_until(self, predicate: Callable[[Process], bool], deadline: float | None) -> bool:
+        """Wait on an outside thread for a change of phase; False if the deadline came first."""
+        with self._changed:
+            return wait_for(self.clock, self._changed, lambda: predicate(self), deadline)
+
+    def request(self, message: object, when_settled: Callable[[ReplyTo], None] | None = None) -> ReplyTo:
+        """Send a call on behalf of the current thread; see :meth:`.Inbox.request`."""
+        caller = current_process()
+        if caller is self and self.is_own_thread:
+            raise WouldDeadlock(f"{self.name} called itself")
+        return self.inbox.request(message, caller, when_settled)
+
+    # For whoever starts or stops it.
+
+    def start(self) -> None:
+        """Start the thread; whether it initialises is told by the phase."""
+        with self._changed:
+            if self._phase is Phase.NEW:
+                self._phase = Phase.STARTING
+        try:
+            self._thread.start()
+        except BaseException as error:  # no more threads to be had
+            self._end(reason_of(error))
+            raise
+
+    def abort_start(self, reason: ExitReason) -> None:
+        """Ask it to end, but only while it initialises."""
+        if self._phase is Phase.STARTING:
+            self.inbox.ask_to_end(reason)
+
+    def interrupt(self) -> BaseException | None:
+        """Unblock its thread; returns what the body's interrupt raised, if it did."""
+        body = self._body
+        try:
+            if body is not None:
+                body.interrupt()
+        except BaseException as error:  # noqa: BLE001 - a worker's bug must not end its supervisor
+            return error
+        return None
+
+    def join(self) -> None:
+        """Wait for the last instructions of a thread whose process has ended."""
+        if not self.is_own_thread and not self.abandoned and self._thread.ident is not None:
+            self._thread.join()
+
+    def give_up(self) -> bool:
+        """Fence it off, with everything under it: from now on it has no effect.
+
+        Monitors are told KILLED, calls fail, its supervisor hears nothing more of it. Its
+        thread is interrupted, and ends by itself where it gets back to the mailbox.
+
+        Returns:
+            Whether code of a worker is still running on a thread that is left behind.
+        """
+        left_behind = False
+        waiting = [self]
+        while waiting:
+            process = waiting.pop()
+            left, children = process.fence_off()
+            left_behind |= left
+            waiting += children
+        return left_behind
+
+    def fence_off(self) -> tuple[bool, list[Process]]:
+        """Do :meth:`give_up` for this process alone; returns also the children still to do."""
+        self.inbox.fence.close()
+        with self._changed:
+            children = list(self._children)
+            left = self._phase not in (Phase.NEW, Phase.ENDED) and not self.inbox.idle
+        if not self.ended:
+            self._end(KILLED)
+            self.interrupt()
+        return left, children
+
+    def adopt(self, child: Process) -> None:
+        """Take in a child, so that giving up on this one gives up on the child too."""
+        with self._changed:
+            if self.abandoned:
+                raise GivenUp
+            self._children[child] = None
+
+    def disown(self, child: Process) -> None:
+        """Forget an ended child."""
+        with self._changed:
+            self._children.pop(child, None)
+
+    # Its life, on its own thread.
+
+    def _run(self) -> None:
+        act_for(self)
+        try:
+            self._end(self._live())
+        except GivenUp:
+            pass
+        finally:
+            self._body = None  # an old reference must not keep a worker's state
+
+    def _live(self) -> ExitReason:
+        body = self._body
+        assert body is not None
+        if self.abandoned:  # with its supervisor, before its thread came to run
+            raise GivenUp
+        try:
+            wanted = body.init()
+        except GivenUp:
+            raise
+        except BaseException as error:  # noqa: BLE001 - every kind of exception is a crash
+            return reason_of(error)
+        with self._changed:
+            if self._phase is Phase.ENDED:
+                raise GivenUp
+            if not wanted:
+                self._ignored = True
+                return NORMAL
+            self.inbox.rest()
+            self._phase = Phase.RUNNING
+            self._up = True
+            self._changed.notify_all()
+        if self._parent is not None:
+            self._parent.inbox.poke()
+        reason = self._serve(body)
+        self.inbox.ask_to_end(reason)
+        with self._changed:
+            if self._phase is Phase.ENDED:
+                raise GivenUp
+            self._phase = Phase.ENDING
+        try:
+            body.terminate(reason)
+        except GivenUp:
+            raise
+        except BaseException as error:  # noqa: BLE001 - as above
+            return reason_of(error)
+        return reason
+
+    def _serve(self, body: Body) -> ExitReason:
+        while (envelope := self.inbox.take()) is not None:
+            try:
+                body.receive(envelope)
+            except GivenUp:
+                raise
+            except BaseException as error:  # noqa: BLE001 - as above
+                return reason_of(error)
+            del envelope  # an idle process keeps no message alive
+        assert self.inbox.stop_reason is not None
+        return self.inbox.stop_reason
+
+    # Its end; on its own thread, or on its supervisor's where it was given up.
+
+    def _end(self, reason: ExitReason) -> None:
+        with self._changed:
+            if self._phase is Phase.ENDED:
+                return
+            self._phase = Phase.ENDED
+            self._reason = reason
+        unanswered = self.inbox.close()
+        # The supervisor first: who learns of the end and then asks the supervisor, finds
+        # that it has dealt with it.
+        if self._parent is not None:
+            if self._up:
+                self._parent.inbox.post(ExitSignal(self, reason))
+            else:
+                self._parent.inbox.poke()
+        for reply_to in unanswered:
+            reply_to.settle(None, WorkerDown(self.name, reason))
+        self.monitors.end(reason)
+        with self._changed:
+            self._settled = True
+            self._changed.notify_all()
+
+
+_thread = threading.local()
+
+
+def act_for(process: Process) -> None:
+    """Make the current thread one of ``process``: its calls and its fence are the process's."""
+    carry(process.inbox.fence)
+    _thread.process = process
+
+
+def current_process() -> Process | None:
+    """Return the process on whose behalf the current thread runs; None outside the tree."""
+    process: Process | None = getattr(_thread, "process", None)
+    return process

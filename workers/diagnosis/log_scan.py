@@ -1,0 +1,269 @@
+"""Looks through the log of a server that ended for the first specific cause, and for the most telling lines.
+
+Bounded: however large the file, at most `WINDOW` bytes from each end of the part that matters are read, in chunks, and
+a few lines are kept. What the server survived is not why it died: the search begins after the last sign that it served.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from acode_vllm.workers.diagnosis.cause_rule import CauseRule, Match, Weight, match_line
+from acode_vllm.workers.diagnosis.rules import GENERIC, RULES
+from acode_vllm.workers.vllm.log_file import body_of, clean, level_of, process_of
+
+CHUNK = 256 * 1024
+WINDOW = 4 * 1024 * 1024
+LIFE_WINDOW = 64 * 1024 * 1024
+KEPT = 2
+"""Telling lines kept from the beginning, and as many from the end."""
+
+_TELLING = (b"rror", b"xception", b"annot ", b"No such", b"not found", b"unexpectedly")
+"""A line with one of these may tell something where no row of the table fits."""
+
+_LINES_LOOKED_AT = 200
+"""Lines of a chunk that are tried for their worth as telling ones, from each end."""
+
+_DEATH = (b" unexpectedly", b"Failed core proc(s): {'", b"Fatal Python error", b"Segfault encountered")
+_LIFE = (b"Application startup complete", b'"POST /v1/')
+_DIED = re.compile(r"(?P<who>\S+) (?:died|exited) unexpectedly(?: \(exit code: (?P<code>-?\d+)\))?")
+_FAILED = re.compile(r"Failed core proc\(s\): \{'(?P<who>[^']+)': (?P<code>-\d+)")
+_FATAL = re.compile(r"Fatal Python error: (?P<what>[\w ]+)|(?P<segfault>Segfault encountered)")
+_PID = re.compile(rb"^\([A-Za-z][\w:-]* pid=(\d+)\)", re.MULTILINE)
+_CODE = "    "
+"""How a line of source code begins in a traceback."""
+
+_FRAME = re.compile(
+    r"^\s*(?:File \"|\^|~|Traceback |The above exception|During handling|For further information|Please verify|$)"
+)
+_NEEDLES: tuple[tuple[CauseRule, tuple[bytes, ...]], ...] = tuple(
+    (rule, tuple(needle.encode() for needle in rule.needles)) for rule in RULES
+)
+
+
+@dataclass(frozen=True)
+class DeadPart:
+    """A process of vLLM's tree that ended before the server did.
+
+    Attributes:
+        who: Its name: "VllmWorker-0", "EngineCore".
+        code: Its exit code where the log says; negative for a signal.
+        line: What says so.
+    """
+
+    who: str
+    code: int | None
+    line: str
+
+
+@dataclass
+class LogScan:
+    """What was found.
+
+    Attributes:
+        cause: The first specific cause; else the first vague one; None where the log knows neither.
+        evidence: The lines that prove it.
+        telling: The first and the last lines that report an error and are not generic.
+        last: The last lines of all that are not noise.
+        served: Whether it had served before.
+        died: What the log says of a process of the tree that ended by itself.
+        fatal: What Python's or PyTorch's own handler of fatal signals said.
+        pids: The processes that wrote to the log.
+        told: The line that says that it was told to end by a signal, as the first thing of its end.
+    """
+
+    cause: Match | None = None
+    evidence: tuple[str, ...] = ()
+    telling: list[str] = field(default_factory=list)
+    last: tuple[str, ...] = ()
+    served: bool = False
+    died: DeadPart | None = None
+    fatal: str | None = None
+    pids: frozenset[int] = frozenset()
+    told: str = ""
+
+
+def scan(path: Path, offset: int) -> LogScan:
+    """Look through the log from ``offset`` bytes on. A log that is not there has nothing to say.
+
+    Raises:
+        OSError: It is there and cannot be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return LogScan()
+    try:
+        size = os.fstat(descriptor).st_size
+        begin = offset if offset <= size else 0
+        life = _last_life(descriptor, begin, size)
+        found = LogScan(served=life is not None)
+        _search(descriptor, begin if life is None else life, size, found)
+        _read_end(descriptor, begin, size, found)
+        return found
+    finally:
+        os.close(descriptor)
+
+
+def _last_life(descriptor: int, begin: int, size: int) -> int | None:
+    """Where the last line ends that proves that it served; None where none does."""
+    end, first = size, max(begin, size - LIFE_WINDOW)
+    while end > first:
+        start = max(first, end - CHUNK)
+        # A little more, so that a line across the border is seen whole.
+        chunk = os.pread(descriptor, end - start + 512, start)
+        place = max(chunk.rfind(_LIFE[0]), _last_answer(chunk))
+        if place >= 0:
+            line_end = chunk.find(b"\n", place)
+            return start + (line_end + 1 if line_end >= 0 else place)
+        end = start
+    return None
+
+
+def _last_answer(chunk: bytes) -> int:
+    """Where the last request begins that was answered with 200; -1 where there is none."""
+    place = chunk.rfind(_LIFE[1])
+    while place >= 0:
+        line_end = chunk.find(b"\n", place)
+        if b'" 200' in chunk[place : line_end if line_end >= 0 else len(chunk)]:
+            return place
+        place = chunk.rfind(_LIFE[1], 0, place)
+    return -1
+
+
+def _search(descriptor: int, begin: int, size: int, found: LogScan) -> None:
+    late: list[str] = []
+    for chunk in _chunks(descriptor, begin, size):
+        for start, end in _lines_with(chunk, _DEATH):
+            _note_death(body_of(clean(chunk[start:end])), found)
+        if _find_cause(chunk, found):
+            return
+        lines = _lines_with(chunk, _TELLING)
+        if len(found.telling) < KEPT:
+            _take(chunk, lines[:_LINES_LOOKED_AT], found.telling)
+        latest: list[str] = []
+        _take(chunk, lines[: -_LINES_LOOKED_AT - 1 : -1], latest)
+        late = [*late, *reversed(latest)][-KEPT:]
+    found.telling.extend(line for line in late if line not in found.telling)
+
+
+def _find_cause(chunk: bytes, found: LogScan) -> bool:
+    """Look for causes in one chunk; True where a specific one was found, which ends the search."""
+    present = [(rule, needles) for rule, needles in _NEEDLES if any(needle in chunk for needle in needles)]
+    rules = [rule for rule, _ in present]
+    for start, end in _lines_with(chunk, [needle for _, needles in present for needle in needles]):
+        line = clean(chunk[start:end])
+        if not _reports(line):
+            continue
+        match = match_line(rules, body_of(line))
+        if match is None or (match.rule.weight is Weight.VAGUE and found.cause is not None):
+            continue
+        found.cause = match
+        found.evidence = (body_of(line), *_continuation(line, chunk, end))
+        if match.rule.weight is Weight.SPECIFIC:
+            return True
+    return False
+
+
+def _reports(line: str) -> bool:
+    """Whether a line may name a cause: warnings were survived, and code in a traceback only quotes a text."""
+    return level_of(line) not in ("DEBUG", "INFO", "WARNING") and not body_of(line).startswith(_CODE)
+
+
+def _take(chunk: bytes, lines: list[tuple[int, int]], into: list[str]) -> None:
+    """Add the bodies of telling lines, in the order given, until there are `KEPT`."""
+    for start, end in lines:
+        line = clean(chunk[start:end])
+        body = body_of(line)
+        if not _reports(line) or _FRAME.match(body) or any(generic in body for generic in GENERIC):
+            continue
+        if body not in into:
+            into.append(body)
+        if len(into) >= KEPT:
+            return
+
+
+def _note_death(body: str, found: LogScan) -> None:
+    if found.died is None and (died := _DIED.search(body) or _FAILED.search(body)):
+        who = "EngineCore" if died["who"] == "core" else died["who"]
+        found.died = DeadPart(who, int(died["code"]) if died["code"] else None, body)
+    if found.fatal is None and (fatal := _FATAL.search(body)):
+        found.fatal = fatal["what"] or "Segmentation fault"
+
+
+def _chunks(descriptor: int, begin: int, size: int) -> Iterator[bytes]:
+    """The part from ``begin`` on in pieces that end with a line; of a very long one the middle is left out."""
+    if size - begin <= 2 * WINDOW:
+        yield from _span(descriptor, begin, size)
+    else:
+        yield from _span(descriptor, begin, begin + WINDOW)
+        yield from _span(descriptor, size - WINDOW, size)
+
+
+def _span(descriptor: int, begin: int, end: int) -> Iterator[bytes]:
+    rest = b""
+    for place in range(begin, end, CHUNK):
+        data = rest + os.pread(descriptor, min(CHUNK, end - place), place)
+        cut = data.rfind(b"\n") + 1
+        if cut == 0 and len(data) < 2 * CHUNK:
+            rest = data
+            continue
+        yield data[:cut] if cut else data
+        rest = data[cut:] if cut else b""
+    if rest:
+        yield rest
+
+
+def _lines_with(chunk: bytes, words: Iterable[bytes]) -> list[tuple[int, int]]:
+    """Where the lines lie that contain one of the words, in their order."""
+    lines: dict[int, int] = {}
+    for word in words:
+        place = chunk.find(word)
+        while place >= 0:
+            end = chunk.find(b"\n", place)
+            end = end if end >= 0 else len(chunk)
+            lines[chunk.rfind(b"\n", 0, place) + 1] = end
+            place = chunk.find(word, end)
+    return sorted(lines.items())
+
+
+def _continuation(first: str, chunk: bytes, end: int) -> list[str]:
+    """Up to two lines that go on with what ``first``, which ended at ``end``, began to say."""
+    more: list[str] = []
+    origin = process_of(first), level_of(first)
+    for raw in chunk[end + 1 : end + 4096].split(b"\n")[:5]:
+        line = clean(raw)
+        body = body_of(line)
+        if not body.strip():
+            continue
+        if (process_of(line), level_of(line)) != origin or len(more) == 2:
+            break
+        if _FRAME.match(body) or body.startswith(_CODE) or any(generic in body for generic in GENERIC):
+            break
+        more.append(body)
+    return more
+
+
+_TOLD = b"shutdown triggered"
+_NOISE = (
+    *(b"nanobind", b" - leaked", b" - ... skipped", b"resource_tracker", b"warnings.warn", b"Triton is installed"),
+    *(b"[shutdown]", b"INFO:     Shutting down", b"INFO:     Waiting for", b"INFO:     Application shutdown"),
+    *(b"INFO:     Finished server process", b"Parent process exited, terminating"),
+)
+"""What every end writes, whatever the reason."""
+
+
+def _read_end(descriptor: int, begin: int, size: int, found: LogScan) -> None:
+    head = os.pread(descriptor, min(CHUNK, size - begin), begin)
+    tail = os.pread(descriptor, min(CHUNK, size - begin), max(begin, size - CHUNK))
+    found.pids = frozenset(int(pid) for pid in _PID.findall(head) + _PID.findall(tail))
+    lines = [line for line in tail.split(b"\n") if line.strip() and not any(noise in line for noise in _NOISE)]
+    bodies = [body_of(clean(line)) for line in lines[-20:]]
+    told = [body for body in bodies if not _FRAME.match(body) and not any(generic in body for generic in GENERIC)]
+    found.last = tuple(told[-3:])
+    if b"EngineDeadError" not in tail:
+        found.told = next((body_of(clean(line)) for line in tail.split(b"\n") if _TOLD in line), "")

@@ -1,0 +1,38 @@
+"""The table of known causes. Earlier rows win where one line fits several; in the log the first specific line wins."""
+
+from __future__ import annotations
+
+from acode_vllm.workers.diagnosis import causes_device, causes_hub, causes_machine, causes_model
+from acode_vllm.workers.diagnosis.cause_rule import CauseRule
+
+RULES: tuple[CauseRule, ...] = causes_device.RULES + causes_hub.RULES + causes_model.RULES + causes_machine.RULES
+
+GENERIC: tuple[str, ...] = (
+    "Engine core initialization failed",
+    "Engine process failed to start",
+    "EngineCore failed to start",
+    "EngineCore encountered a fatal error",
+    "EngineCore encountered an issue",
+    "EngineDeadError",
+    "AsyncLLM output_handler failed",
+    "Frontend process failed during engine core initialization",
+    "WorkerProc failed to start",
+    "WorkerProc hit an exception",
+    "WorkerProc initialization failed",
+    "See stack trace for root cause",
+    "Worker failed with error",
+    "died unexpectedly",
+    "Executor failed",
+    "RuntimeError: cancelled",
+    "Error in chat completion stream generator",
+    "Error in completion stream generator",
+    "Traceback (most recent call last)",
+    "Process EngineCore",
+    "validation error for",
+    "validation errors for",
+    "resource_tracker",
+    "uncaught exception",
+    "The above exception was the direct cause",
+    "During handling of the above exception",
+)
+"""What vLLM says after every failure: never the answer."""

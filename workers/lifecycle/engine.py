@@ -1,0 +1,169 @@
+"""The engine: the plan of the next start, and the supervisor under which a ProcessWorker carries it out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+
+from acode_vllm.supervisor import (
+    ChildSpec,
+    ChildType,
+    NoProc,
+    NotFound,
+    Restart,
+    Supervisor,
+    SupervisorHandle,
+    Worker,
+    WorkerDown,
+    WorkerRef,
+    WouldDeadlock,
+)
+from acode_vllm.supervisor import events as supervisor_events
+from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.vocabulary.options import VllmLifecycleOptions
+from acode_vllm.vocabulary.running_clock import RunningClock
+from acode_vllm.vocabulary.server_process import ServerProcess
+from acode_vllm.workers.lifecycle.engine_supervisor import PROCESS, engine_supervisor, log_engine_event, release_server
+from acode_vllm.workers.lifecycle.lifecycle_edges import LifecycleEdges
+from acode_vllm.workers.lifecycle.settings_changes import changes_since_start
+from acode_vllm.workers.machine.process_identity import read_environment
+from acode_vllm.workers.messages.lifecycle_messages import (
+    CompareSettings,
+    LimitReached,
+    Replan,
+    RestartScheduled,
+    StartEngine,
+)
+from acode_vllm.workers.messages.process_messages import LaunchPlan
+from acode_vllm.workers.process.process_edges import shutdown_seconds
+
+ENGINE = "engine"
+CALL_SECONDS = 30.0
+"""How long the root may take to answer; it never waits for a server."""
+
+
+class Engine:
+    """One child of the root at a time; a fresh one, with a fresh restart counter, for each start somebody asks for.
+
+    For the lifecycle worker's thread. What makes the children runs on other threads, and reads the plan alone, which is
+    replaced as a whole.
+    """
+
+    def __init__(
+        self,
+        root: SupervisorHandle,
+        edges: LifecycleEdges,
+        options: VllmLifecycleOptions,
+        running: RunningClock,
+        tell: Callable[[object], None],
+    ) -> None:
+        """There is none yet.
+
+        Args:
+            root: Whose child it is.
+            edges: The world.
+            options: Those of the service before anything was planned.
+            running: The clock of the restart window.
+            tell: Told what its supervisor does (`RestartScheduled`, `LimitReached`); any thread.
+        """
+        self._root = root
+        self._edges = edges
+        self._first_options = options
+        self._running = running
+        self._tell = tell
+        self._plan: LaunchPlan | None = None
+        self._supervisor: Supervisor | None = None
+        self._told: set[tuple[ServerProcess, tuple[str, ...]]] = set()
+
+    @property
+    def process(self) -> WorkerRef | None:
+        """The ProcessWorker; None while there is none, or it is being restarted."""
+        return self._supervisor.whereis(PROCESS) if self._supervisor is not None else None
+
+    def start(self, effect: StartEngine) -> tuple[WorkerRef, str]:
+        """End the last one, and start the next.
+
+        Returns:
+            Its supervisor; and where it adopts a server, what waits for a restart of that, empty for nothing new.
+
+        Raises:
+            VllmServiceError: The settings do not make a plan; nothing was ended.
+        """
+        self._plan = self._edges.make_plan(effect)
+        self.end()
+        spec = ChildSpec(ENGINE, self._make, restart=Restart.TRANSIENT, type=ChildType.SUPERVISOR)
+        ref = self._root.start_child(spec, CALL_SECONDS)
+        assert ref is not None
+        return ref, self._waits_for_restart(effect.adopt, self._plan) if effect.adopt is not None else ""
+
+    def compare(self, effect: CompareSettings) -> str:
+        """Have the next start use other settings than the last; return what waits for a restart, empty for nothing new.
+
+        Raises:
+            VllmServiceError: They do not make a plan; the last one stays.
+        """
+        start = StartEngine(effect.wanted, effect.prepared, effect.server, (effect.server.mark,))
+        self._plan = self._edges.make_plan(start)
+        return self._waits_for_restart(effect.server, self._plan)
+
+    def replan(self, effect: Replan) -> None:
+        """Have the next incarnation of the ProcessWorker do something else."""
+        if self._plan is not None:
+            env = {**self._plan.env, **effect.env}
+            self._plan = replace(
+                self._plan, adopt=effect.adopt, leftover_marks=effect.leftover_marks, env=env, mark=None
+            )
+
+    def choose_mark(self) -> Problem | None:
+        """Choose the mark of the next spawn and record it, in the delay before a restart: a disk takes its time."""
+        mark = os.urandom(16).hex()
+        problem = self._edges.records.note_mark(mark)
+        if problem is None and self._plan is not None:
+            self._plan = replace(self._plan, mark=mark)
+        return problem
+
+    def end(self) -> None:
+        """End it, its server with it unless that was released. Nothing happens where there is none."""
+        patience = shutdown_seconds(self._options) + CALL_SECONDS
+        try:
+            self._root.terminate_child(ENGINE, patience)
+            self._root.delete_child(ENGINE, patience)
+        except NotFound:
+            return  # there is none
+        except (NoProc, WorkerDown, WouldDeadlock):
+            return  # the whole tree is being stopped, and the engine with it
+
+    def end_earlier(self) -> None:
+        """End the one that an earlier incarnation of the lifecycle worker has left; its server lives on."""
+        release_server(self._root.whereis(ENGINE))
+        self.end()
+
+    @property
+    def _options(self) -> VllmLifecycleOptions:
+        return self._first_options if self._plan is None else self._plan.options
+
+    def _waits_for_restart(self, server: ServerProcess, plan: LaunchPlan) -> str:
+        changes = changes_since_start(server, plan, read_environment(server.identity.pid))
+        if not changes or (server, changes) in self._told:
+            return ""
+        self._told.add((server, changes))
+        return f"settings have changed since vLLM was started, and wait for a restart: {'; '.join(changes)}"
+
+    def _make(self) -> Supervisor:
+        """Runs on the root's thread."""
+        self._supervisor = engine_supervisor(self._options, self._make_process, self._running, self._on_event)
+        return self._supervisor
+
+    def _make_process(self) -> Worker:
+        """A ProcessWorker for the plan of this moment. Runs on the engine supervisor's thread."""
+        assert self._plan is not None
+        return self._edges.make_process(self._plan, self._edges.report)
+
+    def _on_event(self, event: supervisor_events.Event) -> None:
+        """Runs on the engine supervisor's thread."""
+        log_engine_event(event)
+        if isinstance(event, supervisor_events.RestartScheduled):
+            self._tell(RestartScheduled(event.delay))
+        elif isinstance(event, supervisor_events.RestartLimitReached):
+            self._tell(LimitReached())

@@ -1,0 +1,170 @@
+"""Learning of the end of processes from the kernel, at once.
+
+One thread waits in ``poll`` on a pidfd of each process and on a pipe by which it is told what to watch. Where the
+kernel has no pidfds (before 5.3, some sandboxes) it looks at each process every `RECHECK_SECONDS` instead.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from acode_vllm.vocabulary.server_process import ProcessIdentity
+from acode_vllm.workers.machine.process_identity import PidfdUnsupported, current_stat, is_alive, open_pidfd
+from acode_vllm.workers.messages.process_messages import ProcessExit
+
+RECHECK_SECONDS = 0.25
+"""How often a process is looked at where there are no pidfds; one look takes about 20 µs."""
+
+
+@dataclass(frozen=True)
+class ExitNoticed:
+    """A watched process has ended. Of a process that is not our child nobody can say how."""
+
+    identity: ProcessIdentity
+    exit: ProcessExit
+
+
+class ExitWatch:
+    """Tells of each watched process, once, that it has ended. `watch` and `close` may be called on any thread.
+
+    A child of ours is left a zombie: its PID stays taken, and its exit status stays to be read, until `reap`.
+    """
+
+    def __init__(self, notify: Callable[[ExitNoticed], None], *, use_pidfd: bool = True) -> None:
+        """Prepare a watch; nothing happens until a thread runs `run`.
+
+        Args:
+            notify: Called on the watching thread; it must not block.
+            use_pidfd: False looks every `RECHECK_SECONDS`, as where the kernel has no pidfds.
+        """
+        self._notify = notify
+        self._use_pidfd = use_pidfd
+        self._orders: deque[ProcessIdentity | None] = deque()
+        self._poll = select.poll()
+        self._by_descriptor: dict[int, ProcessIdentity] = {}
+        self._rechecked: set[ProcessIdentity] = set()
+        # Guards the two ends: a number that was closed may already be another file when somebody writes to it.
+        self._lock = threading.Lock()
+        self._running = False
+        self._ends: tuple[int, int] | None = os.pipe()
+        os.set_blocking(self._ends[1], False)
+
+    def watch(self, identity: ProcessIdentity) -> None:
+        """Tell of the end of this process; at once, where it has ended. Each call leads to one notice."""
+        self._order(identity)
+
+    def close(self) -> None:
+        """Make `run` return, at once; nothing is told any more after it has. May be called more than once."""
+        self._order(None)
+        with self._lock:
+            if not self._running:
+                self._close_ends()
+
+    def run(self) -> None:
+        """Watch until closed. The whole life of one thread, which should be made for it."""
+        with self._lock:
+            if self._ends is None:
+                return
+            self._running = True
+            told = self._ends[0]
+        self._poll.register(told, select.POLLIN)
+        try:
+            while self._take_orders():
+                self._wait(told)
+        finally:
+            for descriptor in self._by_descriptor:
+                os.close(descriptor)
+            self._by_descriptor.clear()
+            with self._lock:
+                self._running = False
+                self._close_ends()
+
+    def _order(self, order: ProcessIdentity | None) -> None:
+        self._orders.append(order)
+        with self._lock, suppress(BlockingIOError):  # full: it is being woken anyway
+            if self._ends is not None:
+                os.write(self._ends[1], b"!")
+
+    def _close_ends(self) -> None:
+        for end in self._ends or ():
+            os.close(end)
+        self._ends = None
+
+    def _take_orders(self) -> bool:
+        while self._orders:
+            order = self._orders.popleft()
+            if order is None:
+                return False
+            self._begin(order)
+        return True
+
+    def _begin(self, identity: ProcessIdentity) -> None:
+        if self._use_pidfd:
+            try:
+                descriptor = open_pidfd(identity)
+            except PidfdUnsupported:
+                self._use_pidfd = False
+            else:
+                if descriptor is None:
+                    self._tell(identity)
+                else:
+                    self._by_descriptor[descriptor] = identity
+                    self._poll.register(descriptor, select.POLLIN)
+                return
+        self._rechecked.add(identity)
+
+    def _wait(self, told: int) -> None:
+        for descriptor, _ in self._poll.poll(RECHECK_SECONDS * 1000 if self._rechecked else None):
+            if descriptor == told:
+                os.read(told, 4096)
+            else:
+                self._poll.unregister(descriptor)
+                identity = self._by_descriptor.pop(descriptor)
+                self._notify(ExitNoticed(identity, _exit_behind(descriptor, identity)))
+                os.close(descriptor)
+        for identity in [one for one in self._rechecked if not is_alive(one)]:
+            self._rechecked.discard(identity)
+            self._tell(identity)
+
+    def _tell(self, identity: ProcessIdentity) -> None:
+        self._notify(ExitNoticed(identity, exit_of(identity)))
+
+
+def exit_of(identity: ProcessIdentity) -> ProcessExit:
+    """How this process ended; a child stays a zombie. Unknown where it is not our child, or was reaped by the host."""
+    return _wait(identity, os.WNOWAIT)
+
+
+def reap(identity: ProcessIdentity) -> ProcessExit:
+    """As `exit_of`, and let the zombie go: from now on its PID may mean another process."""
+    return _wait(identity, 0)
+
+
+def _exit_behind(descriptor: int, identity: ProcessIdentity) -> ProcessExit:
+    """As `exit_of`, by a pidfd: that means this very process, so there is nothing else to be made sure of."""
+    try:
+        return _waited(os.P_PIDFD, descriptor, os.WNOWAIT)
+    except OSError:
+        return exit_of(identity)  # before Linux 5.4
+
+
+def _wait(identity: ProcessIdentity, option: int) -> ProcessExit:
+    return ProcessExit() if current_stat(identity) is None else _waited(os.P_PID, identity.pid, option)
+
+
+def _waited(kind: int, number: int, option: int) -> ProcessExit:
+    try:
+        result = os.waitid(kind, number, os.WEXITED | os.WNOHANG | option)
+    except ChildProcessError:
+        return ProcessExit()
+    if result is None:
+        return ProcessExit()
+    if result.si_code == os.CLD_EXITED:
+        return ProcessExit(code=result.si_status)
+    return ProcessExit(signal=result.si_status)

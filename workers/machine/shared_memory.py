@@ -1,0 +1,137 @@
+"""Shared memory that a killed vLLM leaves behind in ``/dev/shm``, and whose it provably is.
+
+A file is removed only if a member of the tree had it mapped or open while it lived, it is still that file (device and
+inode), it belongs to this user, its name is of the kind that vLLM's parts make for themselves, and no process on the
+machine has it mapped or open now. Anything else is left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from acode_vllm.workers.machine.process_identity import all_pids, open_files
+from acode_vllm.workers.messages.process_messages import SharedFile
+
+FOLDER = Path("/dev/shm")  # noqa: S108 - the kernel's folder of shared memory, not a place for temporary files
+
+NAMES = ("psm_", "torch_", "vllm", "VLLM", "nccl-", "rccl-", "sem.mp-", "__KMP_REGISTERED_LIB_")
+"""How the names begin that Python's multiprocessing, PyTorch, vLLM, NCCL and OpenMP make for one run."""
+
+
+_Key = tuple[int, int]
+"""Device and inode."""
+
+
+def files_used_by(pids: Iterable[int], folder: Path = FOLDER) -> frozenset[SharedFile]:
+    """The files in ``folder`` that these processes have mapped or open; those that may not be looked at have none."""
+    used = frozenset[_Key]().union(*(_used(pid, folder) for pid in pids))
+    return frozenset(file for file in _files(folder) if (file.device, file.inode) in used)
+
+
+def remove_unused(files: Iterable[SharedFile], folder: Path = FOLDER) -> tuple[str, ...]:
+    """Remove those of ``files`` that are provably left over; return their paths, sorted.
+
+    To be called when the tree is gone. Looks at all processes, but only where one of the files is still there.
+    """
+    left = [file for file in files if _may_be_removed(file, folder)]
+    if not left:
+        return ()
+    used = frozenset[_Key]().union(*(_used(pid, folder) for pid in all_pids()))
+    unused = sorted(str(folder / file.name) for file in left if (file.device, file.inode) not in used)
+    return tuple(path for path in unused if _remove(path))
+
+
+def _remove(path: str) -> bool:
+    try:
+        os.unlink(path)
+    except OSError:
+        return False  # somebody else has removed it, or it may not be removed: then it stays
+    return True
+
+
+def _may_be_removed(file: SharedFile, folder: Path) -> bool:
+    try:
+        found = os.stat(folder / file.name, follow_symlinks=False)
+    except OSError:
+        return False
+    return (
+        file.name.startswith(NAMES)
+        and "/" not in file.name
+        and stat.S_ISREG(found.st_mode)
+        and (found.st_dev, found.st_ino) == (file.device, file.inode)
+        and found.st_uid == os.geteuid()
+    )
+
+
+def _files(folder: Path) -> list[SharedFile]:
+    files = []
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):  # removed meanwhile
+                found = entry.stat(follow_symlinks=False)
+                files.append(SharedFile(entry.name, found.st_dev, found.st_ino))
+    return files
+
+
+def _used(pid: int, folder: Path) -> set[_Key]:
+    """What the process has mapped or open, by device and inode.
+
+    Not by name: a semaphore is mapped under the temporary name that it was made with (``sem_open`` in glibc).
+    """
+    return _mapped(pid, folder) | _open(pid, folder)
+
+
+def _mapped(pid: int, folder: Path) -> set[_Key]:
+    try:
+        with open(f"/proc/{pid}/maps", "rb") as file:
+            text = file.read()
+    except OSError:
+        return set()
+    wanted = f" {folder}/".encode()
+    found = set()
+    for line in text.splitlines():
+        if wanted in line:
+            # address perms offset major:minor inode path
+            fields = line.split(b" ", 5)
+            major, minor = fields[3].split(b":")
+            found.add((os.makedev(int(major, 16), int(minor, 16)), int(fields[4])))
+    return found
+
+
+def _open(pid: int, folder: Path) -> set[_Key]:
+    found = set()
+    for descriptor, path in open_files(pid).items():
+        if path.startswith(f"{folder}/"):
+            with suppress(OSError):  # closed meanwhile
+                status = os.stat(f"/proc/{pid}/fd/{descriptor}")
+                found.add((status.st_dev, status.st_ino))
+    return found
+
+
+class TreeMemory:
+    """What the tree uses or has used in ``/dev/shm``. Whose it is can be told only while it lives. For one thread."""
+
+    def __init__(self, recorded: Iterable[SharedFile]) -> None:
+        """Know what earlier instances used, as it was recorded, and nothing else yet."""
+        self._used = set(recorded)
+
+    @property
+    def used(self) -> frozenset[SharedFile]:
+        """All of it."""
+        return frozenset(self._used)
+
+    def note(self, pids: Iterable[int]) -> bool:
+        """Note what these processes use; returns whether any of it is new."""
+        used = files_used_by(pids)
+        new = not used <= self._used
+        self._used |= used
+        return new
+
+    def remove(self) -> tuple[str, ...]:
+        """Remove what the tree has left, and forget it; returns the paths of what was removed."""
+        files, self._used = self._used, set()
+        return remove_unused(files)

@@ -1,0 +1,236 @@
+"""What the lifecycle worker is asked for, and what it has done by others. Closed sets of frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.vocabulary.events import Event
+from acode_vllm.vocabulary.options import VllmLifecycleOptions
+from acode_vllm.vocabulary.server_process import ServerProcess
+from acode_vllm.workers.messages.gpu_messages import GpuReport, SampleGpus
+from acode_vllm.workers.messages.health_messages import CheckNow, Drain, Unwatch, Watch
+from acode_vllm.workers.messages.model_messages import FollowLoad, PreparedModel, StopFollowing
+from acode_vllm.workers.messages.process_messages import FailServer, ServerServes
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a caller wants to be served, with everything that a start needs.
+
+    Attributes:
+        model: Hub ID or absolute path of a model folder.
+        options: The settings of the service.
+        environ: The environment that vLLM inherits; it may hold secrets.
+        api_key: Bearer key of the API, where one is set.
+    """
+
+    model: str
+    options: VllmLifecycleOptions
+    environ: Mapping[str, str] = field(repr=False)
+    api_key: str | None = field(default=None, repr=False)
+
+    @property
+    def served_name(self) -> str:
+        """The name that ``/v1/models`` lists."""
+        return self.options.server.served_model_name or self.model
+
+
+# Calls. Each is answered once: with the `ServiceStatus`, or by the error of a `Problem`.
+
+
+@dataclass(frozen=True)
+class EnsureHealthy:
+    """Make sure that the model is served by a server that a check just found healthy.
+
+    ``token`` names the call, so that it can be abandoned.
+    """
+
+    wanted: Wanted
+    token: str
+
+
+@dataclass(frozen=True)
+class Start:
+    """As `EnsureHealthy`, by a person's wish: restart limit and counter are reset first (FR-035)."""
+
+    wanted: Wanted
+    token: str
+
+
+@dataclass(frozen=True)
+class Restart:
+    """End what runs, then as `Start`."""
+
+    wanted: Wanted
+    token: str
+
+
+@dataclass(frozen=True)
+class Stop:
+    """End the server. Answered with a `StopReport`."""
+
+
+@dataclass(frozen=True)
+class ResetRestarts:
+    """Forget the restarts so far, and a limit that was reached. Answered with the `ServiceStatus`."""
+
+
+@dataclass(frozen=True)
+class ReadStatus:
+    """What is the service? Answered with the `ServiceStatus`."""
+
+
+@dataclass(frozen=True)
+class Refresh:
+    """What is the service now? A check and a sample of the GPUs that are older than 5 s are taken anew.
+
+    Answered with the `ServiceStatus` once they are there.
+    """
+
+
+@dataclass(frozen=True)
+class Interrupt:
+    """The caller of ``token`` was interrupted (Ctrl-C): end the start that nobody else waits for.
+
+    Answered with the `ServiceStatus` when what was begun is gone, or at once where it goes on.
+    """
+
+    token: str
+
+
+# Casts
+
+
+@dataclass(frozen=True)
+class Abandon:
+    """The caller of ``token`` waits no longer; what was begun for it goes on."""
+
+    token: str
+
+
+@dataclass(frozen=True)
+class FailureSeen:
+    """A request failed in a way that makes one doubt the server: look at once."""
+
+    reason: str
+
+
+# From the supervisors
+
+
+@dataclass(frozen=True)
+class WorkerRestarted:
+    """A worker crashed, by a bug of ours, and was started again: it knows nothing of what it was told before."""
+
+    worker: str
+
+
+@dataclass(frozen=True)
+class RestartScheduled:
+    """The engine supervisor will start the server again after ``delay`` seconds."""
+
+    delay: float
+
+
+@dataclass(frozen=True)
+class LimitReached:
+    """The engine supervisor gave up: one restart more than allowed was needed."""
+
+
+# Effects: what the decisions ask for
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Have the model looked at; the answer comes back as `ModelPrepared` with the same number."""
+
+    attempt: int
+    wanted: Wanted
+
+
+@dataclass(frozen=True)
+class StartEngine:
+    """Make a plan and a fresh engine supervisor for it; see `LaunchPlan` for the last three."""
+
+    wanted: Wanted
+    prepared: PreparedModel | None = None
+    adopt: ServerProcess | None = None
+    leftover_marks: tuple[str, ...] = ()
+    stop_only: bool = False
+
+
+@dataclass(frozen=True)
+class Replan:
+    """The next automatic restart is to use these, not what the engine was started with; ``env`` is added."""
+
+    adopt: ServerProcess | None
+    leftover_marks: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ChooseMark:
+    """An automatic restart is to come: have the mark of its tree on the disk by then."""
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """A caller's settings are others than before: the next start is to use them; say what waits for a restart."""
+
+    wanted: Wanted
+    prepared: PreparedModel | None
+    server: ServerProcess
+
+
+@dataclass(frozen=True)
+class StopProcess:
+    """Have the tree ended; where nothing runs, say that the engine has ended."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Tell:
+    """Cast to a worker; to one that is not there, nothing."""
+
+    worker: str
+    message: (
+        FailServer
+        | ServerServes
+        | Watch
+        | Unwatch
+        | Drain
+        | FollowLoad
+        | StopFollowing
+        | CheckNow
+        | SampleGpus
+        | GpuReport
+    )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Answer a caller with a value."""
+
+    to: object
+    value: object
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """Answer a caller with the error of a problem."""
+
+    to: object
+    problem: Problem
+
+
+@dataclass(frozen=True)
+class Emit:
+    """Tell everyone who listens."""
+
+    event: Event
+
+
+Effect = Prepare | StartEngine | Replan | ChooseMark | CompareSettings | StopProcess | Tell | Answer | Refuse | Emit

@@ -1,0 +1,39 @@
+"""What any worker reports to the lifecycle worker.
+
+The `LifecycleWorker` tells the other workers what to do. Each reports to it through a `Report`, which casts to
+whichever incarnation of it is alive. No worker knows another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from acode_vllm.workers.messages.gpu_messages import GpuReport
+from acode_vllm.workers.messages.health_messages import Drained, HealthReported, ServerReady
+from acode_vllm.workers.messages.model_messages import LoadStep, LoadTimedOut, ModelPrepared
+from acode_vllm.workers.messages.process_messages import (
+    LeftOverFound,
+    MarkChosen,
+    ServerDied,
+    ServerDown,
+    ServerUp,
+    SharedMemoryUsed,
+)
+
+Reported = (
+    MarkChosen
+    | SharedMemoryUsed
+    | LeftOverFound
+    | ServerUp
+    | ServerDied
+    | ServerDown
+    | ServerReady
+    | HealthReported
+    | Drained
+    | ModelPrepared
+    | LoadStep
+    | LoadTimedOut
+    | GpuReport
+)
+Report = Callable[[Reported], None]
+"""How a worker reports to the lifecycle worker: never blocks, never raises."""

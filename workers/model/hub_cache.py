@@ -1,0 +1,180 @@
+"""Is a model on this machine, whole? Read from the files themselves, without importing huggingface_hub.
+
+The layout of its cache, which has been the same since 2022:
+
+    models--org--name/refs/main                  the commit that the name stands for
+    models--org--name/snapshots/COMMIT/FILE      links to the blobs
+    models--org--name/blobs/HASH[….incomplete]   the files, and what of them has arrived
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from acode_vllm.workers.model.model_files import inspect_folder
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+
+
+@dataclass(frozen=True)
+class Complete:
+    """Everything that vLLM needs is there.
+
+    Attributes:
+        folder: Where.
+        weight_bytes: The size of the weights.
+    """
+
+    folder: Path
+    weight_bytes: int
+
+
+@dataclass(frozen=True)
+class Partial:
+    """A part is there.
+
+    Attributes:
+        folder: Where.
+        missing: What is not, by name as far as that is known.
+        present_bytes: What has arrived, unfinished downloads included.
+    """
+
+    folder: Path
+    missing: tuple[str, ...]
+    present_bytes: int
+
+
+@dataclass(frozen=True)
+class Broken:
+    """It is there, and cannot be used.
+
+    Attributes:
+        folder: Where.
+        files: Which files, each with the reason: "model.safetensors: 5 of 12 bytes".
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Absent:
+    """Nothing of it is there.
+
+    Attributes:
+        folder: Where it would be.
+    """
+
+    folder: Path
+
+
+Presence = Complete | Partial | Broken | Absent
+
+
+def hub_home(env: Mapping[str, str]) -> Path:
+    """The hub's folder (``HF_HOME``), by huggingface_hub's own rules, for a process with this environment."""
+    if env.get("HF_HOME"):
+        return _path(env["HF_HOME"], env)
+    if env.get("XDG_CACHE_HOME"):
+        return _path(env["XDG_CACHE_HOME"], env) / "huggingface"
+    return _path("~/.cache/huggingface", env)
+
+
+def cache_root(env: Mapping[str, str]) -> Path:
+    """The hub's cache of models, by the same rules."""
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if env.get(name):
+            return _path(env[name], env)
+    return hub_home(env) / "hub"
+
+
+def _path(text: str, env: Mapping[str, str]) -> Path:
+    text = _VARIABLE.sub(lambda found: env.get(found[1] or found[2], found[0]), text)
+    if text == "~" or text.startswith("~/"):
+        text = (env.get("HOME") or os.path.expanduser("~")) + text[1:]
+    return Path(text)
+
+
+def repository_folder(root: Path, model: str) -> Path:
+    """Where the cache keeps a model."""
+    return root / f"models--{model.replace('/', '--')}"
+
+
+def look_up(
+    root: Path, model: str, revision: str = "main", *, tokenizer: bool = True, weights: bool = True
+) -> Presence:
+    """Whether the cache holds a model of the hub.
+
+    Args:
+        root: The cache.
+        model: ``org/name``.
+        revision: Branch, tag or commit.
+        tokenizer: Whether a tokenizer belongs to it.
+        weights: Whether weights of the usual kinds belong to it.
+
+    Raises:
+        OSError: The cache cannot be read.
+    """
+    repository = repository_folder(root, model)
+    arrived = arrived_bytes(repository)
+    snapshot = _snapshot(repository, revision)
+    if snapshot is None:
+        return Partial(repository, ("all its files",), arrived) if arrived else Absent(repository)
+    report = inspect_folder(snapshot, tokenizer=tokenizer, weights=weights)
+    if report.missing:
+        return Partial(snapshot, report.missing, arrived)
+    if report.damaged:
+        return Broken(snapshot, report.damaged)
+    return Complete(snapshot, report.weight_bytes)
+
+
+def look_into(folder: Path, *, tokenizer: bool = True, weights: bool = True) -> Presence:
+    """Whether a local folder holds a model.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    if not folder.is_dir():
+        return Absent(folder)
+    report = inspect_folder(folder, tokenizer=tokenizer, weights=weights)
+    if report.missing:
+        return Partial(folder, report.missing, report.weight_bytes)
+    if report.damaged:
+        return Broken(folder, report.damaged)
+    return Complete(folder, report.weight_bytes)
+
+
+def arrived_bytes(repository: Path) -> int:
+    """The bytes of a cached model that have arrived, unfinished files included.
+
+    Room that was only reserved for a file does not count as arrived.
+    """
+    total = 0
+    try:
+        with os.scandir(repository / "blobs") as entries:
+            for entry in entries:
+                try:
+                    status = entry.stat()
+                except FileNotFoundError:  # finished, and renamed, in this moment
+                    continue
+                unfinished = entry.name.endswith(".incomplete")
+                total += min(status.st_size, status.st_blocks * 512) if unfinished else status.st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    return total
+
+
+def _snapshot(repository: Path, revision: str) -> Path | None:
+    commit = revision
+    if not _COMMIT.fullmatch(revision):
+        try:
+            commit = (repository / "refs" / revision).read_text(encoding="ascii", errors="replace").strip()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+    folder = repository / "snapshots" / commit
+    return folder if commit and folder.is_dir() else None

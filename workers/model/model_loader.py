@@ -1,0 +1,148 @@
+"""The worker that looks at a model before a start, and watches it load (FR-021 to FR-025, NFR-016)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from acode_vllm.supervisor import NO_REPLY, ReplyTo, Worker, WorkerRef
+from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.workers.messages.model_messages import (
+    FollowLoad,
+    LoadStep,
+    LoadTimedOut,
+    ModelPrepared,
+    PreparedModel,
+    PrepareModel,
+    ServerFound,
+    StopFollowing,
+)
+from acode_vllm.workers.messages.reports import Report
+from acode_vllm.workers.model.hub_client import ask_hub
+from acode_vllm.workers.model.load_watch import LoadWatch
+from acode_vllm.workers.model.model_check import Ask, prepare_model
+
+LOOK_SECONDS = 0.25
+
+Check = Callable[[PrepareModel, Ask, Callable[[str], WorkerRef | None]], PreparedModel | Problem | ServerFound]
+"""Looks at what a start needs, on a helper thread; given the hub, and what finds the workers of the tree."""
+
+
+def check_model(message: PrepareModel, ask: Ask, whereis: Callable[[str], WorkerRef | None]) -> PreparedModel | Problem:
+    """Look at the model and at nothing else."""
+    return prepare_model(message.model, message.options, message.env, ask)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """The timer of the load that is being watched."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What a helper thread found."""
+
+    message: PrepareModel
+    reply_to: ReplyTo | None
+    result: PreparedModel | Problem | ServerFound | Exception
+
+
+class ModelLoader(Worker):
+    """Prepares models and follows loads. Permanent.
+
+    The hub and the disk are asked on a helper thread, so that the worker hears a stop at once; a helper that is still
+    waiting for the hub then ends by its own deadline, and what it finds is dropped. Only while a load is followed is
+    there a timer; idle it never wakes.
+
+    Args:
+        report: Where `ModelPrepared`, `LoadStep` and `LoadTimedOut` go.
+        ask: Asks the hub; blocks for a few seconds at most.
+        look_seconds: Time between two looks at a load.
+        check: What is looked at before a start.
+    """
+
+    def __init__(
+        self, report: Report, ask: Ask = ask_hub, look_seconds: float = LOOK_SECONDS, check: Check = check_model
+    ) -> None:
+        self._report = report
+        self._ask = ask
+        self._check = check
+        self._look_seconds = look_seconds
+        self._following: FollowLoad | None = None
+        self._watch: LoadWatch | None = None
+        self._number = 0
+
+    def handle_call(self, message: object, reply_to: ReplyTo) -> object:
+        """`PrepareModel`: answered with what was found."""
+        if not isinstance(message, PrepareModel):
+            return super().handle_call(message, reply_to)
+        self._prepare(message, reply_to)
+        return NO_REPLY
+
+    def handle_cast(self, message: object) -> None:
+        """`PrepareModel`, `FollowLoad`, `StopFollowing`."""
+        match message:
+            case PrepareModel():
+                self._prepare(message, None)
+            case FollowLoad():
+                self._follow(message)
+            case StopFollowing():
+                self._following = self._watch = None
+            case _:
+                super().handle_cast(message)
+
+    def handle_info(self, message: object) -> None:
+        """The timer, and what the helper threads send."""
+        match message:
+            case _Look(number) if number == self._number and self._watch is not None:
+                self._look(self._watch)
+            case _Prepared():
+                self._prepared(message)
+
+    def _prepare(self, message: PrepareModel, reply_to: ReplyTo | None) -> None:
+        ref, ask, check, whereis = self.ref, self._ask, self._check, self.supervisor.whereis
+
+        def look() -> None:
+            result: PreparedModel | Problem | ServerFound | Exception
+            try:
+                result = check(message, ask, whereis)
+            except Exception as defect:  # noqa: BLE001 - it is raised again on the worker's thread
+                result = defect
+            ref.send_info(_Prepared(message, reply_to, result), reserved=True)
+
+        self.start_helper(look, "model-check")
+
+    def _prepared(self, prepared: _Prepared) -> None:
+        result = prepared.result
+        answer = result
+        if isinstance(answer, Exception):
+            # Whoever waits for it is told, and then the defect takes its course: let it crash.
+            text = f"Looking at the model {prepared.message.model} failed: {type(answer).__name__}"
+            answer = Problem("ACODE-VLM-031", text)
+        if prepared.reply_to is not None:
+            prepared.reply_to.reply(answer)
+        else:
+            self._report(ModelPrepared(prepared.message.attempt, answer))
+        if isinstance(result, Exception):
+            raise result
+
+    def _follow(self, message: FollowLoad) -> None:
+        self._following = message
+        self._watch = LoadWatch(message, self.clock.monotonic())
+        self._number += 1
+        self._look(self._watch)
+
+    def _look(self, watch: LoadWatch) -> None:
+        assert self._following is not None
+        server = self._following.server
+        now = self.clock.monotonic()
+        for step in watch.look(now):
+            self._report(LoadStep(server, step))
+        problem = watch.overdue(now)
+        if problem is not None:
+            self._following = self._watch = None
+            self._report(LoadTimedOut(server, problem))
+            return
+        self.send_after(self._look_seconds, _Look(self._number))

@@ -1,0 +1,100 @@
+"""What surrounds the `ProcessWorker`: where it touches the world, how it fails, how long it may take to end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+from acode_vllm.supervisor import Exit, Shutdown
+from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.vocabulary.options import VllmLifecycleOptions
+from acode_vllm.vocabulary.server_process import ServerProcess
+from acode_vllm.workers.machine.leash import Leash
+from acode_vllm.workers.machine.port import in_use, port_holders, port_problem
+from acode_vllm.workers.machine.tree_stop import KILL_WAIT_SECONDS
+from acode_vllm.workers.messages.process_messages import LaunchPlan, ProcessExit
+from acode_vllm.workers.vllm.spawn import spawn_server
+
+
+class ServerCrashed(Exception):  # noqa: N818 - what happened to the server, not an error of the worker's
+    """The server has ended, and another start may mend it: the worker crashes, so that its supervisor starts another.
+
+    Attributes:
+        problem: Why.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+
+def leave(problem: Problem | None) -> NoReturn:
+    """Exit as the supervisor is to take it: for good, or as a crash where another start may mend the problem."""
+    if problem is None:
+        raise Exit(Shutdown("stopped"))
+    if problem.retryable:
+        raise ServerCrashed(problem)
+    raise Exit(Shutdown(problem))
+
+
+class Diagnose(Protocol):
+    """Finds out from the log and the exit why a server ended."""
+
+    def __call__(self, log_path: Path, offset: int, exit: ProcessExit, *, model: str, port: int) -> Problem:  # noqa: A002
+        """Read the log from ``offset`` and say why."""
+        ...
+
+
+def diagnose_from_log(log_path: Path, offset: int, exit: ProcessExit, *, model: str, port: int) -> Problem:  # noqa: A002
+    """`acode_vllm.workers.diagnosis.diagnosis.diagnose`, imported when it is first needed.
+
+    vLLM's log says that the port was taken, and not by whom: that is looked up (FR-043).
+    """
+    from acode_vllm.workers.diagnosis.diagnosis import diagnose
+
+    problem = diagnose(log_path, offset, exit, model=model, port=port)
+    if problem.code != "ACODE-VLM-005" or not (holders := port_holders(port)):
+        return problem
+    named = in_use(port, holders)
+    return replace(named, evidence=(*named.evidence, *problem.evidence), log_path=problem.log_path)
+
+
+def explain_from_log(problem: Problem, server: ServerProcess) -> Problem:
+    """`acode_vllm.workers.diagnosis.diagnosis.explain_unhealthy`, imported when it is first needed.
+
+    A start that took too long is told as such, whatever its log has complained of.
+    """
+    if problem.code not in ("ACODE-VLM-014", "ACODE-VLM-018"):
+        return problem
+    from acode_vllm.workers.diagnosis.diagnosis import explain_unhealthy
+
+    log = Path(server.log_path)
+    return explain_unhealthy(problem, log, server.log_offset, model=server.model, port=server.port)
+
+
+@dataclass(frozen=True)
+class ProcessEdges:
+    """Where the worker touches the world outside.
+
+    Attributes:
+        spawn: Starts a plan's command with a mark.
+        diagnose: Finds out why a server ended.
+        explain: Finds out why a server that is still there fails its checks; the problem itself where nothing says.
+        port_problem: Says why a port cannot be bound at an address; None where it can.
+        leash: Makes what ties vLLM to this process.
+        use_pidfd: False to do without pidfds, as on an old kernel.
+    """
+
+    spawn: Callable[[LaunchPlan, str], ServerProcess] = spawn_server
+    diagnose: Diagnose = diagnose_from_log
+    explain: Callable[[Problem, ServerProcess], Problem] = explain_from_log
+    port_problem: Callable[[int, str], Problem | None] = port_problem
+    leash: Callable[[VllmLifecycleOptions], Leash] = Leash
+    use_pidfd: bool = True
+
+
+def shutdown_seconds(options: VllmLifecycleOptions) -> float:
+    """What the worker's `ChildSpec.shutdown` must be: it ends within this time, also when it ends vLLM first."""
+    return options.stop_timeout_seconds + KILL_WAIT_SECONDS + 5.0

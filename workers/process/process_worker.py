@@ -1,0 +1,350 @@
+"""The ProcessWorker: owns one vLLM's process tree from the clearing before it to the last of its orphans.
+
+    begin ── adopt ──────────────────────────────┐
+      │                                          ▼
+      └── clear left-overs ── mark ── spawn ──▶ up ── exit noticed ──▶ end what is left ──▶ down
+                │                                │                           ▲
+                │                                ├── StopServer ─────────────┤
+                │                                └── FailServer ─────────────┘
+                └── StopServer: finish clearing, start nothing
+
+It waits for messages alone: an `ExitWatch` tells the ends of processes, timers tell the time. So every phase hears a
+stop. An ending that has begun is carried through, even if the supervisor shuts the worker down meanwhile. A worker that
+crashes leaves vLLM as it is, for its successor to adopt.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+from acode_vllm.supervisor import NO_REPLY, Exit, ExitReason, Normal, ReplyTo, Shutdown, Timer, Worker
+from acode_vllm.vocabulary.errors import Problem, VllmServiceError
+from acode_vllm.vocabulary.server_process import ProcessIdentity, ServerProcess
+from acode_vllm.workers.machine.exit_watch import ExitNoticed, ExitWatch, exit_of, reap
+from acode_vllm.workers.machine.leash import Tether
+from acode_vllm.workers.machine.process_identity import send_signal
+from acode_vllm.workers.machine.process_tree import Member, ProcessTree
+from acode_vllm.workers.machine.shared_memory import TreeMemory
+from acode_vllm.workers.machine.tree_stop import TreeStop, stop_tree
+from acode_vllm.workers.messages.process_messages import (
+    FailServer,
+    LaunchPlan,
+    LeftOverFound,
+    MarkChosen,
+    ProcessExit,
+    ReleaseServer,
+    ServerDied,
+    ServerDown,
+    ServerServes,
+    ServerUp,
+    SharedMemoryUsed,
+    StopReport,
+    StopServer,
+)
+from acode_vllm.workers.messages.reports import Report
+from acode_vllm.workers.process.adoption import is_recorded_process, lost_port
+from acode_vllm.workers.process.ending import Ending, Why
+from acode_vllm.workers.process.process_edges import ProcessEdges, leave
+
+logger = logging.getLogger(__name__)
+
+TOLD_SECONDS = 0.01
+"""How long a look at all processes may wait when one of the tree has ended, so that the server's death is told first:
+the look takes milliseconds, in which hardly another thread of this program runs."""
+FIRST_LOOK_SECONDS = 1.0
+LAST_LOOK_SECONDS = 300.0
+"""When the tree's shared memory is looked for: after 1 s, then at intervals that double up to 5 min, 1 s after the
+server began to serve, and whenever one of its processes has ended. Only a living tree shows what is its own."""
+
+
+@dataclass(frozen=True)
+class _Begin:
+    pass
+
+
+@dataclass(frozen=True)
+class _LookAgain:
+    """The time for the next step of an ending has come."""
+
+
+@dataclass(frozen=True)
+class _MemberEnded:
+    """A process of the tree has ended, and the server may have ended with it: by now that would be known."""
+
+
+@dataclass(frozen=True)
+class _NoteTree:
+    """Time to see who belongs to the tree and what shared memory it uses."""
+
+    next_in: float
+
+
+class ProcessWorker(Worker):
+    """Starts or adopts vLLM as its plan says, and sees it through to its end.
+
+    Calls or casts: `StopServer`. Casts: `FailServer`, `ServerServes`. Reports `MarkChosen`, `ServerUp`,
+    `SharedMemoryUsed`, `LeftOverFound`, `ServerDied` and `ServerDown`.
+
+    It ends with ``Shutdown("stopped")`` after a stop, with ``Shutdown(problem)`` where no retry can mend the problem,
+    and by raising `ServerCrashed` where one can: any end of vLLM that nobody asked for, whatever its exit code.
+    A supervisor that shuts it down releases vLLM, which lives on, unless ``stop_on_exit`` is set.
+    """
+
+    def __init__(self, plan: LaunchPlan, report: Report, edges: ProcessEdges | None = None) -> None:
+        """Keep what it is given; `init` begins.
+
+        Args:
+            plan: What to start, or to adopt.
+            report: Told what happens, on the worker's thread. It returns from `MarkChosen` when the mark is recorded.
+            edges: Where it touches the world.
+        """
+        self._plan = plan
+        self._report = report
+        self._edges = edges or ProcessEdges()
+        self._server: ServerProcess | None = None
+        self._tree = ProcessTree(())
+        self._ending: Ending | None = None
+        self._timer: Timer | None = None
+        self._member_ended: Timer | None = None
+        self._next_note: Timer | None = None
+        self._callers: list[ReplyTo] = []
+        self._stop_wanted = plan.stop_only
+        self._released = False
+        self._watched: set[ProcessIdentity] = set()
+        self._memory = TreeMemory(plan.shared_memory)
+        self._tether = Tether(plan.options, self._edges.leash)
+
+    def init(self) -> None:
+        """Start watching; everything else follows as a message."""
+        ref = self.ref
+        self._watch = ExitWatch(lambda notice: ref.send_info(notice, reserved=True), use_pidfd=self._edges.use_pidfd)
+        self._watcher: threading.Thread = self.start_helper(self._watch.run, "exits")
+        ref.send_info(_Begin(), reserved=True)
+
+    def handle_call(self, message: object, reply_to: ReplyTo) -> object:
+        """Answer `StopServer` when the tree is gone, `ReleaseServer` at once."""
+        if isinstance(message, ReleaseServer):
+            self._released = True
+            return None
+        if not isinstance(message, StopServer):
+            return super().handle_call(message, reply_to)
+        self._callers.append(reply_to)
+        self._stop(message)
+        return NO_REPLY
+
+    def handle_cast(self, message: object) -> None:
+        """`StopServer`; or end a server that is of no use: one that is ending, or not there yet, needs no more."""
+        if isinstance(message, StopServer):
+            self._stop(message)
+        elif isinstance(message, ServerServes):
+            if self._ending is None and message.server == self._server:
+                self._plan_note(FIRST_LOOK_SECONDS, then_in=LAST_LOOK_SECONDS)
+        elif not isinstance(message, FailServer):
+            super().handle_cast(message)
+        elif self._ending is None and (server := self._server) is not None:
+            # Before the signals are sent: after them the log tells of little else.
+            self._end(Why.FAILED, self._edges.explain(message.problem, server))
+
+    def _stop(self, message: StopServer) -> None:
+        logger.info("stopping vLLM: %s", message.reason)
+        self._stop_wanted = True
+        if self._ending is None:
+            self._end(Why.STOPPED)
+
+    def handle_info(self, message: object) -> None:
+        """Go on: at the beginning, at the end of a process, at a time."""
+        if isinstance(message, _Begin):
+            self._begin()
+        elif isinstance(message, (ExitNoticed, _LookAgain)) and self._ending is not None:
+            if self._ending.begun or isinstance(message, _LookAgain):
+                self._look()
+        elif isinstance(message, ExitNoticed) and self._server is not None:
+            if message.identity == self._server.identity:
+                self._died(self._server, message.exit)
+            elif message.identity == self._tether.guard:
+                self._tie(self._server.mark)
+            elif self._member_ended is None or not self._member_ended.active:
+                self._member_ended = self.send_after(TOLD_SECONDS, _MemberEnded())
+        elif isinstance(message, _MemberEnded) and self._ending is None:
+            self._note_tree()
+        elif isinstance(message, _NoteTree) and self._ending is None:
+            self._note_tree()
+            self._plan_note(message.next_in, then_in=2 * message.next_in)
+
+    def terminate(self, reason: ExitReason) -> None:
+        """Release vLLM, or end it where that has begun or ``stop_on_exit`` asks for it."""
+        try:
+            if isinstance(reason, (Normal, Shutdown)):
+                self._carry_through()
+        finally:
+            self._tether.release()
+            self._watch.close()
+            self._watcher.join()
+
+    # From the beginning to up.
+
+    def _begin(self) -> None:
+        plan = self._plan
+        if plan.adopt is not None:
+            self._adopt(plan.adopt)
+        elif plan.leftover_marks or self._memory.used:
+            self._tree = ProcessTree(plan.leftover_marks)
+            self._end(Why.CLEARED)
+        else:
+            self._spawn()
+
+    def _adopt(self, server: ServerProcess) -> None:
+        self._server = server
+        if not is_recorded_process(server):
+            # It ended while nobody watched. Whoever has its PID now is a stranger; the mark finds what it left.
+            self._tree = ProcessTree((server.mark,))
+            self._died(server, exit_of(server.identity))
+            return
+        self._tree = ProcessTree((server.mark,), server.identity)
+        problem = lost_port(server, urlsplit(self._plan.options.url).hostname or "")
+        if problem is None:
+            self._tie(server.mark)
+            self._up(server, adopted=True)
+        else:
+            self._end(Why.FAILED, problem)
+
+    def _spawn(self) -> None:
+        plan = self._plan
+        if self.abandoned:
+            raise Exit(Shutdown("abandoned"))
+        problem = self._edges.port_problem(plan.port, plan.host)
+        if problem is not None:
+            self._could_not_start(problem)
+        mark = plan.mark or os.urandom(16).hex()
+        self._report(MarkChosen(mark))
+        self._tie(mark)
+        try:
+            server = self._edges.spawn(plan, mark)
+        except VllmServiceError as error:
+            self._could_not_start(error.problem)
+        self._server = server
+        self._tree = ProcessTree((mark,), server.identity)
+        self._up(server, adopted=False)
+
+    def _tie(self, mark: str) -> None:
+        guard = self._tether.tie(mark)
+        if guard is not None:
+            self._watch_once((guard,))
+
+    def _could_not_start(self, problem: Problem) -> NoReturn:
+        self._report(ServerDown(None, ProcessExit(), asked=False, problem=problem))
+        leave(problem)
+
+    def _up(self, server: ServerProcess, *, adopted: bool) -> None:
+        logger.info("vLLM %s, PID %d", "adopted" if adopted else "spawned", server.identity.pid)
+        self._watch_once((server.identity,))
+        self._report(ServerUp(server, adopted))
+        self._plan_note(0.0 if adopted else FIRST_LOOK_SECONDS, then_in=FIRST_LOOK_SECONDS)
+
+    def _plan_note(self, seconds: float, *, then_in: float) -> None:
+        if self._next_note is not None:
+            self._next_note.cancel()
+        self._next_note = self.send_after(seconds, _NoteTree(min(then_in, LAST_LOOK_SECONDS)))
+
+    def _note_tree(self) -> None:
+        self._note(self._tree.alive())
+
+    def _note(self, members: Iterable[Member]) -> None:
+        identities = [member.identity for member in members]
+        self._watch_once(identities)
+        if self._memory.note(identity.pid for identity in identities):
+            self._report(SharedMemoryUsed(self._memory.used))
+
+    def _watch_once(self, identities: Iterable[ProcessIdentity]) -> None:
+        for identity in identities:
+            if identity not in self._watched:
+                self._watched.add(identity)
+                self._watch.watch(identity)
+
+    # From an ending to down.
+
+    def _end(self, why: Why, problem: Problem | None = None, *, after: float = 0.0) -> None:
+        stop = TreeStop(self.clock.monotonic(), self._plan.options.stop_timeout_seconds)
+        self._ending = Ending(why, stop, problem, begun=not after)
+        if after:
+            self._timer = self.send_after(after, _LookAgain())
+        else:
+            self._look()
+
+    def _look(self) -> None:
+        """Take the next step of the ending."""
+        assert self._ending is not None
+        alive = self._tree.alive()
+        step = self._ending.stop.look(self.clock.monotonic(), alive)
+        self._ending = replace(self._ending, stop=step.stop, begun=True)
+        if step.signals:
+            self._note(alive)
+        for one in step.signals:
+            send_signal(one.identity, one.number)
+        if self._timer is not None:
+            self._timer.cancel()
+        if step.report is not None:
+            self._ended(self._ending, step.report)
+        elif step.look_at is not None:
+            self._watch_once(member.identity for member in alive)
+            self._timer = self.send_after(max(0.0, step.look_at - self.clock.monotonic()), _LookAgain())
+
+    def _died(self, server: ServerProcess, how: ProcessExit) -> None:
+        self._report(ServerDied(server, how))
+        self._end(Why.EXITED, after=TOLD_SECONDS)
+
+    def _ended(self, ending: Ending, report: StopReport) -> None:
+        if ending.why is not Why.CLEARED:
+            leave(self._down(ending, report))
+        if report.remaining:
+            self._report(LeftOverFound(report))
+        if self._stop_wanted:
+            leave(self._down(ending, report))
+        self._ending = None
+        self._watched.clear()
+        self._remove_shared()
+        self._spawn()
+
+    def _down(self, ending: Ending, report: StopReport) -> Problem | None:
+        """Tell everybody that the tree is gone; return why, where it was not a stop that was asked for."""
+        server, self._server, self._ending = self._server, None, None
+        removed = (*report.shared_memory_removed, *self._remove_shared())
+        report = replace(report, shared_memory_removed=removed)
+        how = ProcessExit() if server is None else exit_of(server.identity)
+        problem = None if self._stop_wanted or server is None else ending.problem
+        if server is not None and ending.why is Why.EXITED and not self._stop_wanted:
+            problem = self._edges.diagnose(
+                Path(server.log_path), server.log_offset, how, model=server.model, port=server.port
+            )
+        asked = ending.why is not Why.EXITED or self._stop_wanted
+        logger.info("vLLM is gone (%s, %s, %.1f s): %s", ending.why.value, report.method, report.seconds, how)
+        self._report(ServerDown(server, how, asked, problem, report))
+        for caller in self._callers:
+            caller.reply(report)
+        if server is not None:
+            reap(server.identity)  # last: a worker that crashes before leaves the exit status to its successor
+        return problem
+
+    def _remove_shared(self) -> tuple[str, ...]:
+        known = self._memory.used
+        removed = self._memory.remove()
+        if known:
+            self._report(SharedMemoryUsed(frozenset()))
+        return removed
+
+    def _carry_through(self) -> None:
+        """On the way out: finish an ending, or make one where vLLM must not outlive us."""
+        ending = self._ending
+        if ending is None and self._server is not None and self._plan.options.stop_on_exit and not self._released:
+            stop = TreeStop(self.clock.monotonic(), self._plan.options.stop_timeout_seconds)
+            ending = Ending(Why.STOPPED, stop)
+        if ending is not None:
+            self._note_tree()
+            self._down(ending, stop_tree(self._tree, ending.stop, self.clock))

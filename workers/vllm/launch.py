@@ -1,0 +1,143 @@
+"""From settings to the exact command and environment of a vLLM. Looks at files, starts nothing. Any thread."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from acode_vllm.vocabulary.errors import Problem, VllmServiceError, error_for
+from acode_vllm.vocabulary.options import VllmLifecycleOptions
+from acode_vllm.vocabulary.redaction import API_KEY_NAME
+from acode_vllm.vocabulary.server_process import ServerProcess
+from acode_vllm.workers.gpu.source import AMD, NVIDIA
+from acode_vllm.workers.messages.process_messages import LaunchPlan
+from acode_vllm.workers.vllm.command import VllmCommand, find_vllm
+from acode_vllm.workers.vllm.gpu_visibility import visibility_environment
+
+_OURS = ("VLLM_PORT", "VLLM_MODEL")
+"""Variables that mean the port and the model to us. To vLLM, VLLM_PORT means the ports between its own processes."""
+
+
+def build_plan(
+    model: str,
+    options: VllmLifecycleOptions,
+    *,
+    environ: Mapping[str, str],
+    folder: Path,
+    log_path: Path,
+    api_key: str | None = None,
+    prepared_env: Mapping[str, str] | None = None,
+    command: VllmCommand | None = None,
+    adopt: ServerProcess | None = None,
+    leftover_marks: tuple[str, ...] = (),
+) -> LaunchPlan:
+    """Everything that a spawn needs.
+
+    Args:
+        model: Hub ID or absolute path of a folder.
+        options: The settings, validated.
+        environ: The caller's environment, with HF_TOKEN where there is one (FR-014).
+        folder: The service's folder, where vLLM will run.
+        log_path: Where its output will go.
+        api_key: Bearer key of the API; given to vLLM by its environment, never as an argument.
+        prepared_env: What the look at the model wants added: it has the last word, since it keeps an airgapped vLLM
+            from the network.
+        command: How vLLM is started; None to find it. Where it cannot be found, an adoption keeps the recorded one.
+        adopt: A server to be taken over instead.
+        leftover_marks: Marks of earlier instances to be cleared away first.
+
+    Raises:
+        VllmServiceError: 008, 009 or 010, as `find_vllm`; 010 for a memory utilization of 0, which vLLM refuses.
+    """
+    if adopt is None:
+        _require_memory(options)
+    found = command or _find(options, environ, needed=adopt is None)
+    if found is not None:
+        argv = _arguments(found, model, options)
+    else:
+        assert adopt is not None
+        argv = adopt.command
+    return LaunchPlan(
+        argv=argv,
+        env=child_environment(options, environ, api_key, prepared_env or {}, found),
+        cwd=folder,
+        model=model,
+        served_name=options.server.served_model_name or model,
+        port=options.port,
+        host=options.server.host,
+        log_path=log_path,
+        options=options,
+        adopt=adopt,
+        leftover_marks=leftover_marks,
+    )
+
+
+def child_environment(
+    options: VllmLifecycleOptions,
+    environ: Mapping[str, str],
+    api_key: str | None,
+    prepared_env: Mapping[str, str],
+    command: VllmCommand | None,
+) -> dict[str, str]:
+    """What vLLM inherits: ours removed, the user's ``env`` added, its interpreter's tools on PATH."""
+    environment = {
+        name: value for name, value in environ.items() if name not in _OURS and not name.startswith("ACODE_")
+    }
+    environment.pop(API_KEY_NAME, None)
+    environment.update(options.server.env)
+    if options.gpu.device_map is not None:
+        for vendor in (NVIDIA, AMD):
+            environment.update(visibility_environment(options.gpu.device_map, vendor))
+    if api_key:
+        environment[API_KEY_NAME] = api_key
+    if command is not None and command.interpreter is not None:
+        # Kernels are compiled on first use with tools (ninja) that lie beside the interpreter of an environment that
+        # nobody has activated.
+        tools, path = str(command.interpreter.parent), environment.get("PATH", os.defpath)
+        if tools not in path.split(os.pathsep):
+            environment["PATH"] = f"{tools}{os.pathsep}{path}"
+    environment.update(prepared_env)
+    return environment
+
+
+def _arguments(command: VllmCommand, model: str, options: VllmLifecycleOptions) -> tuple[str, ...]:
+    """The command line (FR-008, FR-009, FR-011, FR-028 to FR-031); what is left out is left to vLLM."""
+    gpu, server = options.gpu, options.server
+    optional = {
+        "--tensor-parallel-size": gpu.tensor_parallel_size if gpu.tensor_parallel_size != 1 else None,
+        "--pipeline-parallel-size": gpu.pipeline_parallel_size if gpu.pipeline_parallel_size != 1 else None,
+        "--max-model-len": server.max_model_len,
+        "--dtype": server.dtype,
+        "--quantization": server.quantization,
+        "--served-model-name": server.served_model_name,
+    }
+    arguments = [
+        *command.with_model(model),
+        *("--host", server.host, "--port", str(options.port)),
+        *("--gpu-memory-utilization", str(gpu.memory_utilization)),
+    ]
+    for flag, value in optional.items():
+        if value is not None:
+            arguments += [flag, str(value)]
+    return (*arguments, *server.extra_args)
+
+
+def _find(options: VllmLifecycleOptions, environ: Mapping[str, str], *, needed: bool) -> VllmCommand | None:
+    try:
+        return find_vllm(options.server.command, environ)
+    except VllmServiceError:
+        if needed:
+            raise
+        return None
+
+
+def _require_memory(options: VllmLifecycleOptions) -> None:
+    if options.gpu.memory_utilization <= 0:
+        raise error_for(
+            Problem(
+                "ACODE-VLM-010",
+                "providers.vllm.gpu.memory_utilization is 0.0: vLLM needs a share of the GPU's memory to load a model.",
+                "Set it to more than 0 and at most 1; the default is 0.9.",
+            )
+        )
