@@ -23,15 +23,15 @@ from acode_vllm.vocabulary.options import DEFAULT_MODEL, VllmLifecycleOptions
 from acode_vllm.vocabulary.states import LifecycleMode, ServiceState
 from acode_vllm.vocabulary.status import ServiceStatus, assumed_status
 from acode_vllm.workers.messages.lifecycle_messages import (
-    Abandon,
+    AbandonCall,
     EnsureHealthy,
     FailureSeen,
-    Interrupt,
-    Refresh,
+    InterruptStart,
+    RefreshStatus,
     ResetRestarts,
-    Restart,
-    Start,
-    Stop,
+    RestartService,
+    StartService,
+    StopService,
 )
 from acode_vllm.workers.messages.process_messages import StopReport
 
@@ -170,7 +170,7 @@ class VllmServiceOrchestrator:
         self._require_managed("started")
         before = self._settings.take_model(model)
         token = os.urandom(16).hex()
-        return self._wait_for(Start(self._settings.wanted, token), token, timeout, before)
+        return self._wait_for(StartService(self._settings.wanted, token), token, timeout, before)
 
     def restart(self, *, timeout: float | None = None) -> ServiceStatus:
         """End the server and start it again with the settings as they are now; wait until it is healthy.
@@ -181,7 +181,7 @@ class VllmServiceOrchestrator:
         self._take_changes()
         self._require_managed("restarted")
         token = os.urandom(16).hex()
-        return self._wait_for(Restart(self._settings.wanted, token), token, timeout)
+        return self._wait_for(RestartService(self._settings.wanted, token), token, timeout)
 
     def stop(self, *, timeout: float | None = None) -> StopReport:
         """End the server with its whole process tree; whoever waits for it is told.
@@ -193,7 +193,7 @@ class VllmServiceOrchestrator:
             VllmServiceError: ACODE-VLM-017 in monitored and external mode.
         """
         self._require_managed("stopped")
-        report = self._open().ask(Stop(), timeout)
+        report = self._open().ask(StopService(), timeout)
         assert isinstance(report, StopReport)
         return report
 
@@ -239,7 +239,7 @@ class VllmServiceOrchestrator:
             found = fresh_service(self._settings.folder, timeout)
             return found.status if found is not None else self._assumed()
         with suppress(WaitTimeoutError):
-            service.ask(Refresh(), timeout)
+            service.ask(RefreshStatus(), timeout)
         return service.status
 
     def gpus(self) -> GpuSample:
@@ -287,9 +287,9 @@ class VllmServiceOrchestrator:
     def _open(self) -> ServiceBackend:
         with self._guard:
             if self._service is None:
-                from acode_vllm.service.shared_service import share_service, tree_makers
+                from acode_vllm.service.shared_service import share_service, tree_edges
 
-                self._service = share_service(self._settings.folder, self._settings.wanted, tree_makers)
+                self._service = share_service(self._settings.folder, self._settings.wanted, tree_edges)
                 self._service.hub.add(self._hub)
             return self._service
 
@@ -316,7 +316,7 @@ class VllmServiceOrchestrator:
         try:
             status = service.ask(request, timeout)
         except WaitTimeoutError:
-            service.tell(Abandon(token))
+            service.tell(AbandonCall(token))
             raise
         except (KeyboardInterrupt, VllmServiceError) as error:
             if (
@@ -324,7 +324,7 @@ class VllmServiceOrchestrator:
             ):  # it is not served: what was wanted before still is
                 self._settings.model = before
             if isinstance(error, KeyboardInterrupt):
-                service.ask(Interrupt(token), INTERRUPTED_STOP_SECONDS)
+                service.ask(InterruptStart(token), INTERRUPTED_STOP_SECONDS)
             raise
         assert isinstance(status, ServiceStatus)
         return status

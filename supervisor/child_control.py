@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .events import ChildAbandoned, Event, InterruptFailed
+from .events import ChildAbandoned, InterruptFailed, SupervisorEvent
 from .process.clock import deadline_after
 from .process.errors import StartFailed, StartTimeout
 from .process.fence import GivenUp
@@ -22,7 +22,7 @@ class ChildControl:
         emit: Takes events.
     """
 
-    def __init__(self, supervisor: Startable, name: str, emit: Callable[[Event], None]) -> None:
+    def __init__(self, supervisor: Startable, name: str, emit: Callable[[SupervisorEvent], None]) -> None:
         self._supervisor = supervisor
         self._own = supervisor.incarnation
         self._name = name

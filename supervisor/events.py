@@ -137,7 +137,7 @@ class SupervisorStopped:
     abandoned: tuple[str, ...]
 
 
-Event = (
+SupervisorEvent = (
     ChildStarted
     | ChildExited
     | RestartScheduled
@@ -149,7 +149,7 @@ Event = (
 )
 
 
-def log_event(event: Event) -> None:
+def log_event(event: SupervisorEvent) -> None:
     """Log an event under ``acode_vllm.supervisor``: crashes and what follows as warnings."""
     reason = getattr(event, "reason", None)
     error = reason.exception if isinstance(reason, Crash) else None

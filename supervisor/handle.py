@@ -19,9 +19,9 @@ from .requests import (
     CountChildren,
     DeleteChild,
     GetChildSpec,
-    Request,
     RestartChild,
     StartChild,
+    SupervisorRequest,
     TerminateChild,
     WhichChildren,
 )
@@ -160,5 +160,5 @@ class SupervisorHandle(Startable):
         """
         return self.ref.wait(timeout)
 
-    def _ask(self, request: Request, timeout: float | None) -> Any:
+    def _ask(self, request: SupervisorRequest, timeout: float | None) -> Any:
         return call(self.ref, request, timeout)

@@ -97,4 +97,6 @@ class GetChildSpec:
     child: str | WorkerRef
 
 
-Request = StartChild | TerminateChild | RestartChild | DeleteChild | WhichChildren | CountChildren | GetChildSpec
+SupervisorRequest = (
+    StartChild | TerminateChild | RestartChild | DeleteChild | WhichChildren | CountChildren | GetChildSpec
+)

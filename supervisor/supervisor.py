@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TypeVar
 
-from .events import Event, log_event
+from .events import SupervisorEvent, log_event
 from .handle import SupervisorHandle
 from .process.clock import SYSTEM_CLOCK, Clock, deadline_after
 from .process.errors import AlreadyStarted, CallTimeout, InvalidSpec, StartFailed
@@ -54,7 +54,7 @@ class Supervisor(SupervisorHandle):
         clock: Clock | None = None,
         intensity_clock: Callable[[], float] | None = None,
         name: str | None = None,
-        on_event: Callable[[Event], None] | None = None,
+        on_event: Callable[[SupervisorEvent], None] | None = None,
     ) -> None:
         super().__init__(name or "supervisor")
         require_intensity(intensity, period)

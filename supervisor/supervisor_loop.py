@@ -13,11 +13,11 @@ from .children import Child, Children, PendingRestart
 from .events import (
     ChildExited,
     ChildStarted,
-    Event,
     RestartFailed,
     RestartLimitReached,
     RestartRecord,
     RestartScheduled,
+    SupervisorEvent,
     SupervisorStopped,
 )
 from .handle import SupervisorHandle
@@ -43,7 +43,7 @@ class SupervisorOptions:
     period: float
     auto_shutdown: AutoShutdown
     intensity_clock: Callable[[], float] | None
-    on_event: Callable[[Event], None]
+    on_event: Callable[[SupervisorEvent], None]
 
 
 class SupervisorLoop:
@@ -272,7 +272,7 @@ class SupervisorLoop:
             raise Restarting(child_id)
         return child
 
-    def _emit(self, event: Event) -> None:
+    def _emit(self, event: SupervisorEvent) -> None:
         try:
             self._options.on_event(event)
         except BaseException:  # noqa: BLE001 - a listener's bug must not hurt the tree

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from acode_vllm.control.owner_line import MAX_LINE
-from acode_vllm.control.protocol import Answered, Hello, ProtocolError, read_reply
+from acode_vllm.control.protocol import Hello, ProtocolError, ReceivedAnswer, read_reply
 from acode_vllm.control.socket import connect, peer_of
 from acode_vllm.vocabulary.errors import Problem, error_for
 from acode_vllm.workers.machine.interrupt import Wakeup
@@ -129,7 +129,7 @@ class ControlClient:
             reply = read_reply(first)
         except ProtocolError as error:
             raise error_for(_strange(self.pid, str(error))) from error
-        if isinstance(reply, Answered) and isinstance(reply.value, Problem):
+        if isinstance(reply, ReceivedAnswer) and isinstance(reply.value, Problem):
             raise error_for(reply.value)
         if not isinstance(reply, Hello):
             raise error_for(_strange(self.pid, "it did not greet"))

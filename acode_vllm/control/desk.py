@@ -17,12 +17,12 @@ from acode_vllm.control.connection import ControlConnection
 from acode_vllm.control.owned_service import OwnedService
 from acode_vllm.control.owner_line import PROTOCOL
 from acode_vllm.control.protocol import (
-    Asked,
     HandOver,
     Hello,
     Ping,
     Pong,
     ProtocolError,
+    ReceivedRequest,
     Subscribe,
     answer_line,
     event_line,
@@ -40,18 +40,18 @@ from acode_vllm.vocabulary.status import ServiceStatus
 from acode_vllm.workers.messages.gpu_messages import SampleGpus
 from acode_vllm.workers.messages.health_messages import CheckNow
 from acode_vllm.workers.messages.lifecycle_messages import (
-    Abandon,
+    AbandonCall,
     EnsureHealthy,
     FailureSeen,
-    Interrupt,
+    InterruptStart,
     ReadStatus,
-    Restart,
-    Start,
+    RestartService,
+    StartService,
     Wanted,
 )
 from acode_vllm.workers.messages.process_messages import StopReport
+from acode_vllm.workers.messages.worker_ids import GPU, HEALTH, LIFECYCLE
 
-LIFECYCLE = "lifecycle"
 MAX_WAITING = 64
 """Requests of one client that may wait for their answers."""
 LOOK_SECONDS = 5.0
@@ -97,7 +97,7 @@ class ControlDesk:
         for waiting in known.waiting if known is not None else ():
             self._waiting.give_up(waiting)
             if waiting.token is not None:
-                self._owned.tell(Abandon(waiting.token))
+                self._owned.tell(AbandonCall(waiting.token))
         if known is not None and known.subscribed:
             self._owned.feed.be_heard(any(other.subscribed for other in self._clients.values()))
         if known is not None and known.silent and self._owned.keeper is not None:
@@ -132,7 +132,7 @@ class ControlDesk:
 
     # Requests
 
-    def _handle(self, client: ControlConnection, asked: Asked) -> None:
+    def _handle(self, client: ControlConnection, asked: ReceivedRequest) -> None:
         message = asked.message
         match message:
             case ReadStatus():
@@ -148,18 +148,18 @@ class ControlDesk:
             case FailureSeen():
                 self._owned.tell(message)
                 self._answer(client, asked.id, Pong())
-            case Abandon(token):
+            case AbandonCall(token):
                 self._forget(client, token)
                 self._owned.tell(message)
                 self._answer(client, asked.id, Pong())
             case CheckNow():
-                self._look(client, asked, "health")
+                self._look(client, asked, HEALTH)
             case SampleGpus():
-                self._look(client, asked, "gpu")
-            case Interrupt(token):
+                self._look(client, asked, GPU)
+            case InterruptStart(token):
                 self._forget(client, token)
                 self._wait_for(Waiting(client, asked.id, LIFECYCLE, message))
-            case EnsureHealthy(wanted, token) | Start(wanted, token) | Restart(wanted, token):
+            case EnsureHealthy(wanted, token) | StartService(wanted, token) | RestartService(wanted, token):
                 problem = self._refusal(wanted)
                 if problem is not None:
                     self._answer(client, asked.id, problem)
@@ -202,7 +202,7 @@ class ControlDesk:
             self._answer(client, request_id, Pong())
             keeper.handover()
 
-    def _look(self, client: ControlConnection, asked: Asked, worker: str) -> None:
+    def _look(self, client: ControlConnection, asked: ReceivedRequest, worker: str) -> None:
         """A new check or sample, where the last one is not fresh enough."""
         at, last = self._looks.get(type(asked.message), (float("-inf"), None))
         if self._monotonic() - at < LOOK_SECONDS:

@@ -17,7 +17,7 @@ from acode_vllm.vocabulary.errors import Problem, StateFolderError, VllmServiceE
 from acode_vllm.vocabulary.events import Event
 from acode_vllm.vocabulary.status import ServiceStatus
 from acode_vllm.workers.machine.interrupt import Wakeup
-from acode_vllm.workers.messages.lifecycle_messages import Refresh
+from acode_vllm.workers.messages.lifecycle_messages import RefreshStatus
 
 HUNG_SECONDS = 5.0
 """To the next try with an owner that is there and says nothing."""
@@ -49,7 +49,7 @@ class EventFollower:
         """Have the owner look anew, where its figures are old; what it finds is told as events. Any thread."""
         service = self._service
         if service is not None:
-            service.tell(Refresh())
+            service.tell(RefreshStatus())
 
     def run(self, take: Callable[[Event], None]) -> None:
         """Give ``take`` every event, on this thread, until `stop`, or until it raises.

@@ -14,7 +14,7 @@ from acode_vllm.workers.messages.lifecycle_messages import Wanted
 
 
 @dataclass(frozen=True)
-class KeeperHooks:
+class OwnerEdges:
     """How a keeper hears of what concerns itself. Called on the control server's thread; must not block.
 
     Attributes:
@@ -48,7 +48,7 @@ class OwnedService(Protocol):
         """Its news."""
 
     @property
-    def keeper(self) -> KeeperHooks | None:
+    def keeper(self) -> OwnerEdges | None:
         """Where the owner is a keeper."""
 
     def send_request(self, worker: str, message: object, when_answered: Callable[[ReplyTo], None]) -> ReplyTo:

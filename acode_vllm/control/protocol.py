@@ -26,16 +26,16 @@ from acode_vllm.vocabulary.status import ServiceStatus
 from acode_vllm.workers.messages.gpu_messages import SampleGpus
 from acode_vllm.workers.messages.health_messages import CheckNow
 from acode_vllm.workers.messages.lifecycle_messages import (
-    Abandon,
+    AbandonCall,
     EnsureHealthy,
     FailureSeen,
-    Interrupt,
+    InterruptStart,
     ReadStatus,
-    Refresh,
+    RefreshStatus,
     ResetRestarts,
-    Restart,
-    Start,
-    Stop,
+    RestartService,
+    StartService,
+    StopService,
 )
 from acode_vllm.workers.messages.process_messages import StopReport
 
@@ -83,17 +83,17 @@ class Hello:
 
 Request = (
     EnsureHealthy
-    | Start
-    | Restart
-    | Stop
-    | Interrupt
-    | Abandon
+    | StartService
+    | RestartService
+    | StopService
+    | InterruptStart
+    | AbandonCall
     | ResetRestarts
     | FailureSeen
     | CheckNow
     | SampleGpus
     | ReadStatus
-    | Refresh
+    | RefreshStatus
     | Subscribe
     | Ping
     | HandOver
@@ -102,17 +102,17 @@ Result = ServiceStatus | StopReport | HealthReport | GpuSample | Pong
 
 REQUESTS: dict[str, type] = {
     "ensure_healthy": EnsureHealthy,
-    "start": Start,
-    "restart": Restart,
-    "stop": Stop,
-    "interrupt": Interrupt,
-    "abandon": Abandon,
+    "start": StartService,
+    "restart": RestartService,
+    "stop": StopService,
+    "interrupt": InterruptStart,
+    "abandon": AbandonCall,
     "reset_restarts": ResetRestarts,
     "failure_seen": FailureSeen,
     "check": CheckNow,
     "sample": SampleGpus,
     "status": ReadStatus,
-    "refresh": Refresh,
+    "refresh": RefreshStatus,
     "subscribe": Subscribe,
     "ping": Ping,
     "handover": HandOver,
@@ -132,7 +132,7 @@ class ProtocolError(Exception):
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReceivedRequest:
     """A request as it arrived; ``id`` is None where no answer is wanted."""
 
     id: int | None
@@ -140,7 +140,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Answered:
+class ReceivedAnswer:
     """An answer as it arrived: a value, or the problem why there is none."""
 
     id: int | None
@@ -171,7 +171,7 @@ def request_line(request_id: int | None, message: object) -> bytes:
     return line
 
 
-def read_request(line: bytes) -> Asked:
+def read_request(line: bytes) -> ReceivedRequest:
     """A line as a request.
 
     Raises:
@@ -189,7 +189,7 @@ def read_request(line: bytes) -> Asked:
     if kind is None:
         raise ProtocolError(f'"do" is none of: {", ".join(REQUESTS)}', request_id)
     try:
-        return Asked(request_id, decode(kind, data.get("with", {})))
+        return ReceivedRequest(request_id, decode(kind, data.get("with", {})))
     except (ValueError, TypeError, RecursionError) as error:
         raise ProtocolError(f'"with" does not fit: {_first_line(error)}', request_id) from None
 
@@ -229,7 +229,7 @@ def event_line(event: Event) -> bytes:
     return _line({"event": type(event).__name__, "value": encode(event)})
 
 
-def read_reply(line: bytes) -> Hello | Answered | Pushed | None:
+def read_reply(line: bytes) -> Hello | ReceivedAnswer | Pushed | None:
     """A line of the owner; None for a kind that only newer programs know.
 
     Raises:
@@ -245,9 +245,9 @@ def read_reply(line: bytes) -> Hello | Answered | Pushed | None:
             kind = _EVENTS.get(data["event"])
             return Pushed(decode(kind, data["value"])) if kind is not None else None
         if "problem" in data:
-            return Answered(data["id"], _problem(data["problem"]))
+            return ReceivedAnswer(data["id"], _problem(data["problem"]))
         result = data["result"]
-        return Answered(data["id"], decode(_RESULTS[result["kind"]], result["value"]))
+        return ReceivedAnswer(data["id"], decode(_RESULTS[result["kind"]], result["value"]))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ProtocolError(f"not an owner's line: {_first_line(error)}") from None
 

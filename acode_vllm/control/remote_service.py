@@ -13,11 +13,11 @@ from typing import Any
 from acode_vllm.control.client import ConnectionLostError, ControlClient
 from acode_vllm.control.event_hub import EventHub
 from acode_vllm.control.protocol import (
-    Answered,
     Hello,
     Ping,
     ProtocolError,
     Pushed,
+    ReceivedAnswer,
     Subscribe,
     read_reply,
     request_line,
@@ -197,7 +197,7 @@ class RemoteService:
         reply = read_reply(line)
         with self._changed:
             self._heard_at = time.monotonic()
-            if isinstance(reply, Answered):
+            if isinstance(reply, ReceivedAnswer):
                 if isinstance(reply.value, ServiceStatus):
                     self._status = reply.value
                 slot = self._slots.get(reply.id) if reply.id is not None else None

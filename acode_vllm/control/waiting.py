@@ -10,7 +10,7 @@ from acode_vllm.control.connection import ControlConnection
 from acode_vllm.control.owned_service import OwnedService
 from acode_vllm.supervisor import CallError, CallTimeout, NoProc, Overloaded, ReplyTo, WorkerDown
 from acode_vllm.vocabulary.errors import Problem, VllmServiceError
-from acode_vllm.workers.messages.lifecycle_messages import Stop
+from acode_vllm.workers.messages.lifecycle_messages import StopService
 
 RETRY_SECONDS = 0.1
 RETRIES = 50
@@ -86,7 +86,7 @@ class WaitingRequests:
 
     def give_up(self, waiting: Waiting) -> None:
         """Nobody wants the answer any more. A stop is carried out all the same, and a keeper hears of its end."""
-        if isinstance(waiting.message, Stop):
+        if isinstance(waiting.message, StopService):
             return
         request, waiting.request = waiting.request, None
         if waiting in self._retrying:

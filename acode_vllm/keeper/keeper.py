@@ -10,21 +10,22 @@ from dataclasses import dataclass
 
 from acode_vllm.control.client import ControlClient
 from acode_vllm.control.event_hub import EventHub
-from acode_vllm.control.owned_service import KeeperHooks
+from acode_vllm.control.owned_service import OwnerEdges
 from acode_vllm.control.protocol import HandOver
 from acode_vllm.control.remote_service import SILENCE_SECONDS, OwnerLostError, RemoteService
 from acode_vllm.control.waiting_problems import busy_problem, silent_owner_problem
 from acode_vllm.keeper.keeper_duties import KeeperDuties
-from acode_vllm.keeper.keeper_edges import KeeperEdges, Signal
+from acode_vllm.keeper.keeper_edges import KeeperEdges, KeeperSignal
 from acode_vllm.keeper.keeper_version import is_older
 from acode_vllm.records.ownership import OwnershipLock
 from acode_vllm.records.service_folder import ServiceFolder
-from acode_vllm.service.local_service import LIFECYCLE, LocalService
+from acode_vllm.service.local_service import LocalService
 from acode_vllm.supervisor import CallError, ReplyTo
 from acode_vllm.vocabulary.errors import InterruptedByStopError, ServiceBusyError, VllmServiceError
 from acode_vllm.vocabulary.events import Event, LoadProgressed, StateChanged
 from acode_vllm.vocabulary.states import ServiceState
 from acode_vllm.workers.messages.lifecycle_messages import EnsureHealthy, ReadStatus, Wanted
+from acode_vllm.workers.messages.worker_ids import LIFECYCLE
 
 IDLE_SECONDS = 30.0
 """How long a detached keeper stays with no server to keep and no client. A command looks first whether there is a
@@ -58,7 +59,7 @@ class _Alive:
     """The lifecycle worker has answered."""
 
 
-class _Listener:
+class _EventListener:
     """Hears what a keeper passes on; the checks and samples of a quiet service wake it for nothing."""
 
     def __init__(self, inbox: queue.SimpleQueue[object]) -> None:
@@ -99,7 +100,7 @@ class Keeper:
         self._idle_since: float | None = None
         self._duties = KeeperDuties(edges.notifier, edges.monotonic)
 
-    def tell(self, signal: Signal) -> None:
+    def tell(self, signal: KeeperSignal) -> None:
         """Tell it something. Any thread."""
         self._inbox.put(signal)
 
@@ -132,14 +133,14 @@ class Keeper:
         """Become the owner; None where a detached keeper finds another, or where it was told to end meanwhile."""
         tries_end = self._edges.monotonic() + HANDOVER_SECONDS
         while True:
-            hooks = KeeperHooks(
-                handover=lambda: self.tell(Signal.HAND_OVER),
-                stopped=lambda: self.tell(Signal.SERVER_STOPPED),
+            hooks = OwnerEdges(
+                handover=lambda: self.tell(KeeperSignal.HAND_OVER),
+                stopped=lambda: self.tell(KeeperSignal.SERVER_STOPPED),
                 clients=lambda count: self._inbox.put(_Clients(count)),
-                asked=lambda: self.tell(Signal.ASKED),
-                expected=lambda: self.tell(Signal.CLIENT_EXPECTED),
+                asked=lambda: self.tell(KeeperSignal.ASKED),
+                expected=lambda: self.tell(KeeperSignal.CLIENT_EXPECTED),
             )
-            service = LocalService(self._folder, self._wanted, self._edges.makers, keeper=hooks)
+            service = LocalService(self._folder, self._wanted, self._edges.service, keeper=hooks)
             try:
                 service.open()
                 return service
@@ -152,7 +153,7 @@ class Keeper:
                         busy_problem(self._wanted.options.port, lock.holder(), str(self._folder.lock))
                     )
                 self._edges.notifier.alive()
-                if self._wait(OWN_PAUSE) is Signal.STOP:
+                if self._wait(OWN_PAUSE) is KeeperSignal.STOP:
                     return None
                 continue
             if not self._wait_for_turn(owner):
@@ -167,7 +168,7 @@ class Keeper:
             raise ServiceBusyError(silent_owner_problem(holder or 0, SILENCE_SECONDS)) from None
         if client is None:
             return None
-        return RemoteService(client, EventHub(), lambda: self.tell(Signal.OWNER_LOST))
+        return RemoteService(client, EventHub(), lambda: self.tell(KeeperSignal.OWNER_LOST))
 
     def _wait_for_turn(self, owner: RemoteService) -> bool:
         """Have an older keeper hand over, or wait until the owner lets go; False where neither is to be done."""
@@ -183,7 +184,7 @@ class Keeper:
             self._edges.notifier.ready()
             while owner.alive:
                 self._edges.notifier.alive()
-                if self._wait(self._edges.notifier.watchdog_seconds) is Signal.STOP:
+                if self._wait(self._edges.notifier.watchdog_seconds) is KeeperSignal.STOP:
                     return False
         except OwnerLostError:
             pass
@@ -195,7 +196,7 @@ class Keeper:
 
     def _keep(self, service: LocalService) -> bool:
         """Keep the service until told to end; True where it is to be opened again, with other settings."""
-        listener = _Listener(self._inbox)
+        listener = _EventListener(self._inbox)
         service.hub.add(listener)
         try:
             if self._detached:
@@ -205,18 +206,18 @@ class Keeper:
             while True:
                 message = self._wait(self._time_left(service))
                 match message:
-                    case Signal.STOP | Signal.HAND_OVER:
+                    case KeeperSignal.STOP | KeeperSignal.HAND_OVER:
                         return False
-                    case Signal.SERVER_STOPPED if self._detached and not _has_server(service):
+                    case KeeperSignal.SERVER_STOPPED if self._detached and not _has_server(service):
                         return False
-                    case Signal.RELOAD:
+                    case KeeperSignal.RELOAD:
                         if self._reload():
                             return True
                     case _Clients(count):
                         self._clients = count
-                    case Signal.ASKED:
+                    case KeeperSignal.ASKED:
                         self._patience = LEFT_SECONDS
-                    case Signal.CLIENT_EXPECTED:
+                    case KeeperSignal.CLIENT_EXPECTED:
                         self._patience = IDLE_SECONDS
                     case _Started(request):
                         self._end_start(request)

@@ -9,11 +9,11 @@ from enum import Enum, auto
 
 from acode_vllm.keeper.systemd import Notifier
 from acode_vllm.records.service_folder import ServiceFolder
-from acode_vllm.service.local_service import Makers
+from acode_vllm.service.local_service import ServiceEdges
 from acode_vllm.workers.messages.lifecycle_messages import Wanted
 
 
-class Signal(Enum):
+class KeeperSignal(Enum):
     """What a keeper can be told from outside, by a signal or a client."""
 
     STOP = auto()
@@ -37,14 +37,14 @@ class KeeperEdges:
     """What a keeper reaches the world through.
 
     Attributes:
-        makers: How the tree's workers are made.
+        service: How the tree's workers are made.
         notifier: Tells systemd.
         owned: Called when the service is owned and can be reached, each time that it is.
         reload: Reads the configuration again; raises `VllmServiceError` where it is wrong. None: it cannot.
         monotonic: The clock.
     """
 
-    makers: Callable[[ServiceFolder], Makers]
+    service: Callable[[ServiceFolder], ServiceEdges]
     notifier: Notifier
     owned: Callable[[], None] = lambda: None
     reload: Callable[[], Wanted] | None = None

@@ -15,7 +15,7 @@ from acode_vllm.records.service_folder import ServiceFolder
 from acode_vllm.report.status_report import status_report
 from acode_vllm.supervisor import CallError
 from acode_vllm.vocabulary.errors import Problem
-from acode_vllm.workers.messages.lifecycle_messages import Refresh
+from acode_vllm.workers.messages.lifecycle_messages import RefreshStatus
 
 PATIENCE_SECONDS = 1.0
 """How long a scrape waits for figures of now; the last ones are served then, with their times."""
@@ -56,7 +56,7 @@ class MetricsWorker(ServingWorker):
         """On the server's thread."""
         answered = threading.Event()
         try:
-            self.owned.send_request("lifecycle", Refresh(), lambda _: answered.set())
+            self.owned.send_request("lifecycle", RefreshStatus(), lambda _: answered.set())
             answered.wait(PATIENCE_SECONDS)
         except CallError:
             pass  # the lifecycle worker is being restarted; what it published last is still known

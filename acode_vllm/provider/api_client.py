@@ -12,7 +12,7 @@ import requests
 
 from acode_vllm.provider.answer_stream import CUT_OFF, SseParser, StreamFailure, next_chunk
 from acode_vllm.provider.answers import Chunk
-from acode_vllm.provider.http_sessions import CONNECT_SECONDS, Bearer, Session, SessionPool, is_silence, reason_of
+from acode_vllm.provider.http_sessions import CONNECT_SECONDS, Bearer, HttpSession, SessionPool, is_silence, reason_of
 from acode_vllm.provider.request_errors import refused, server_message
 from acode_vllm.provider.retry_policy import blames_server, was_cut_off
 
@@ -115,7 +115,7 @@ class ApiClient:
 
     def _send(
         self,
-        session: Session,
+        session: HttpSession,
         address: ApiAddress,
         path: str,
         payload: Mapping[str, Any] | None,
@@ -143,7 +143,7 @@ class ApiClient:
 class HttpEvents:
     """The events of one response: the connection of an `AnswerStream`."""
 
-    def __init__(self, response: requests.Response, session: Session, pool: SessionPool, timeout: float) -> None:
+    def __init__(self, response: requests.Response, session: HttpSession, pool: SessionPool, timeout: float) -> None:
         self._response = response
         self._session = session
         self._pool = pool

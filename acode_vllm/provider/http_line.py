@@ -69,7 +69,7 @@ class LineAdapter(HTTPAdapter):
             del _here.line
 
 
-class _Connection(HTTPConnection):
+class _LineConnection(HTTPConnection):
     def connect(self) -> None:
         super().connect()
         _tell(self.sock)
@@ -87,7 +87,7 @@ def _tell(connection: socket.socket | None) -> None:
 
 
 class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
+    ConnectionCls = _LineConnection
 
 
 class _SecurePool(HTTPSConnectionPool):

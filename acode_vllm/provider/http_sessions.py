@@ -35,7 +35,7 @@ class Bearer(AuthBase):
         return request
 
 
-class Session(requests.Session):
+class HttpSession(requests.Session):
     """A session with one connection, which any thread may cut."""
 
     def __init__(self) -> None:
@@ -50,21 +50,21 @@ class SessionPool:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._idle: list[Session] = []
-        self._lent: set[Session] = set()
+        self._idle: list[HttpSession] = []
+        self._lent: set[HttpSession] = set()
         self._closed = False
 
-    def take(self, url: str) -> Session:
+    def take(self, url: str) -> HttpSession:
         """Borrow a session; the last one used, whose connection is the likeliest to be open still."""
         with self._lock:
             session = self._idle.pop() if self._idle else None
         if session is None:
-            session = Session()
+            session = HttpSession()
         # A proxy of the environment is for what is elsewhere; on loopback it would be asked for its own machine.
         session.trust_env = not is_loopback(url)
         return session
 
-    def give_back(self, session: Session) -> None:
+    def give_back(self, session: HttpSession) -> None:
         """Lend it to the next."""
         with self._lock:
             if not self._closed:
@@ -73,7 +73,7 @@ class SessionPool:
         session.close()
 
     @contextmanager
-    def borrowed(self, url: str) -> Iterator[Session]:
+    def borrowed(self, url: str) -> Iterator[HttpSession]:
         """One for the time of the block; closed instead of given back where the block fails."""
         session = self.take(url)
         with self._lock:

@@ -69,7 +69,7 @@ def pull_model(model: str, options: VllmLifecycleOptions, env: Mapping[str, str]
     folder = repository_folder(cache, model)
     progress = DownloadProgress(folder, prepared.download_bytes, resumable_bytes(folder / "blobs"))
     try:
-        with _client_silent(), _Watching(progress, show):
+        with _client_silent(), _WatchedPull(progress, show):
             _fetch(question, answer, cache)
     except VllmServiceError as error:
         raise error_for(_with(error.problem, progress)) from error
@@ -151,7 +151,7 @@ def _silent(model: str, answer: HubSilent) -> Problem:
     )
 
 
-class _Watching:
+class _WatchedPull:
     """Looks at the growing files on a thread of its own while a download runs."""
 
     def __init__(self, progress: DownloadProgress, show: Show) -> None:
@@ -166,7 +166,7 @@ class _Watching:
             if step is not None:
                 self._show(step)
 
-    def __enter__(self) -> _Watching:
+    def __enter__(self) -> _WatchedPull:
         self._thread.start()
         return self
 

@@ -18,17 +18,18 @@ from acode_vllm.vocabulary.errors import Problem, VllmServiceError
 from acode_vllm.vocabulary.gpus import GpuSample
 from acode_vllm.vocabulary.server_process import ServerProcess
 from acode_vllm.vocabulary.states import LifecycleMode, ServiceState
-from acode_vllm.workers.gpu.gpu_worker import GPU_WORKER, sample_by_worker
+from acode_vllm.workers.gpu.gpu_worker import sample_by_worker
 from acode_vllm.workers.machine.port import port_holders, port_problem
 from acode_vllm.workers.messages.health_messages import Watch
 from acode_vllm.workers.messages.lifecycle_messages import Wanted
 from acode_vllm.workers.messages.reports import Reported
+from acode_vllm.workers.messages.worker_ids import GPU
 from acode_vllm.workers.model.download_progress import in_units
 from acode_vllm.workers.model.hub_cache import cache_root
 from acode_vllm.workers.model.hub_client import ask_hub, find_token
-from acode_vllm.workers.model.model_check import Ask, free_bytes
+from acode_vllm.workers.model.model_check import AskHub, free_bytes
 from acode_vllm.workers.preflight.found_server import find_server
-from acode_vllm.workers.preflight.preflight import VLLM, Looks, preflight, prepare_with
+from acode_vllm.workers.preflight.preflight import VLLM, PreflightEdges, preflight, prepare_with
 from acode_vllm.workers.preflight.report import Finding, Level
 from acode_vllm.workers.preflight.start_check import pids_of
 from acode_vllm.workers.process.adoption import is_recorded_process
@@ -40,7 +41,7 @@ STOP_SECONDS = 2.0
 
 
 def examine(
-    wanted: Wanted, folder: ServiceFolder, *, ask: Ask = ask_hub, sample: Callable[[], GpuSample] | None = None
+    wanted: Wanted, folder: ServiceFolder, *, ask: AskHub = ask_hub, sample: Callable[[], GpuSample] | None = None
 ) -> tuple[Finding, ...]:
     """Every finding, in the order in which a start would meet it. Takes some seconds.
 
@@ -62,7 +63,7 @@ def examine(
     if server is not None and not is_recorded_process(server):
         server = None
     marks = (server.mark,) if server is not None else ()
-    looks = Looks(sample or sample_once, prepare_with(ask), lambda: pids_of(marks))
+    looks = PreflightEdges(sample or sample_once, prepare_with(ask), lambda: pids_of(marks))
     report = preflight(wanted.model, wanted.options, wanted.environ, looks)
     found += report.findings
     if not any(finding.subject == VLLM and finding.problem for finding in report.findings):
@@ -81,10 +82,10 @@ def sample_once() -> GpuSample:
     def unheard(message: Reported) -> None:
         """Nobody listens: a sample is taken on demand only."""
 
-    tree = Supervisor([ChildSpec(GPU_WORKER, lambda: GpuWorker(unheard, 0.0))], name="doctor")
+    tree = Supervisor([ChildSpec(GPU, lambda: GpuWorker(unheard, 0.0))], name="doctor")
     tree.start(STOP_SECONDS)
     try:
-        return sample_by_worker(tree.whereis(GPU_WORKER))
+        return sample_by_worker(tree.whereis(GPU))
     finally:
         tree.stop(STOP_SECONDS)
 
@@ -164,14 +165,14 @@ def look_at_service(service: RecordedService) -> Finding:
 
 def look_at_server(wanted: Wanted) -> Finding:
     """Whether a server that somebody else manages answers as it should."""
-    from acode_vllm.workers.health.health_check import HealthCheck, Machine
+    from acode_vllm.workers.health.health_check import HealthCheck, HealthEdges
     from acode_vllm.workers.machine.interrupt import Interrupt
     from acode_vllm.workers.machine.server_tree import ServerTree
 
     options = wanted.options
     watch = Watch(options.url, wanted.served_name, None, True, options, wanted.api_key)
     with closing(Interrupt()) as interrupt:
-        machine = Machine(ServerTree)
+        machine = HealthEdges(ServerTree)
         with closing(HealthCheck(watch, machine, interrupt, time.monotonic, time.time)) as check:
             report = check.run(deep=False)
     if report.ok:

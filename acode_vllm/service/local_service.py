@@ -14,7 +14,7 @@ from typing import Any
 from acode_vllm.control.control_worker import ControlWorker
 from acode_vllm.control.event_hub import EventHub
 from acode_vllm.control.feed import ControlFeed
-from acode_vllm.control.owned_service import KeeperHooks
+from acode_vllm.control.owned_service import OwnerEdges
 from acode_vllm.control.waiting_problems import busy_problem, timeout_problem
 from acode_vllm.records.event_log import log_service_event
 from acode_vllm.records.journal import Journal
@@ -44,12 +44,12 @@ from acode_vllm.workers.lifecycle.engine import CALL_SECONDS
 from acode_vllm.workers.lifecycle.lifecycle_edges import LifecycleEdges, PlanMaker, ProcessMaker
 from acode_vllm.workers.lifecycle.lifecycle_worker import LifecycleWorker
 from acode_vllm.workers.messages.gpu_messages import GpuReport
-from acode_vllm.workers.messages.lifecycle_messages import Stop, Wanted, WorkerRestarted
+from acode_vllm.workers.messages.lifecycle_messages import StopService, Wanted, WorkerRestarted
 from acode_vllm.workers.messages.model_messages import LoadStep
 from acode_vllm.workers.messages.process_messages import MarkChosen, SharedMemoryUsed
 from acode_vllm.workers.messages.reports import Report, Reported
+from acode_vllm.workers.messages.worker_ids import CONTROL, GPU, HEALTH, LIFECYCLE, LOADER, METRICS
 
-LIFECYCLE = "lifecycle"
 ROOT_INTENSITY = 5
 """Crashes of our own workers, which only a bug causes, that a minute may see before the tree gives up."""
 ROOT_PERIOD = 60.0
@@ -59,7 +59,7 @@ WorkerMaker = Callable[[Wanted, Report], Worker]
 
 
 @dataclass(frozen=True)
-class Makers:
+class ServiceEdges:
     """How the tree's workers are made.
 
     Attributes:
@@ -108,17 +108,17 @@ class LocalService:
         self,
         folder: ServiceFolder,
         wanted: Wanted,
-        makers: Callable[[ServiceFolder], Makers],
+        edges: Callable[[ServiceFolder], ServiceEdges],
         *,
         hub: EventHub | None = None,
-        keeper: KeeperHooks | None = None,
+        keeper: OwnerEdges | None = None,
     ) -> None:
         """Touch nothing yet.
 
         Args:
             folder: Where its records are to be.
             wanted: The settings of whoever opens it.
-            makers: How its workers are made.
+            edges: How its workers are made.
             hub: Where its events are to be heard; its own where None.
             keeper: How a keeper hears of what concerns itself; None for a program with work of its own.
         """
@@ -127,7 +127,7 @@ class LocalService:
         self.keeper = keeper
         self.feed = ControlFeed()
         self._wanted = wanted
-        self._makers = makers(folder)
+        self._edges = edges(folder)
         self._lock = OwnershipLock(folder.lock)
         self._journal: Journal | None = None
         self._root: Supervisor | None = None
@@ -182,7 +182,7 @@ class LocalService:
         if self.alive and options.stop_on_exit and options.mode is LifecycleMode.MANAGED:
             # Asked for rather than left to the end of the tree, so that record and history tell of it.
             with suppress(VllmServiceError):
-                self.ask(Stop(), options.stop_timeout_seconds + CALL_SECONDS)
+                self.ask(StopService(), options.stop_timeout_seconds + CALL_SECONDS)
         if self._root is not None:
             self._root.stop(options.stop_timeout_seconds + 3 * CALL_SECONDS)
         self._lock.release()
@@ -240,19 +240,19 @@ class LocalService:
             publish=self._publish,
             emit=self._emit,
             report=self._report,
-            make_plan=self._makers.plan,
-            make_process=self._makers.process,
+            make_plan=self._edges.plan,
+            make_process=self._edges.process,
         )
         wanted = self._wanted
         children = [
             ChildSpec(LIFECYCLE, lambda: LifecycleWorker(wanted, edges)),
-            ChildSpec("health", lambda: self._makers.health(wanted, self._report)),
-            ChildSpec("gpu", lambda: self._makers.gpu(wanted, self._report)),
+            ChildSpec(HEALTH, lambda: self._edges.health(wanted, self._report)),
+            ChildSpec(GPU, lambda: self._edges.gpu(wanted, self._report)),
         ]
         if wanted.options.mode is LifecycleMode.MANAGED:
-            children.append(ChildSpec("loader", lambda: self._makers.loader(wanted, self._report)))
+            children.append(ChildSpec(LOADER, lambda: self._edges.loader(wanted, self._report)))
         if self._journal is not None:  # last, so that it hangs up first: nobody is told of a tree that is ending
-            children.append(ChildSpec("control", lambda: ControlWorker(self.folder.control, self)))
+            children.append(ChildSpec(CONTROL, lambda: ControlWorker(self.folder.control, self)))
             if wanted.options.metrics_port is not None:
                 children.append(self._metrics(wanted.options.metrics_port))
         return children
@@ -260,9 +260,9 @@ class LocalService:
     def _metrics(self, port: int) -> ChildSpec:
         from acode_vllm.metrics.metrics_worker import MetricsWorker
 
-        return ChildSpec("metrics", lambda: MetricsWorker(port, self, self.folder))
+        return ChildSpec(METRICS, lambda: MetricsWorker(port, self, self.folder))
 
-    def _tree_event(self, event: supervisor_events.Event) -> None:
+    def _tree_event(self, event: supervisor_events.SupervisorEvent) -> None:
         """Runs on the root's thread."""
         supervisor_events.log_event(event)
         if isinstance(event, supervisor_events.ChildStarted) and event.restarted and event.child_id != LIFECYCLE:

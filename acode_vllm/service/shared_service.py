@@ -23,7 +23,13 @@ from acode_vllm.records.service_folder import ServiceFolder
 from acode_vllm.vocabulary.errors import Problem, ServiceBusyError, WaitTimeoutError, error_for
 from acode_vllm.vocabulary.states import LifecycleMode
 from acode_vllm.vocabulary.status import ServiceStatus, unknown_status
-from acode_vllm.workers.messages.lifecycle_messages import EnsureHealthy, Interrupt, Restart, Start, Wanted
+from acode_vllm.workers.messages.lifecycle_messages import (
+    EnsureHealthy,
+    InterruptStart,
+    RestartService,
+    StartService,
+    Wanted,
+)
 
 REACH_SECONDS = 30.0
 """How long an owner may take to become reachable, or to let go of the service, while it begins or ends."""
@@ -34,9 +40,9 @@ OWNERS_LOST = 5
 """Owners that may be lost under one request before something must be wrong with the request."""
 
 if TYPE_CHECKING:  # who finds an owner pays for no tree
-    from acode_vllm.service.local_service import LocalService, Makers
+    from acode_vllm.service.local_service import LocalService, ServiceEdges
 
-MakersOf = Callable[[ServiceFolder], "Makers"]
+EdgesOf = Callable[[ServiceFolder], "ServiceEdges"]
 
 
 class SharedService:
@@ -47,18 +53,18 @@ class SharedService:
         hub: Its events, whoever owns it.
     """
 
-    def __init__(self, folder: ServiceFolder, wanted: Wanted, makers: MakersOf) -> None:
+    def __init__(self, folder: ServiceFolder, wanted: Wanted, edges: EdgesOf) -> None:
         """Touch nothing yet: the first request finds the owner, or makes this process it.
 
         Args:
             folder: Where its records are.
             wanted: The settings to open it with, where it is to be owned.
-            makers: How its workers are made.
+            edges: How its workers are made.
         """
         self.folder = folder
         self.hub = EventHub()
         self._wanted = wanted
-        self._makers = makers
+        self._edges = edges
         self._users = 0
         self._pid = os.getpid()
         self._guard = threading.Lock()
@@ -90,10 +96,10 @@ class SharedService:
                 owns the service and cannot be reached.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        if isinstance(message, (EnsureHealthy, Start, Restart)):
+        if isinstance(message, (EnsureHealthy, StartService, RestartService)):
             self._wanted = message.wanted
         for _ in range(OWNERS_LOST):
-            if isinstance(message, Interrupt) and not self._reached():
+            if isinstance(message, InterruptStart) and not self._reached():
                 return self.status  # its owner is gone, and with it all that waited
             backend = self._reach(deadline, timeout)
             try:
@@ -184,7 +190,7 @@ class SharedService:
         """The service as this process's; None where another was quicker."""
         from acode_vllm.service.local_service import LocalService
 
-        local = LocalService(self.folder, self._wanted, self._makers, hub=self.hub)
+        local = LocalService(self.folder, self._wanted, self._edges, hub=self.hub)
         try:
             local.open()
         except ServiceBusyError:
@@ -245,19 +251,19 @@ _shared: dict[tuple[int, str], SharedService] = {}
 _sharing = threading.Lock()
 
 
-def share_service(folder: ServiceFolder, wanted: Wanted, makers: MakersOf) -> SharedService:
+def share_service(folder: ServiceFolder, wanted: Wanted, edges: EdgesOf) -> SharedService:
     """The service of this folder in this process, to be closed once by whoever asked for it. Touches nothing yet."""
     key = (os.getpid(), str(folder.path))
     with _sharing:
         service = _shared.get(key)
         if service is None:
-            service = _shared[key] = SharedService(folder, wanted, makers)
+            service = _shared[key] = SharedService(folder, wanted, edges)
         service.enter()
         return service
 
 
-def tree_makers(folder: ServiceFolder) -> Makers:
+def tree_edges(folder: ServiceFolder) -> ServiceEdges:
     """How the workers of a real tree are made; loaded by whoever becomes the owner."""
-    from acode_vllm.service.tree import vllm_makers
+    from acode_vllm.service.tree import vllm_edges
 
-    return vllm_makers(folder)
+    return vllm_edges(folder)

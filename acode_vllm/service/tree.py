@@ -6,12 +6,12 @@ from dataclasses import replace
 
 from acode_vllm.records.service_folder import ServiceFolder
 from acode_vllm.records.used_shared_memory import read_used
-from acode_vllm.service.local_service import Makers
+from acode_vllm.service.local_service import ServiceEdges
 from acode_vllm.supervisor import Worker
 from acode_vllm.vocabulary.gpus import GpuSample
 from acode_vllm.workers.gpu.gpu_worker import GpuWorker
 from acode_vllm.workers.gpu.sampler import machine_sampler
-from acode_vllm.workers.health.health_check import Machine
+from acode_vllm.workers.health.health_check import HealthEdges
 from acode_vllm.workers.health.health_worker import HealthWorker
 from acode_vllm.workers.machine.server_tree import ServerTree
 from acode_vllm.workers.messages.lifecycle_messages import StartEngine, Wanted
@@ -23,11 +23,11 @@ from acode_vllm.workers.process.process_worker import ProcessWorker
 from acode_vllm.workers.vllm.launch import build_plan
 
 
-def vllm_makers(folder: ServiceFolder) -> Makers:
+def vllm_edges(folder: ServiceFolder) -> ServiceEdges:
     """The workers of a service on this machine."""
 
     def health(wanted: Wanted, report: Report) -> Worker:
-        return HealthWorker(report, Machine(ServerTree))
+        return HealthWorker(report, HealthEdges(ServerTree))
 
     def gpu(wanted: Wanted, report: Report) -> Worker:
         return GpuWorker(report, wanted.options.gpu.sample_interval_seconds)
@@ -55,7 +55,7 @@ def vllm_makers(folder: ServiceFolder) -> Makers:
         )
         return replace(plan, shared_memory=read_used(folder.shared_memory))
 
-    return Makers(health, gpu, loader, process, plan)
+    return ServiceEdges(health, gpu, loader, process, plan)
 
 
 def _clearing_plan(folder: ServiceFolder, effect: StartEngine) -> LaunchPlan:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from waiters import spread_waiters
 
-from acode_vllm.supervisor import ChildSpec, Event, Supervisor, Worker, cast
+from acode_vllm.supervisor import ChildSpec, Supervisor, SupervisorEvent, Worker, cast
 
 WAVE = 100
 """How many children crash together, where the size of the tree is what is looked at."""
@@ -68,7 +68,7 @@ def crash_all(root: Supervisor, count: int, *, together: int) -> None:
             Crasher.up.acquire()
 
 
-def ignore(event: Event) -> None:
+def ignore(event: SupervisorEvent) -> None:
     """Keep the log out of what is measured."""
 
 

@@ -10,7 +10,7 @@ import sys  # noqa: E402
 
 from acode_vllm.vocabulary.gpus import GpuSample  # noqa: E402
 from acode_vllm.vocabulary.options import VllmLifecycleOptions  # noqa: E402
-from acode_vllm.workers.preflight.preflight import Looks, preflight, prepare_with  # noqa: E402
+from acode_vllm.workers.preflight.preflight import PreflightEdges, preflight, prepare_with  # noqa: E402
 
 
 def no_hub(question: object) -> object:
@@ -18,7 +18,7 @@ def no_hub(question: object) -> object:
 
 
 if __name__ == "__main__":
-    looks = Looks(lambda: GpuSample(0.0, (), "none"), prepare_with(no_hub))  # type: ignore[arg-type]  # it never answers
+    looks = PreflightEdges(lambda: GpuSample(0.0, (), "none"), prepare_with(no_hub))  # type: ignore[arg-type]  # it never answers
     times = []
     for _ in range(int(sys.argv[2])):
         begun = time.perf_counter()

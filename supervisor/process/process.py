@@ -24,7 +24,7 @@ from .reasons import KILLED, NORMAL, ExitReason, reason_of
 from .reply import ReplyTo
 
 
-class Phase(Enum):
+class ProcessPhase(Enum):
     """Where a process is in its life."""
 
     NEW = "new"
@@ -75,7 +75,7 @@ class Process:
         self._body: Body | None = body
         self._parent = parent
         self._changed = threading.Condition(threading.Lock())  # guards what follows
-        self._phase = Phase.NEW
+        self._phase = ProcessPhase.NEW
         self._up = False
         self._ignored = False
         self._settled = False
@@ -101,7 +101,7 @@ class Process:
         return self._parent
 
     @property
-    def phase(self) -> Phase:
+    def phase(self) -> ProcessPhase:
         """Where it is in its life."""
         return self._phase
 
@@ -118,7 +118,7 @@ class Process:
     @property
     def ended(self) -> bool:
         """Whether it has ended or was given up on."""
-        return self._phase is Phase.ENDED
+        return self._phase is ProcessPhase.ENDED
 
     @property
     def settled(self) -> bool:
@@ -167,8 +167,8 @@ class Process:
     def start(self) -> None:
         """Start the thread; whether it initialises is told by the phase."""
         with self._changed:
-            if self._phase is Phase.NEW:
-                self._phase = Phase.STARTING
+            if self._phase is ProcessPhase.NEW:
+                self._phase = ProcessPhase.STARTING
         try:
             self._thread.start()
         except BaseException as error:  # no more threads to be had
@@ -177,7 +177,7 @@ class Process:
 
     def abort_start(self, reason: ExitReason) -> None:
         """Ask it to end, but only while it initialises."""
-        if self._phase is Phase.STARTING:
+        if self._phase is ProcessPhase.STARTING:
             self.inbox.ask_to_end(reason)
 
     def interrupt(self) -> BaseException | None:
@@ -218,7 +218,7 @@ class Process:
         self.inbox.fence.close()
         with self._changed:
             children = list(self._children)
-            left = self._phase not in (Phase.NEW, Phase.ENDED) and not self.inbox.idle
+            left = self._phase not in (ProcessPhase.NEW, ProcessPhase.ENDED) and not self.inbox.idle
         if not self.ended:
             self._end(KILLED)
             self.interrupt()
@@ -259,13 +259,13 @@ class Process:
         except BaseException as error:  # noqa: BLE001 - every kind of exception is a crash
             return reason_of(error)
         with self._changed:
-            if self._phase is Phase.ENDED:
+            if self._phase is ProcessPhase.ENDED:
                 raise GivenUp
             if not wanted:
                 self._ignored = True
                 return NORMAL
             self.inbox.rest()
-            self._phase = Phase.RUNNING
+            self._phase = ProcessPhase.RUNNING
             self._up = True
             self._changed.notify_all()
         if self._parent is not None:
@@ -273,9 +273,9 @@ class Process:
         reason = self._serve(body)
         self.inbox.ask_to_end(reason)
         with self._changed:
-            if self._phase is Phase.ENDED:
+            if self._phase is ProcessPhase.ENDED:
                 raise GivenUp
-            self._phase = Phase.ENDING
+            self._phase = ProcessPhase.ENDING
         try:
             body.terminate(reason)
         except GivenUp:
@@ -300,9 +300,9 @@ class Process:
 
     def _end(self, reason: ExitReason) -> None:
         with self._changed:
-            if self._phase is Phase.ENDED:
+            if self._phase is ProcessPhase.ENDED:
                 return
-            self._phase = Phase.ENDED
+            self._phase = ProcessPhase.ENDED
             self._reason = reason
         unanswered = self.inbox.close()
         # The supervisor first: who learns of the end and then asks the supervisor, finds

@@ -12,13 +12,13 @@ from acode_vllm.control.protocol import (
     MAX_LINE,
     PROTOCOL,
     REQUESTS,
-    Answered,
     HandOver,
     Hello,
     Ping,
     Pong,
     ProtocolError,
     Pushed,
+    ReceivedAnswer,
     answer_line,
     event_line,
     hello_line,
@@ -41,15 +41,15 @@ from acode_vllm.vocabulary.status import RestartEntry, ServiceStatus
 from acode_vllm.workers.messages.gpu_messages import SampleGpus
 from acode_vllm.workers.messages.health_messages import CheckNow
 from acode_vllm.workers.messages.lifecycle_messages import (
-    Abandon,
+    AbandonCall,
     EnsureHealthy,
     FailureSeen,
-    Interrupt,
-    Refresh,
+    InterruptStart,
+    RefreshStatus,
     ResetRestarts,
-    Restart,
-    Start,
-    Stop,
+    RestartService,
+    StartService,
+    StopService,
     Wanted,
 )
 from acode_vllm.workers.messages.process_messages import StopReport
@@ -87,13 +87,13 @@ STATUS = ServiceStatus(
 )
 REQUEST_VALUES: list[Any] = [
     EnsureHealthy(WANTED, "t"),
-    Start(WANTED, "t"),
-    Restart(WANTED, "t"),
-    Stop(),
-    Interrupt("t"),
-    Abandon("t"),
+    StartService(WANTED, "t"),
+    RestartService(WANTED, "t"),
+    StopService(),
+    InterruptStart("t"),
+    AbandonCall("t"),
     ResetRestarts(),
-    Refresh(),
+    RefreshStatus(),
     FailureSeen("502"),
     CheckNow(),
     SampleGpus(),
@@ -118,12 +118,12 @@ def test_every_request_of_the_table_can_be_sent() -> None:
 
 @pytest.mark.parametrize("value", [STATUS, StopReport("forced", 1.0, ("PID 7",)), REPORT, SAMPLE, Pong(), PROBLEM])
 def test_an_answer_arrives_as_it_was_given(value: Any) -> None:
-    assert read_reply(answer_line(7, value)) == Answered(7, value)
+    assert read_reply(answer_line(7, value)) == ReceivedAnswer(7, value)
 
 
 def test_a_status_that_is_encoded_once_is_the_same_to_all() -> None:
     encoded = status_json(STATUS)
-    assert read_reply(status_answer_line(7, encoded)) == Answered(7, STATUS)
+    assert read_reply(status_answer_line(7, encoded)) == ReceivedAnswer(7, STATUS)
     assert read_reply(status_line(encoded)) == Pushed(STATUS)
 
 
@@ -150,7 +150,7 @@ def test_the_greeting_arrives() -> None:
 def test_an_error_is_raised_at_the_client_as_the_class_it_was_at_the_owner(code: str) -> None:
     problem = Problem(code, "what happened", "what to do", ("evidence",))
     reply = read_reply(answer_line(1, problem))
-    assert isinstance(reply, Answered)
+    assert isinstance(reply, ReceivedAnswer)
     assert isinstance(reply.value, Problem)
     there, here = error_for(problem), error_for(reply.value)
     assert (type(here), here.problem) == (type(there), problem)
@@ -159,7 +159,7 @@ def test_an_error_is_raised_at_the_client_as_the_class_it_was_at_the_owner(code:
 def test_a_code_of_a_newer_program_is_still_an_error() -> None:
     line = json.dumps({"id": 1, "problem": {"code": "ACODE-VLM-999", "message": "new"}}).encode()
     reply = read_reply(line)
-    assert isinstance(reply, Answered)
+    assert isinstance(reply, ReceivedAnswer)
     assert isinstance(reply.value, Problem)
     assert (reply.value.code, reply.value.message) == ("ACODE-VLM-031", "ACODE-VLM-999: new")
 
@@ -223,7 +223,7 @@ def test_no_secret_is_shown_by_what_arrived() -> None:
 def test_a_request_that_is_too_long_is_not_sent() -> None:
     huge = Wanted("acode/one", OPTIONS, {"A": "x" * MAX_LINE})
     with pytest.raises(ProtocolError, match=str(MAX_LINE)):
-        request_line(1, Start(huge, "t"))
+        request_line(1, StartService(huge, "t"))
 
 
 @pytest.mark.parametrize("line", [b"{", b"[]", b"{}", b'{"id":1}', b'{"id":1,"result":{"kind":"int","value":1}}'])

@@ -8,7 +8,7 @@ import pytest
 from health_harness import THIS_MACHINE, Health
 
 from acode_vllm.supervisor import SYSTEM_CLOCK, Clock
-from acode_vllm.workers.health.health_check import Machine
+from acode_vllm.workers.health.health_check import HealthEdges
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def health() -> Iterator[Callable[..., Health]]:
     """Makes HealthWorkers, and stops them."""
     made: list[Health] = []
 
-    def make(machine: Machine = THIS_MACHINE, clock: Clock = SYSTEM_CLOCK) -> Health:
+    def make(machine: HealthEdges = THIS_MACHINE, clock: Clock = SYSTEM_CLOCK) -> Health:
         made.append(Health(machine, clock))
         return made[-1]
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from acode_vllm.vocabulary.health import Verdict
-from acode_vllm.workers.health.engine_verdict import Asked, Evidence, judge_engine
+from acode_vllm.workers.health.engine_verdict import Evidence, TokenAnswer, judge_engine
 
 SILENT = Evidence(
     progress=0,
-    asked=Asked.SILENT,
+    asked=TokenAnswer.SILENT,
     asked_seconds=5.0,
     refusal="",
     requests=8,
@@ -23,14 +23,14 @@ SILENT = Evidence(
 
 
 def test_an_answer_is_life_and_a_slow_one_is_degraded() -> None:
-    quick = judge_engine(replace(SILENT, asked=Asked.ANSWERED, asked_seconds=0.01))
+    quick = judge_engine(replace(SILENT, asked=TokenAnswer.ANSWERED, asked_seconds=0.01))
     assert (quick.verdict, quick.proof) == (Verdict.HEALTHY, True)
-    slow = judge_engine(replace(SILENT, asked=Asked.ANSWERED, asked_seconds=4.0))
+    slow = judge_engine(replace(SILENT, asked=TokenAnswer.ANSWERED, asked_seconds=4.0))
     assert (slow.verdict, slow.proof) == (Verdict.DEGRADED, True)
 
 
 def test_tokens_that_moved_are_life_without_asking() -> None:
-    seen = judge_engine(replace(SILENT, asked=Asked.NOT_ASKED, progress=3))
+    seen = judge_engine(replace(SILENT, asked=TokenAnswer.NOT_ASKED, progress=3))
     assert (seen.verdict, seen.proof, seen.reason) == (Verdict.HEALTHY, True, "3 tokens since the last look")
 
 
@@ -40,7 +40,7 @@ def test_progress_of_other_requests_outweighs_ones_own_silence() -> None:
 
 
 def test_a_server_error_is_unhealthy_and_quoted() -> None:
-    seen = judge_engine(replace(SILENT, asked=Asked.REFUSED, refusal="status 500 EngineDead"))
+    seen = judge_engine(replace(SILENT, asked=TokenAnswer.REFUSED, refusal="status 500 EngineDead"))
     assert seen.verdict is Verdict.UNHEALTHY
     assert "EngineDead" in seen.reason
 
@@ -76,12 +76,12 @@ def test_a_remote_engine_with_requests_has_the_benefit_of_the_doubt_and_an_idle_
 
 
 def test_without_asking_counters_that_stand_still_under_load_are_judged_by_cpu_time() -> None:
-    unasked = replace(SILENT, asked=Asked.NOT_ASKED, asked_seconds=0.0)
+    unasked = replace(SILENT, asked=TokenAnswer.NOT_ASKED, asked_seconds=0.0)
     assert judge_engine(unasked).verdict is Verdict.UNHEALTHY
     assert judge_engine(replace(unasked, cpu_share=1.0)).verdict is Verdict.DEGRADED
     assert judge_engine(replace(unasked, requests=0)).verdict is Verdict.HEALTHY
 
 
 def test_a_model_that_makes_nothing_we_can_ask_for_is_degraded_not_unhealthy() -> None:
-    seen = judge_engine(replace(SILENT, asked=Asked.NOT_OFFERED, requests=0))
+    seen = judge_engine(replace(SILENT, asked=TokenAnswer.NOT_OFFERED, requests=0))
     assert (seen.verdict, seen.proof) == (Verdict.DEGRADED, False)

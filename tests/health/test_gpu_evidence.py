@@ -16,9 +16,10 @@ from acode_vllm.supervisor import ChildSpec
 from acode_vllm.vocabulary.gpus import GpuDevice, GpuProcess, GpuSample
 from acode_vllm.vocabulary.health import Verdict
 from acode_vllm.workers.gpu.evidence import FRESH_SECONDS, LEAST_SECONDS, GpuEvidence
-from acode_vllm.workers.gpu.gpu_worker import GPU_WORKER, GpuWorker
+from acode_vllm.workers.gpu.gpu_worker import GpuWorker
 from acode_vllm.workers.messages.gpu_messages import GpuReport
 from acode_vllm.workers.messages.health_messages import CheckNow, HealthReported
+from acode_vllm.workers.messages.worker_ids import GPU
 
 GIB = 2**30
 OURS, OTHERS = 100, 200
@@ -162,7 +163,7 @@ class Devices:
 
 def watching(worker: Health, server: StandIn, devices: Devices, *, engine_seconds: float) -> Health:
     """With a GpuWorker beside it that reads these devices on demand alone, and after its first check."""
-    worker.tree.start_child(ChildSpec(GPU_WORKER, lambda: GpuWorker(lambda _: None, 0.0, lambda: devices)))
+    worker.tree.start_child(ChildSpec(GPU, lambda: GpuWorker(lambda _: None, 0.0, lambda: devices)))
     worker.tell(watch_of(server, health_check_interval_seconds=600.0, engine_check_timeout_seconds=engine_seconds))
     worker.next()
     return worker

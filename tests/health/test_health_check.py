@@ -13,7 +13,7 @@ from health_harness import THIS_MACHINE, watch_of
 from standin import StandIn
 
 from acode_vllm.vocabulary.health import HealthReport, Verdict
-from acode_vllm.workers.health.health_check import HealthCheck, Machine
+from acode_vllm.workers.health.health_check import HealthCheck, HealthEdges
 from acode_vllm.workers.machine.interrupt import Interrupt
 from acode_vllm.workers.messages.health_messages import Watch
 
@@ -22,7 +22,7 @@ from acode_vllm.workers.messages.health_messages import Watch
 def check_of() -> Iterator[Callable[..., HealthCheck]]:
     switch = Interrupt()
 
-    def make(watch: Watch, machine: Machine = THIS_MACHINE) -> HealthCheck:
+    def make(watch: Watch, machine: HealthEdges = THIS_MACHINE) -> HealthCheck:
         return HealthCheck(watch, machine, switch, time.monotonic, time.time)
 
     yield make

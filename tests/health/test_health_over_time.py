@@ -18,7 +18,7 @@ from acode_vllm.supervisor import ManualClock
 from acode_vllm.vocabulary.events import HealthChecked
 from acode_vllm.vocabulary.health import Verdict
 from acode_vllm.vocabulary.server_process import ServerProcess
-from acode_vllm.workers.health.health_check import Machine
+from acode_vllm.workers.health.health_check import HealthEdges
 from acode_vllm.workers.machine.server_tree import ServerTree
 from acode_vllm.workers.messages.health_messages import HealthReported
 
@@ -50,7 +50,7 @@ class Computing:
 
 def test_a_prompt_that_computes_for_minutes_is_given_them_and_no_more(health: MakeHealth) -> None:
     clock = ManualClock()
-    worker = health(Machine(lambda server: Computing(server, clock)), clock)
+    worker = health(HealthEdges(lambda server: Computing(server, clock)), clock)
     with StandIn() as server:
         asker = threading.Thread(target=_ask, args=(server, "[compute:60] a"))
         asker.start()

@@ -27,15 +27,15 @@ from acode_vllm.control.protocol import request_line
 from acode_vllm.keeper import keeper as keeper_module
 from acode_vllm.keeper.detached_keeper import ensure_keeper, start_detached_keeper
 from acode_vllm.keeper.keeper import Keeper
-from acode_vllm.keeper.keeper_edges import KeeperEdges, Signal
+from acode_vllm.keeper.keeper_edges import KeeperEdges, KeeperSignal
 from acode_vllm.keeper.keeper_version import is_older, version_key
 from acode_vllm.keeper.systemd import Notifier
 from acode_vllm.provider.provider import VllmProvider
 from acode_vllm.records.record import load_record
 from acode_vllm.records.service_folder import ServiceFolder
-from acode_vllm.service.tree import vllm_makers
+from acode_vllm.service.tree import vllm_edges
 from acode_vllm.vocabulary.errors import StateFolderError
-from acode_vllm.workers.messages.lifecycle_messages import ReadStatus, Start
+from acode_vllm.workers.messages.lifecycle_messages import ReadStatus, StartService
 
 START = ("providers", "start", "vllm")
 STOP = ("providers", "stop", "vllm")
@@ -184,7 +184,7 @@ class TestDetached:
         asked = wanted(port=port, environ=os.environ)
         folder = ServiceFolder.of(os.environ, port)
         owned = threading.Event()
-        edges = KeeperEdges(vllm_makers, Notifier({}), owned=owned.set)
+        edges = KeeperEdges(vllm_edges, Notifier({}), owned=owned.set)
         keeper = Keeper(folder, asked, edges, detached=True)
         thread = threading.Thread(target=keeper.run)
         thread.start()
@@ -202,13 +202,13 @@ class TestDetached:
         owned = threading.Event()
         folder = ServiceFolder.of(os.environ, port)
         asked = wanted(port=port, environ=os.environ)
-        keeper = Keeper(folder, asked, KeeperEdges(vllm_makers, Notifier({}), owned=owned.set), detached=True)
+        keeper = Keeper(folder, asked, KeeperEdges(vllm_edges, Notifier({}), owned=owned.set), detached=True)
         thread = threading.Thread(target=keeper.run)
         thread.start()
         assert owned.wait(20)
         with RawClient(folder.control) as client:
             client.hello()
-            nowhere = Start(wanted(str(tmp_path / "nowhere"), port), "token")
+            nowhere = StartService(wanted(str(tmp_path / "nowhere"), port), "token")
             assert "problem" in client.ask(**json.loads(request_line(1, nowhere)))
         with RawClient(folder.control) as reader:  # whoever only reads wants no server
             reader.hello()
@@ -220,14 +220,14 @@ class TestDetached:
         asked = wanted(port=port, environ=os.environ)
         folder = ServiceFolder.of(os.environ, port)
         owned = threading.Event()
-        first = Keeper(folder, asked, KeeperEdges(vllm_makers, Notifier({}), owned=owned.set), detached=True)
+        first = Keeper(folder, asked, KeeperEdges(vllm_edges, Notifier({}), owned=owned.set), detached=True)
         thread = threading.Thread(target=first.run)
         thread.start()
         assert owned.wait(20)
         assert ensure_keeper(folder, asked) is None
         with RawClient(folder.control), start_detached_keeper(folder, asked) as second:
             assert second.wait(20) == 0
-        first.tell(Signal.STOP)
+        first.tell(KeeperSignal.STOP)
         thread.join(20)
 
 

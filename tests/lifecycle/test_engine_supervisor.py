@@ -8,7 +8,7 @@ from queue import Queue
 import pytest
 
 from acode_vllm.supervisor import ChildSpec, ChildType, Restart, Supervisor, Worker, WorkerRef, call, cast
-from acode_vllm.supervisor.events import ChildStarted, Event, RestartLimitReached, RestartScheduled
+from acode_vllm.supervisor.events import ChildStarted, RestartLimitReached, RestartScheduled, SupervisorEvent
 from acode_vllm.supervisor.requests import WhichChildren
 from acode_vllm.supervisor.testing import ManualClock
 from acode_vllm.vocabulary.errors import Problem
@@ -34,14 +34,14 @@ class Bench:
         self.clock = ManualClock()
         self.running = RunningClock(self.clock.monotonic)
         self.running.run()
-        self.events: Queue[Event] = Queue()
+        self.events: Queue[SupervisorEvent] = Queue()
         engine = engine_supervisor(VllmLifecycleOptions(), Server, self.running, self.events.put)
         spec = ChildSpec("engine", lambda: engine, restart=Restart.TEMPORARY, type=ChildType.SUPERVISOR)
         self.root = Supervisor([spec], clock=self.clock)
         self.root.start()
         self.wait_for(ChildStarted)
 
-    def wait_for(self, *kinds: type[Event]) -> Event:
+    def wait_for(self, *kinds: type[SupervisorEvent]) -> SupervisorEvent:
         while not isinstance(event := self.events.get(timeout=GUARD), kinds):
             pass
         return event
@@ -52,7 +52,7 @@ class Bench:
         (child,) = call(engine, WhichChildren(), GUARD)
         return child.child
 
-    def crash(self) -> Event:
+    def crash(self) -> SupervisorEvent:
         """What the engine supervisor does about it."""
         server = self.server()
         assert isinstance(server, WorkerRef)

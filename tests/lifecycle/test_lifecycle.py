@@ -28,13 +28,13 @@ from acode_vllm.workers.messages.health_messages import (
     Watch,
 )
 from acode_vllm.workers.messages.lifecycle_messages import (
-    Answer,
     ChooseMark,
     Effect,
     Emit,
-    Prepare,
+    HavePrepared,
     Refuse,
     Replan,
+    Reply,
     StartEngine,
     StopProcess,
     Tell,
@@ -103,7 +103,7 @@ class Bench:
         return self.do(self.life.ensure_healthy(to, f"token-{to}", wanted(model, mode=self.mode)))
 
     def prepared(self, result: PreparedModel | Problem | None = None, model: str = "acode/one") -> list[Effect]:
-        attempt = next(e.attempt for e in reversed(self.effects) if isinstance(e, Prepare))
+        attempt = next(e.attempt for e in reversed(self.effects) if isinstance(e, HavePrepared))
         return self.do(self.life.model_prepared(ModelPrepared(attempt, result or PreparedModel(model, True, {}))))
 
     def up(self, process: ServerProcess | None = None, adopted: bool = False) -> list[Effect]:
@@ -149,12 +149,12 @@ def events(effects: list[Effect], kind: type) -> list[Any]:
 @pytest.mark.spec("AC-001", "FR-021", "FR-022", "AC-007")
 def test_the_first_request_starts_the_server_and_is_answered_when_it_is_healthy() -> None:
     bench = Bench()
-    assert of(bench.ensure("a"), Prepare)[0].wanted.model == "acode/one"
+    assert of(bench.ensure("a"), HavePrepared)[0].wanted.model == "acode/one"
     assert bench.life.status.state is S.STARTING
     assert of(bench.prepared(), StartEngine)
     assert {type(e.message) for e in of(bench.up(), Tell)} == {FollowLoad, Watch}
     effects = bench.ready()
-    assert [(a.to, a.value.state) for a in of(effects, Answer)] == [("a", S.RUNNING)]
+    assert [(a.to, a.value.state) for a in of(effects, Reply)] == [("a", S.RUNNING)]
     assert {type(e.message) for e in of(effects, Tell)} == {StopFollowing, ServerServes}
 
 
@@ -182,10 +182,10 @@ def test_callers_of_one_model_share_one_start() -> None:
     bench = Bench()
     for name in ("a", "b", "c"):
         bench.ensure(name)
-    assert len(of(bench.effects, Prepare)) == 1
+    assert len(of(bench.effects, HavePrepared)) == 1
     bench.prepared()
     bench.up()
-    assert [a.to for a in of(bench.ready(), Answer)] == ["a", "b", "c"]
+    assert [a.to for a in of(bench.ready(), Reply)] == ["a", "b", "c"]
 
 
 def test_a_running_server_is_checked_before_a_caller_is_answered() -> None:
@@ -193,8 +193,8 @@ def test_a_running_server_is_checked_before_a_caller_is_answered() -> None:
     bench.run()
     effects = bench.ensure("b")
     assert of(effects, Tell) == [Tell("health", CheckNow())]
-    assert not of(effects, Answer)
-    assert [a.to for a in of(bench.health(ok=True), Answer)] == ["b"]
+    assert not of(effects, Reply)
+    assert [a.to for a in of(bench.health(ok=True), Reply)] == ["b"]
 
 
 @pytest.mark.spec("FR-018")
@@ -206,7 +206,7 @@ def test_a_failed_check_keeps_the_caller_waiting_for_the_restart() -> None:
         bench.health(ok=False, failures=failures, part="models")
     bench.down(Problem("ACODE-VLM-018", "not healthy"), asked=True)
     bench.up(server(pid=101))
-    assert [a.to for a in of(bench.ready(server(pid=101)), Answer)] == ["b"]
+    assert [a.to for a in of(bench.ready(server(pid=101)), Reply)] == ["b"]
 
 
 class TestThreeFailedChecks:
@@ -376,13 +376,13 @@ class TestCrash:
         bench = self._at_limit()
         window = bench.clock()
         effects = bench.do(bench.life.start("c", "token-c", wanted()))
-        assert of(effects, Prepare)
+        assert of(effects, HavePrepared)
         assert bench.life.status.restart_count == 0
         assert not bench.life.status.limit_reached
         assert bench.clock() >= window + 60.0, "restarts so far lie outside of the window"
 
     def test_another_model_may_be_started_past_the_limit_of_one(self) -> None:
-        assert of(self._at_limit().ensure("c", "acode/two"), Prepare)
+        assert of(self._at_limit().ensure("c", "acode/two"), HavePrepared)
 
     @staticmethod
     def _at_limit() -> Bench:
@@ -416,7 +416,7 @@ class TestFailedStart:
         bench = Bench()
         bench.ensure("a")
         bench.prepared(NO_MODEL)
-        assert of(bench.ensure("b"), Prepare)
+        assert of(bench.ensure("b"), HavePrepared)
 
     def test_a_load_that_ran_out_of_time_is_ended(self) -> None:
         bench = Bench()
@@ -440,11 +440,11 @@ class TestSwitch:
         bench.run("acode/one")
         bench.ensure("b", "acode/two")
         assert of(bench.drained(), StopProcess)
-        assert of(bench.down(None, asked=True), Prepare)[0].wanted.model == "acode/two"
+        assert of(bench.down(None, asked=True), HavePrepared)[0].wanted.model == "acode/two"
         bench.prepared(model="acode/two")
         two = server("acode/two", 101)
         bench.up(two)
-        assert [a.to for a in of(bench.ready(two), Answer)] == ["b"]
+        assert [a.to for a in of(bench.ready(two), Reply)] == ["b"]
 
     def test_callers_of_the_present_model_are_served_before_the_switch(self) -> None:
         bench = Bench()
@@ -453,7 +453,7 @@ class TestSwitch:
         bench.prepared()
         bench.up()
         effects = bench.ready()
-        assert [a.to for a in of(effects, Answer)] == ["a"]
+        assert [a.to for a in of(effects, Reply)] == ["a"]
         assert Tell("health", Drain(30.0)) in effects
 
     def test_requests_in_hand_may_finish_before_anything_is_ended(self) -> None:
@@ -477,7 +477,7 @@ class TestSwitch:
         two = server("acode/two", 101)
         bench.up(two)
         effects = bench.ready(two)
-        assert [a.to for a in of(effects, Answer)] == ["b"]
+        assert [a.to for a in of(effects, Reply)] == ["b"]
         assert of(effects, Tell)[-1] == Tell("health", Drain(30.0)), "and back again, for whoever waits for it"
 
     def test_requests_that_do_not_finish_in_time_are_cut_off_and_told(self) -> None:
@@ -499,7 +499,7 @@ class TestSwitch:
         bench.run()
         bench.ensure("b", "acode/two")
         assert of(bench.do(bench.life.server_died(ServerDied(server(), ProcessExit(signal=9)))), StopProcess)
-        assert of(bench.down(None, asked=True), Prepare)[0].wanted.model == "acode/two"
+        assert of(bench.down(None, asked=True), HavePrepared)[0].wanted.model == "acode/two"
         assert bench.life.status.restart_count == 0
 
     @pytest.mark.parametrize("how", ["interrupt", "abandon"])
@@ -516,7 +516,7 @@ class TestSwitch:
         assert not of(effects, StopProcess)
         (watch,) = [t.message for t in of(effects, Tell) if isinstance(t.message, Watch)]
         assert watch.ready, "it is checked, and goes on"
-        assert [a.to for a in of(bench.health(ok=True), Answer)] == ["c"]
+        assert [a.to for a in of(bench.health(ok=True), Reply)] == ["c"]
 
     def test_a_stop_does_not_wait_for_requests(self) -> None:
         bench = Bench()
@@ -546,7 +546,7 @@ class TestSwitch:
         bench.ensure("b", "acode/two")
         effects = bench.prepared(NO_MODEL)
         assert [r.to for r in of(effects, Refuse)] == ["a"]
-        assert of(effects, Prepare)[0].wanted.model == "acode/two"
+        assert of(effects, HavePrepared)[0].wanted.model == "acode/two"
 
 
 class TestGoingBack:
@@ -559,7 +559,7 @@ class TestGoingBack:
         (refused,) = of(effects, Refuse)
         assert (refused.to, refused.problem.code) == ("b", "ACODE-VLM-002")
         assert "acode/one is loaded again" in refused.problem.evidence
-        assert of(effects, Prepare)[0].wanted.model == "acode/one"
+        assert of(effects, HavePrepared)[0].wanted.model == "acode/one"
         assert events(effects, ProblemRaised)[0].problem == NO_MODEL
         assert "going back to acode/one: acode/two could not be loaded" in bench.life.status.reason
         bench.prepared()
@@ -575,7 +575,7 @@ class TestGoingBack:
         bench.down()
         effects = bench.do(bench.life.limit_reached())
         assert of(effects, Refuse)[0].problem.code == "ACODE-VLM-011"
-        assert of(effects, Prepare)[0].wanted.model == "acode/one"
+        assert of(effects, HavePrepared)[0].wanted.model == "acode/one"
         assert not bench.life.status.limit_reached
         assert bench.life.status.restart_count == 0
 
@@ -583,13 +583,13 @@ class TestGoingBack:
         bench = Bench()
         self._switch(bench)
         bench.ensure("c", "acode/three")
-        assert [p.wanted.model for p in of(bench.prepared(NO_MODEL), Prepare)] == ["acode/three"]
+        assert [p.wanted.model for p in of(bench.prepared(NO_MODEL), HavePrepared)] == ["acode/three"]
 
     def test_there_is_one_way_back_and_no_other(self) -> None:
         bench = Bench()
         self._switch(bench)
         bench.prepared(NO_MODEL)
-        assert not of(bench.prepared(NO_MODEL), Prepare)
+        assert not of(bench.prepared(NO_MODEL), HavePrepared)
         assert bench.life.status.state is S.FAILED
 
     def test_a_model_that_was_served_since_is_not_gone_back_from(self) -> None:
@@ -599,14 +599,14 @@ class TestGoingBack:
         bench.up(server("acode/two", 101))
         bench.ready(server("acode/two", 101))
         bench.down()
-        assert not of(bench.do(bench.life.limit_reached()), Prepare)
+        assert not of(bench.do(bench.life.limit_reached()), HavePrepared)
 
     def test_a_stop_forgets_it(self) -> None:
         bench = Bench()
         self._switch(bench)
         bench.do(bench.life.stop("s", wanted()))
         bench.ensure("c", "acode/two")
-        assert not of(bench.prepared(NO_MODEL), Prepare)
+        assert not of(bench.prepared(NO_MODEL), HavePrepared)
 
     @staticmethod
     def _switch(bench: Bench) -> None:
@@ -622,7 +622,7 @@ class TestStop:
         bench.run()
         assert of(bench.do(bench.life.stop("s", wanted())), StopProcess)
         assert bench.life.status.state is S.STOPPING
-        (answer,) = of(bench.down(None, asked=True), Answer)
+        (answer,) = of(bench.down(None, asked=True), Reply)
         assert (answer.to, answer.value.method) == ("s", "graceful")
         assert bench.life.status.state is S.STOPPED
 
@@ -631,7 +631,7 @@ class TestStop:
         bench.ensure("a")
         effects = bench.do(bench.life.stop("s", wanted()))
         assert of(effects, Refuse)[0].problem.code == "ACODE-VLM-022"
-        assert of(effects, Answer)[0].to == "s"
+        assert of(effects, Reply)[0].to == "s"
         assert bench.life.status.state is S.STOPPED
 
     def test_a_process_that_comes_up_while_stopping_is_stopped(self) -> None:
@@ -647,7 +647,7 @@ class TestStop:
         bench.down()
         bench.do(bench.life.restart_scheduled(2.0))
         assert of(bench.do(bench.life.stop("s", wanted())), StopProcess)
-        (answer,) = of(bench.do(bench.life.engine_ended()), Answer)
+        (answer,) = of(bench.do(bench.life.engine_ended()), Reply)
         assert answer.to == "s"
         assert bench.life.status.state is S.STOPPED
 
@@ -658,13 +658,13 @@ class TestStop:
         (start,) = of(bench.do(bench.life.stop("s", wanted())), StartEngine)
         assert (start.leftover_marks, start.stop_only) == (("orphans",), True)
         cleared = ServerDown(None, ProcessExit(), True, None, StopReport("graceful", 0.4))
-        (answer,) = of(bench.do(bench.life.server_down(cleared)), Answer)
+        (answer,) = of(bench.do(bench.life.server_down(cleared)), Reply)
         assert answer.value.method == "graceful"
         assert bench.life.status.state is S.STOPPED
 
     def test_nothing_running_is_said_so(self) -> None:
         bench = Bench()
-        (answer,) = of(bench.do(bench.life.stop("s", wanted())), Answer)
+        (answer,) = of(bench.do(bench.life.stop("s", wanted())), Reply)
         assert answer.value.method == "already gone"
         assert bench.life.status.state is S.STOPPED
 
@@ -695,7 +695,7 @@ class TestStop:
         bench = Bench()
         bench.run()
         assert of(bench.do(bench.life.restart("r", "token-r", wanted())), StopProcess)
-        assert of(bench.down(None, asked=True), Prepare)
+        assert of(bench.down(None, asked=True), HavePrepared)
 
 
 class TestInterrupt:
@@ -706,8 +706,8 @@ class TestInterrupt:
         bench.up()
         effects = bench.do(bench.life.interrupt("i", "token-a"))
         assert of(effects, StopProcess)
-        assert not of(effects, Answer), "the caller is answered when the server is gone"
-        assert [a.to for a in of(bench.down(None, asked=True), Answer)] == ["i"]
+        assert not of(effects, Reply), "the caller is answered when the server is gone"
+        assert [a.to for a in of(bench.down(None, asked=True), Reply)] == ["i"]
 
     def test_a_start_that_another_waits_for_goes_on(self) -> None:
         bench = Bench()
@@ -717,8 +717,8 @@ class TestInterrupt:
         bench.up()
         effects = bench.do(bench.life.interrupt("i", "token-a"))
         assert not of(effects, StopProcess)
-        assert [a.to for a in of(effects, Answer)] == ["i"]
-        assert [a.to for a in of(bench.ready(), Answer)] == ["b"]
+        assert [a.to for a in of(effects, Reply)] == ["i"]
+        assert [a.to for a in of(bench.ready(), Reply)] == ["b"]
 
     def test_a_running_server_stays(self) -> None:
         bench = Bench()
@@ -729,7 +729,7 @@ class TestInterrupt:
     def test_before_anything_was_started_nothing_is(self) -> None:
         bench = Bench()
         bench.ensure("a")
-        assert [a.to for a in of(bench.do(bench.life.interrupt("i", "token-a")), Answer)] == ["i"]
+        assert [a.to for a in of(bench.do(bench.life.interrupt("i", "token-a")), Reply)] == ["i"]
         assert bench.prepared() == []
 
     def test_a_caller_whose_time_is_over_leaves_the_start_going(self) -> None:
@@ -738,7 +738,7 @@ class TestInterrupt:
         bench.prepared()
         bench.up()
         assert bench.do(bench.life.abandon("token-a")) == []
-        assert not of(bench.ready(), Answer)
+        assert not of(bench.ready(), Reply)
         assert bench.life.status.state is S.RUNNING
 
 
@@ -782,7 +782,7 @@ class TestRecovery:
         bench.do(bench.life.recovered(self.found(S.RUNNING), alive=True, wanted=wanted()))
         bench.do(bench.life.server_up(ServerUp(server(), adopted=True)))
         bench.ensure("a")
-        assert [answer.to for answer in of(bench.health(ok=True), Answer)] == ["a"]
+        assert [answer.to for answer in of(bench.health(ok=True), Reply)] == ["a"]
         assert bench.life.status.state is S.RUNNING
 
     def test_a_server_that_was_loading_may_go_on_loading(self) -> None:
@@ -828,7 +828,7 @@ class TestMonitored:
         assert refused.problem.code == "ACODE-VLM-017"
         assert "external manager" in refused.problem.message
         assert "systemctl status" in refused.problem.remedy
-        assert not of(bench.effects, (Prepare, StartEngine, StopProcess))  # type: ignore[arg-type]
+        assert not of(bench.effects, (HavePrepared, StartEngine, StopProcess))  # type: ignore[arg-type]
 
     def test_three_failures_are_reported_and_nothing_is_touched(self) -> None:
         bench = Bench(LifecycleMode.MONITORED)
@@ -845,7 +845,7 @@ class TestMonitored:
         bench.ensure("a")
         bench.health(ok=False, failures=3)
         bench.ensure("b")
-        assert [a.to for a in of(bench.health(ok=True), Answer)] == ["b"]
+        assert [a.to for a in of(bench.health(ok=True), Reply)] == ["b"]
         assert bench.life.status.state is S.RUNNING
 
 

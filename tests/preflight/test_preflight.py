@@ -18,7 +18,7 @@ from acode_vllm.vocabulary.states import OperatingMode
 from acode_vllm.workers.messages.model_messages import PreparedModel
 from acode_vllm.workers.model.hub_client import HubAnswer, HubModel, HubQuestion, HubSilent
 from acode_vllm.workers.model.model_check import prepare_model
-from acode_vllm.workers.preflight.preflight import Looks, preflight
+from acode_vllm.workers.preflight.preflight import PreflightEdges, preflight
 from acode_vllm.workers.preflight.report import Level, PreflightReport
 
 GIB = 1 << 30
@@ -45,7 +45,7 @@ class World:
     asked: int = 0
 
     def check(self, model: str, options: VllmLifecycleOptions = DEFAULTS) -> PreflightReport:
-        looks = Looks(
+        looks = PreflightEdges(
             self._sample,
             lambda model, options, env: prepare_model(model, options, env, self._ask, lambda folder: 10**15),
             lambda: self.server_pids,

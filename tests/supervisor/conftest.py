@@ -16,12 +16,12 @@ from acode_vllm.supervisor import (
     NO_REPLY,
     ChildSpec,
     Down,
-    Event,
     ExitReason,
     ManualClock,
     ReplyTo,
     Restart,
     Supervisor,
+    SupervisorEvent,
     Worker,
     WorkerRef,
     call,
@@ -121,7 +121,7 @@ class Tree:
 
     clock: ManualClock
     log: Log
-    events: list[Event] = field(default_factory=list)
+    events: list[SupervisorEvent] = field(default_factory=list)
     roots: list[Supervisor] = field(default_factory=list)
     releases: list[threading.Event] = field(default_factory=list)
 

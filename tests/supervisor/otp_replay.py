@@ -21,7 +21,6 @@ from acode_vllm.supervisor import (
     ChildStarted,
     ChildType,
     Crash,
-    Event,
     Exit,
     ExitReason,
     InvalidSpec,
@@ -38,6 +37,7 @@ from acode_vllm.supervisor import (
     StartFailed,
     Supervisor,
     SupervisorError,
+    SupervisorEvent,
     SupervisorStopped,
     Worker,
     WorkerDown,
@@ -171,7 +171,7 @@ class Replay:
             else:
                 options[key] = int(value)
 
-        def on_event(event: Event) -> None:
+        def on_event(event: SupervisorEvent) -> None:
             if isinstance(event, ChildStarted) and event.child_id in self.definitions:
                 nested = self.nested[event.child_id]
                 self.names[nested.ref] = name = f"{event.child_id}#{self.counts[event.child_id]}"

@@ -11,11 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from acode_vllm.control.owned_service import KeeperHooks
+from acode_vllm.control.owned_service import OwnerEdges
 from acode_vllm.control.socket import connect
 from acode_vllm.records.service_folder import ServiceFolder
 from acode_vllm.service.local_service import LocalService
-from acode_vllm.service.tree import vllm_makers
+from acode_vllm.service.tree import vllm_edges
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
 from acode_vllm.workers.messages.lifecycle_messages import Wanted
 
@@ -37,10 +37,10 @@ def eventually(holds: Callable[[], bool], seconds: float = DEADLINE) -> None:
         threading.Event().wait(0.01)
 
 
-def open_owner(keeper: KeeperHooks | None = None, **options: Any) -> LocalService:
+def open_owner(keeper: OwnerEdges | None = None, **options: Any) -> LocalService:
     """The tree of a service that nothing was asked of yet."""
     asked = wanted(environ=os.environ, **options)
-    service = LocalService(ServiceFolder.of(os.environ, asked.options.port), asked, vllm_makers, keeper=keeper)
+    service = LocalService(ServiceFolder.of(os.environ, asked.options.port), asked, vllm_edges, keeper=keeper)
     service.open()
     return service
 

@@ -11,7 +11,7 @@ from acode_vllm.supervisor import ChildSpec, Clock, Supervisor, WorkerRef, call,
 from acode_vllm.vocabulary.health import HealthReport
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
 from acode_vllm.vocabulary.server_process import ServerProcess
-from acode_vllm.workers.health.health_check import Machine
+from acode_vllm.workers.health.health_check import HealthEdges
 from acode_vllm.workers.health.health_worker import HealthWorker
 from acode_vllm.workers.machine.process_identity import identify
 from acode_vllm.workers.machine.server_tree import ServerTree
@@ -19,7 +19,7 @@ from acode_vllm.workers.messages.health_messages import CheckNow, Watch
 from acode_vllm.workers.messages.reports import Reported
 
 DEADLINE = 20.0
-THIS_MACHINE = Machine(ServerTree)
+THIS_MACHINE = HealthEdges(ServerTree)
 
 
 def as_server(standin: StandIn) -> ServerProcess:
@@ -44,7 +44,7 @@ def watch_of(standin: StandIn, *, ready: bool = True, managed: bool = True, **op
 class Health:
     """One HealthWorker and what it reports."""
 
-    def __init__(self, machine: Machine, clock: Clock) -> None:
+    def __init__(self, machine: HealthEdges, clock: Clock) -> None:
         self.reports: queue.Queue[Reported] = queue.Queue()
         spec = ChildSpec("health", lambda: HealthWorker(self.reports.put, machine))
         self.tree = Supervisor([spec], clock=clock, name="test")

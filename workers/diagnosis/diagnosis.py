@@ -21,34 +21,34 @@ KernelWords = Callable[[Collection[int]], str]
 
 
 @dataclass(frozen=True)
-class _Signal:
+class _DeathBySignal:
     cause: str
     remedy: str
 
 
 _RETRY = "It is started again. If it happens again, see the log; a newer vLLM or driver may mend it."
-_SIGNALS: dict[str, _Signal] = {
-    "SIGILL": _Signal(
+_SIGNALS: dict[str, _DeathBySignal] = {
+    "SIGILL": _DeathBySignal(
         "it used an instruction that this CPU does not have (SIGILL)",
         "Use a build of vLLM for this CPU; with the CPU build try providers.vllm.dtype: float32.",
     ),
-    "SIGSEGV": _Signal("it touched memory that is not its own (SIGSEGV)", _RETRY),
-    "SIGBUS": _Signal(
+    "SIGSEGV": _DeathBySignal("it touched memory that is not its own (SIGSEGV)", _RETRY),
+    "SIGBUS": _DeathBySignal(
         "memory that it had mapped could not be had (SIGBUS); /dev/shm or the disk may be full",
         "Check df -h /dev/shm; in a container give it more: --shm-size=8g",
     ),
-    "SIGABRT": _Signal("it gave up by itself (SIGABRT)", _RETRY),
-    "SIGFPE": _Signal("it calculated something impossible (SIGFPE)", _RETRY),
-    "SIGKILL": _Signal(
+    "SIGABRT": _DeathBySignal("it gave up by itself (SIGABRT)", _RETRY),
+    "SIGFPE": _DeathBySignal("it calculated something impossible (SIGFPE)", _RETRY),
+    "SIGKILL": _DeathBySignal(
         "it was ended by SIGKILL, which nobody here sent: perhaps the kernel's out-of-memory killer",
         "Look at the kernel's log (dmesg | grep -i 'killed process') and at free memory (free -g).",
     ),
-    "SIGTERM": _Signal(
+    "SIGTERM": _DeathBySignal(
         "it was told to end (SIGTERM), and not by this program",
         "Find out who ends it: another service manager, a shutdown, a person.",
     ),
-    "SIGINT": _Signal("it was interrupted (SIGINT), and not by this program", "Find out who sent the signal."),
-    "SIGHUP": _Signal("it lost its terminal (SIGHUP)", "Start it with: acode providers start vllm"),
+    "SIGINT": _DeathBySignal("it was interrupted (SIGINT), and not by this program", "Find out who sent the signal."),
+    "SIGHUP": _DeathBySignal("it lost its terminal (SIGHUP)", "Start it with: acode providers start vllm"),
 }
 _FATAL_NAMES = {
     "Illegal instruction": "SIGILL",
@@ -161,7 +161,7 @@ def _by_signal(name: str, who: str, found: LogScan, log_path: str, kernel: Kerne
         words = kernel(found.pids)
         if words:
             return _out_of_memory(f"{who} was", words, found, log_path)
-    signal = _SIGNALS.get(name, _Signal(f"it was ended by {name}", _RETRY))
+    signal = _SIGNALS.get(name, _DeathBySignal(f"it was ended by {name}", _RETRY))
     if who == "it":
         # What its other processes wrote when they were ended after it says nothing of why.
         last = [f"the last line of its log: {found.last[-1]}"] if found.last and not found.telling else []

@@ -33,7 +33,7 @@ class Sampler(Protocol):
 
 
 @dataclass(frozen=True)
-class _Due:
+class _SampleDue:
     """The interval has passed."""
 
 
@@ -94,7 +94,7 @@ class GpuWorker(Worker):
         """Return at once; the first look follows as a message."""
         self._sampler = self._make_sampler()
         if self._interval > 0:
-            self._next = self.send_after(0, _Due())
+            self._next = self.send_after(0, _SampleDue())
 
     def handle_call(self, message: object, reply_to: ReplyTo) -> object:
         """`SampleGpus`: answered with a `GpuSample` when it is there, or when the driver has had its time."""
@@ -119,7 +119,7 @@ class GpuWorker(Worker):
     def handle_info(self, message: object) -> None:
         """The interval, the deadline, and what the helper thread sends."""
         match message:
-            case _Due():
+            case _SampleDue():
                 self._next = None
                 self._for_report = True
                 self._begin()
@@ -153,7 +153,7 @@ class GpuWorker(Worker):
         self._under_way = False
         self._seen = self._seen or bool(sample.devices)
         if self._interval > 0 and self._seen and self._next is None:
-            self._next = self.send_after(self._interval, _Due())
+            self._next = self.send_after(self._interval, _SampleDue())
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
@@ -185,7 +185,6 @@ def _serve(wanted: SimpleQueue[bool], sampler: Sampler, ref: WorkerRef) -> None:
         ref.send_info(_Taken(outcome), reserved=True)
 
 
-GPU_WORKER = "gpu"
 """The GpuWorker's id in its tree."""
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from acode_vllm.vocabulary.health import PartReport, Verdict
 from acode_vllm.workers.health.engine_counters import NO_TOKENS, EngineCounters, parse_counters
-from acode_vllm.workers.health.engine_verdict import Asked, Evidence, judge_engine
+from acode_vllm.workers.health.engine_verdict import Evidence, TokenAnswer, judge_engine
 from acode_vllm.workers.health.latency_trend import LatencyTrend
-from acode_vllm.workers.health.probe import Answer, Probe, ProbeError, SilentError
+from acode_vllm.workers.health.probe import Probe, ProbeError, Response, SilentError
 from acode_vllm.workers.health.token_meter import TokenMeter
 
 LOOK_SECONDS = 5.0
@@ -24,14 +24,14 @@ _NOT_OFFERED = (400, 404, 405, 422, 501)
 
 
 @dataclass(frozen=True)
-class _Ask:
+class _TokenRequest:
     path: str
     payload: Callable[[str], dict[str, object]]
 
 
-_ASKS = (
-    _Ask("/v1/completions", lambda model: {"model": model, "prompt": "a", "max_tokens": 1, "temperature": 0}),
-    _Ask("/v1/embeddings", lambda model: {"model": model, "input": "a"}),
+_TOKEN_REQUESTS = (
+    _TokenRequest("/v1/completions", lambda model: {"model": model, "prompt": "a", "max_tokens": 1, "temperature": 0}),
+    _TokenRequest("/v1/embeddings", lambda model: {"model": model, "input": "a"}),
 )
 
 
@@ -78,7 +78,7 @@ class EngineLook:
         self._last: _Seen | None = None
         self._alive_at = monotonic()
         self._ask = 0
-        """Index into `_ASKS`, past what the model does not offer."""
+        """Index into `_TOKEN_REQUESTS`, past what the model does not offer."""
         self._own = NO_TOKENS
         self.counters: EngineCounters | None = None
         """What ``/metrics`` said last."""
@@ -98,16 +98,16 @@ class EngineLook:
             since = last
         progress = _progress(since, before)
         self.meter.read(began, before.counters)
-        asked, asked_seconds, refusal, endpoint = Asked.NOT_ASKED, 0.0, "", probe.url("/metrics")
+        asked, asked_seconds, refusal, endpoint = TokenAnswer.NOT_ASKED, 0.0, "", probe.url("/metrics")
         after = before
         if not progress and limits.check_timeout > 0:
             asked, asked_seconds, refusal, endpoint = self._ask_for_token(probe, model, limits.check_timeout)
             after = replace(before, own=self._own)
             self.meter.own(self._own)
-        if asked is Asked.SILENT:
+        if asked is TokenAnswer.SILENT:
             after = _Seen(self._monotonic(), self._read_counters(probe), self._cpu_seconds())
             progress = _progress(before, after)
-        elif asked is Asked.NOT_ASKED and last is not None:
+        elif asked is TokenAnswer.NOT_ASKED and last is not None:
             # Nothing was waited for, so the time since the last look is what can be judged.
             before, progress = last, progress or _progress(last, after)
         self._last = after
@@ -127,7 +127,7 @@ class EngineLook:
         ended = self._monotonic()
         if verdict.proof:
             self._alive_at = ended
-        if asked is Asked.ANSWERED:
+        if asked is TokenAnswer.ANSWERED:
             self._trend.add(ended, asked_seconds, self._held_bytes())
         slowdown = self._trend.slowdown(ended, self._held_bytes())
         if verdict.verdict is not Verdict.UNHEALTHY and slowdown is not None:
@@ -142,26 +142,26 @@ class EngineLook:
             return None
         return parse_counters(answer.body) if answer.status == 200 else None
 
-    def _ask_for_token(self, probe: Probe, model: str, timeout: float) -> tuple[Asked, float, str, str]:
+    def _ask_for_token(self, probe: Probe, model: str, timeout: float) -> tuple[TokenAnswer, float, str, str]:
         began = self._monotonic()
         self._own = NO_TOKENS
-        while self._ask < len(_ASKS):
-            ask = _ASKS[self._ask]
+        while self._ask < len(_TOKEN_REQUESTS):
+            ask = _TOKEN_REQUESTS[self._ask]
             endpoint = probe.url(ask.path)
             try:
                 answer = probe.post(ask.path, ask.payload(model), timeout)
             except SilentError:
-                return Asked.SILENT, self._monotonic() - began, "", endpoint
+                return TokenAnswer.SILENT, self._monotonic() - began, "", endpoint
             except ProbeError as error:
-                return Asked.REFUSED, self._monotonic() - began, str(error), endpoint
+                return TokenAnswer.REFUSED, self._monotonic() - began, str(error), endpoint
             if answer.status in _NOT_OFFERED:
                 self._ask += 1
                 continue
             if answer.status >= 500:
-                return Asked.REFUSED, answer.seconds, _refusal(answer), endpoint
+                return TokenAnswer.REFUSED, answer.seconds, _refusal(answer), endpoint
             self._own = _tokens_of(answer)
-            return Asked.ANSWERED, answer.seconds, "", endpoint
-        return Asked.NOT_OFFERED, self._monotonic() - began, "", probe.url(_ASKS[0].path)
+            return TokenAnswer.ANSWERED, answer.seconds, "", endpoint
+        return TokenAnswer.NOT_OFFERED, self._monotonic() - began, "", probe.url(_TOKEN_REQUESTS[0].path)
 
 
 def _progress(before: _Seen, after: _Seen) -> int:
@@ -171,7 +171,7 @@ def _progress(before: _Seen, after: _Seen) -> int:
     return max(0, after.counters.progress_since(before.counters) - before.own.tokens)
 
 
-def _tokens_of(answer: Answer) -> EngineCounters:
+def _tokens_of(answer: Response) -> EngineCounters:
     """What an answer to our own request adds to the counters."""
     try:
         content = answer.json()
@@ -193,6 +193,6 @@ def _cpu_share(before: _Seen, after: _Seen) -> float | None:
     return max(0.0, after.cpu_seconds - before.cpu_seconds) / (after.at - before.at)
 
 
-def _refusal(answer: Answer) -> str:
+def _refusal(answer: Response) -> str:
     words = answer.body[:200].decode("utf-8", "replace").strip()
     return f"status {answer.status} {words}".strip()

@@ -18,7 +18,7 @@ SLOW_SECONDS = 1.0
 
 
 @unique
-class Asked(Enum):
+class TokenAnswer(Enum):
     """What became of the one-token request."""
 
     NOT_ASKED = "not asked"
@@ -49,7 +49,7 @@ class Evidence:
     """
 
     progress: int
-    asked: Asked
+    asked: TokenAnswer
     asked_seconds: float
     refusal: str
     requests: int | None
@@ -61,9 +61,9 @@ class Evidence:
     @property
     def silent(self) -> bool:
         """Whether somebody waits for a token, and none comes: then what the machine does decides."""
-        if self.progress or self.asked in (Asked.ANSWERED, Asked.REFUSED):
+        if self.progress or self.asked in (TokenAnswer.ANSWERED, TokenAnswer.REFUSED):
             return False
-        return self.asked is Asked.SILENT or bool(self.requests)
+        return self.asked is TokenAnswer.SILENT or bool(self.requests)
 
 
 @dataclass(frozen=True)
@@ -77,21 +77,21 @@ class EngineVerdict:
 
 def judge_engine(seen: Evidence) -> EngineVerdict:
     """Decide. Progress of any request is life; an answer is life; after that, work is given time and rest is not."""
-    if seen.asked is Asked.ANSWERED:
+    if seen.asked is TokenAnswer.ANSWERED:
         if seen.asked_seconds > SLOW_SECONDS:
             return EngineVerdict(Verdict.DEGRADED, f"one token took {seen.asked_seconds:.1f} s", proof=True)
         return EngineVerdict(Verdict.HEALTHY, f"one token in {seen.asked_seconds * 1000:.0f} ms", proof=True)
-    if seen.asked is Asked.REFUSED:
+    if seen.asked is TokenAnswer.REFUSED:
         return EngineVerdict(Verdict.UNHEALTHY, f"the engine makes no token: {seen.refusal}")
     if seen.progress:
-        if seen.asked is Asked.SILENT:
+        if seen.asked is TokenAnswer.SILENT:
             reason = f"busy: no answer in {seen.asked_seconds:.1f} s, but {seen.progress} tokens for others"
             return EngineVerdict(Verdict.DEGRADED, reason, proof=True)
         return EngineVerdict(Verdict.HEALTHY, f"{seen.progress} tokens since the last look", proof=True)
     if seen.silent:
         return _judge_silence(seen)
     # Nobody waits for anything, and nothing says that it could not be had.
-    if seen.asked is Asked.NOT_OFFERED:
+    if seen.asked is TokenAnswer.NOT_OFFERED:
         return EngineVerdict(Verdict.DEGRADED, "no deeper look possible: the model makes no completions")
     return EngineVerdict(Verdict.HEALTHY, "idle; not asked for a token")
 
@@ -119,7 +119,7 @@ def _judge_silence(seen: Evidence) -> EngineVerdict:
 
 
 def _who_waits(seen: Evidence) -> str:
-    waits = f"no token in {seen.asked_seconds:.1f} s" if seen.asked is Asked.SILENT else "no token"
+    waits = f"no token in {seen.asked_seconds:.1f} s" if seen.asked is TokenAnswer.SILENT else "no token"
     return f"{waits}, {seen.requests} requests in the engine" if seen.requests else waits
 
 

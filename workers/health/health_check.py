@@ -17,7 +17,7 @@ from acode_vllm.vocabulary.server_process import ServerProcess
 from acode_vllm.workers.gpu.evidence import GpuEvidence
 from acode_vllm.workers.health.engine_look import LOOK_SECONDS, EngineLimits, EngineLook
 from acode_vllm.workers.health.engine_verdict import SLOW_SECONDS
-from acode_vllm.workers.health.probe import Answer, Probe, ProbeError, RefusedError
+from acode_vllm.workers.health.probe import Probe, ProbeError, RefusedError, Response
 from acode_vllm.workers.machine.interrupt import Interrupt
 from acode_vllm.workers.messages.health_messages import Watch
 
@@ -46,7 +46,7 @@ class ServerView(Protocol):
 
 
 @dataclass(frozen=True)
-class Machine:
+class HealthEdges:
     """What a check asks of the machine that the server runs on.
 
     Attributes:
@@ -71,7 +71,7 @@ class HealthCheck:
     def __init__(
         self,
         watch: Watch,
-        machine: Machine,
+        machine: HealthEdges,
         interrupt: Interrupt,
         monotonic: Callable[[], float],
         wall: Callable[[], float],
@@ -174,7 +174,7 @@ class HealthCheck:
         yield self._ask("health", "/health", judge_health)
         names: list[str] = []
 
-        def judge(answer: Answer) -> tuple[Verdict, str]:
+        def judge(answer: Response) -> tuple[Verdict, str]:
             nonlocal names
             names = served_models(answer)
             return judge_models(answer, names, self._wanted)
@@ -200,7 +200,7 @@ class HealthCheck:
         reason = judge_listener(self._port, view.listeners(self._port, self._address, tree), tree)
         return PartReport("listener", _verdict(not reason), self._monotonic() - began, reason)
 
-    def _ask(self, part: str, path: str, judge: Callable[[Answer], tuple[Verdict, str]]) -> PartReport:
+    def _ask(self, part: str, path: str, judge: Callable[[Response], tuple[Verdict, str]]) -> PartReport:
         began = self._monotonic()
         try:
             answer = self._probe.get(path, LOOK_SECONDS)
@@ -228,14 +228,14 @@ def judge_listener(port: int, sockets: Sequence[Collection[int]], tree: Collecti
     return "" if sockets else f"nobody listens on port {port}"
 
 
-def judge_health(answer: Answer) -> tuple[Verdict, str]:
+def judge_health(answer: Response) -> tuple[Verdict, str]:
     """What ``/health`` says (FR-016): 200, or 503 once the engine has died."""
     if answer.status == 200:
         return Verdict.HEALTHY, ""
     return Verdict.UNHEALTHY, f"status {answer.status}"
 
 
-def served_models(answer: Answer) -> list[str]:
+def served_models(answer: Response) -> list[str]:
     """The names that ``/v1/models`` lists; none where it says something else.
 
     Raises:
@@ -248,7 +248,7 @@ def served_models(answer: Answer) -> list[str]:
     return [entry["id"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
 
 
-def judge_models(answer: Answer, names: list[str], wanted: str | None) -> tuple[Verdict, str]:
+def judge_models(answer: Response, names: list[str], wanted: str | None) -> tuple[Verdict, str]:
     """What ``/v1/models`` says (FR-017, FR-018): the wanted model is among the served ones."""
     if answer.status == 401:
         return Verdict.UNHEALTHY, "status 401: the server wants another API key than VLLM_API_KEY holds"

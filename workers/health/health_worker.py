@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from acode_vllm.supervisor import NO_REPLY, ExitReason, ReplyTo, Timer, Worker
 from acode_vllm.vocabulary.health import HealthReport, PartReport, Verdict
 from acode_vllm.workers.gpu.evidence import GpuEvidence
-from acode_vllm.workers.gpu.gpu_worker import GPU_WORKER, sample_by_worker
+from acode_vllm.workers.gpu.gpu_worker import sample_by_worker
 from acode_vllm.workers.health.drain import LOOK_AGAIN_SECONDS, DrainWatch
-from acode_vllm.workers.health.health_check import HealthCheck, Machine
+from acode_vllm.workers.health.health_check import HealthCheck, HealthEdges
 from acode_vllm.workers.machine.interrupt import Interrupt, Interrupted
 from acode_vllm.workers.messages.gpu_messages import GpuReport
 from acode_vllm.workers.messages.health_messages import (
@@ -25,6 +25,7 @@ from acode_vllm.workers.messages.health_messages import (
     Watch,
 )
 from acode_vllm.workers.messages.reports import Report
+from acode_vllm.workers.messages.worker_ids import GPU
 
 KNOCK_SECONDS = 0.05
 """Between two tries to connect while the server loads: its port refuses until the model is there."""
@@ -36,14 +37,14 @@ _log = logging.getLogger("acode_vllm.health")
 
 
 @dataclass(frozen=True)
-class _Due:
+class _CheckDue:
     """The timer of a watch; ``watch`` tells it from those of earlier ones."""
 
     watch: int
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _CheckAsked:
     """Somebody wants a check now."""
 
 
@@ -57,7 +58,7 @@ class HealthWorker(Worker):
     a drain. Whether failures in a row mean a restart is decided elsewhere.
     """
 
-    def __init__(self, report: Report, machine: Machine, *, wall: Callable[[], float] = time.time) -> None:
+    def __init__(self, report: Report, machine: HealthEdges, *, wall: Callable[[], float] = time.time) -> None:
         """Watch nothing yet.
 
         Args:
@@ -87,7 +88,7 @@ class HealthWorker(Worker):
     def init(self) -> None:
         """Know nothing of the GPUs yet."""
         supervisor = self.supervisor
-        self._gpus = GpuEvidence(self.clock.monotonic, lambda: sample_by_worker(supervisor.whereis(GPU_WORKER)))
+        self._gpus = GpuEvidence(self.clock.monotonic, lambda: sample_by_worker(supervisor.whereis(GPU)))
 
     def handle_call(self, message: object, reply_to: ReplyTo) -> object:
         """`CheckNow`; those that wait by the time the check begins share it."""
@@ -117,9 +118,9 @@ class HealthWorker(Worker):
         """A timer, or a check that was asked for."""
         try:
             match message:
-                case _Due(serial) if serial == self._serial:
+                case _CheckDue(serial) if serial == self._serial:
                     self._due()
-                case _Asked():
+                case _CheckAsked():
                     self._asked()
         except Interrupted:
             _log.debug("a health check was interrupted: the worker is asked to end")
@@ -172,7 +173,7 @@ class HealthWorker(Worker):
         if self._timer is not None:
             self._timer.cancel()
         self._due_at = self.clock.monotonic() + seconds
-        self._timer = self.send_after(seconds, _Due(self._serial))
+        self._timer = self.send_after(seconds, _CheckDue(self._serial))
 
     # Checks
 
@@ -191,7 +192,7 @@ class HealthWorker(Worker):
         if not self._ask_queued:
             self._ask_queued = True
             # Behind whatever waits already, so that further askers of this moment share the check.
-            self.ref.send_info(_Asked(), reserved=True)
+            self.ref.send_info(_CheckAsked(), reserved=True)
 
     def _asked(self) -> None:
         self._ask_queued = False

@@ -42,7 +42,7 @@ class BrokenError(ProbeError):
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """What the server said.
 
     Attributes:
@@ -121,11 +121,11 @@ class Probe:
             with suppress(ProbeError):
                 self.connect(0.0)
 
-    def get(self, path: str, timeout: float) -> Answer:
+    def get(self, path: str, timeout: float) -> Response:
         """GET ``path``; ``timeout`` seconds for the whole exchange."""
         return self._exchange("GET", path, None, timeout)
 
-    def post(self, path: str, payload: Mapping[str, object], timeout: float) -> Answer:
+    def post(self, path: str, payload: Mapping[str, object], timeout: float) -> Response:
         """POST ``payload`` as JSON; ``timeout`` seconds for the whole exchange."""
         return self._exchange("POST", path, json.dumps(payload).encode(), timeout)
 
@@ -135,7 +135,7 @@ class Probe:
         if connection is not None:
             connection.close()
 
-    def _exchange(self, method: str, path: str, body: bytes | None, timeout: float) -> Answer:
+    def _exchange(self, method: str, path: str, body: bytes | None, timeout: float) -> Response:
         started = time.monotonic()
         deadline = started + timeout
         try:
@@ -155,7 +155,7 @@ class Probe:
         except BaseException:
             self.close()
             raise
-        return Answer(status, data, time.monotonic() - started)
+        return Response(status, data, time.monotonic() - started)
 
     def _open(self, deadline: float) -> tuple[HttpWire, bool]:
         """Have a connection; whether it is a kept one."""

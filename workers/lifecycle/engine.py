@@ -24,21 +24,21 @@ from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
 from acode_vllm.vocabulary.running_clock import RunningClock
 from acode_vllm.vocabulary.server_process import ServerProcess
-from acode_vllm.workers.lifecycle.engine_supervisor import PROCESS, engine_supervisor, log_engine_event, release_server
+from acode_vllm.workers.lifecycle.engine_supervisor import engine_supervisor, log_engine_event, release_server
 from acode_vllm.workers.lifecycle.lifecycle_edges import LifecycleEdges
 from acode_vllm.workers.lifecycle.settings_changes import changes_since_start
 from acode_vllm.workers.machine.process_identity import read_environment
 from acode_vllm.workers.messages.lifecycle_messages import (
     CompareSettings,
-    LimitReached,
+    EngineLimitReached,
+    EngineRestartScheduled,
     Replan,
-    RestartScheduled,
     StartEngine,
 )
 from acode_vllm.workers.messages.process_messages import LaunchPlan
+from acode_vllm.workers.messages.worker_ids import ENGINE, PROCESS
 from acode_vllm.workers.process.process_edges import shutdown_seconds
 
-ENGINE = "engine"
 CALL_SECONDS = 30.0
 """How long the root may take to answer; it never waits for a server."""
 
@@ -65,7 +65,7 @@ class Engine:
             edges: The world.
             options: Those of the service before anything was planned.
             running: The clock of the restart window.
-            tell: Told what its supervisor does (`RestartScheduled`, `LimitReached`); any thread.
+            tell: Told what its supervisor does (`EngineRestartScheduled`, `EngineLimitReached`); any thread.
         """
         self._root = root
         self._edges = edges
@@ -160,10 +160,10 @@ class Engine:
         assert self._plan is not None
         return self._edges.make_process(self._plan, self._edges.report)
 
-    def _on_event(self, event: supervisor_events.Event) -> None:
+    def _on_event(self, event: supervisor_events.SupervisorEvent) -> None:
         """Runs on the engine supervisor's thread."""
         log_engine_event(event)
         if isinstance(event, supervisor_events.RestartScheduled):
-            self._tell(RestartScheduled(event.delay))
+            self._tell(EngineRestartScheduled(event.delay))
         elif isinstance(event, supervisor_events.RestartLimitReached):
-            self._tell(LimitReached())
+            self._tell(EngineLimitReached())

@@ -20,9 +20,9 @@ from acode_vllm.supervisor.requests import WhichChildren
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
 from acode_vllm.vocabulary.running_clock import WINDOW_SECONDS, RunningClock
 from acode_vllm.workers.messages.process_messages import ReleaseServer
+from acode_vllm.workers.messages.worker_ids import PROCESS
 from acode_vllm.workers.process.process_edges import ServerCrashed, shutdown_seconds
 
-PROCESS = "process"
 RELEASE_SECONDS = 5.0
 """How long each of them may take to answer; neither ever waits for anything."""
 
@@ -31,7 +31,7 @@ def engine_supervisor(
     options: VllmLifecycleOptions,
     make_process: Callable[[], Worker],
     running: RunningClock,
-    on_event: Callable[[supervisor_events.Event], None],
+    on_event: Callable[[supervisor_events.SupervisorEvent], None],
 ) -> Supervisor:
     """A fresh engine supervisor with a fresh restart counter, not started yet.
 
@@ -69,7 +69,7 @@ def release_server(engine: WorkerRef | None) -> None:
         return  # it is ending by itself
 
 
-def log_engine_event(event: supervisor_events.Event) -> None:
+def log_engine_event(event: supervisor_events.SupervisorEvent) -> None:
     """Log what an engine supervisor does; vLLM's own death is told as what it is, not as a traceback of ours."""
     reason = getattr(event, "reason", None)
     if not (isinstance(reason, Crash) and isinstance(reason.exception, ServerCrashed)):

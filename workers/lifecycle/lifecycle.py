@@ -24,13 +24,13 @@ from acode_vllm.workers.lifecycle.lifecycle_state import Phase, Waiter
 from acode_vllm.workers.lifecycle.lifecycle_steps import LifecycleSteps
 from acode_vllm.workers.messages.health_messages import CheckNow, HealthReported, ServerReady, Unwatch
 from acode_vllm.workers.messages.lifecycle_messages import (
-    Answer,
     ChooseMark,
     Effect,
     Emit,
-    Prepare,
+    HavePrepared,
     Refuse,
     Replan,
+    Reply,
     StartEngine,
     StopProcess,
     Tell,
@@ -45,6 +45,7 @@ from acode_vllm.workers.messages.process_messages import (
     ServerUp,
     StopReport,
 )
+from acode_vllm.workers.messages.worker_ids import HEALTH, LOADER, PROCESS
 
 FAILURES_THAT_CONDEMN = 3
 """Failed checks in a row after which the server is restarted (AC-016)."""
@@ -65,7 +66,7 @@ class Lifecycle(LifecycleSteps):
         self._waiters.append(Waiter(to, token, wanted))
         if self._serves(wanted):
             self._take_settings(wanted)
-            self._effects.append(Tell("health", CheckNow()))
+            self._effects.append(Tell(HEALTH, CheckNow()))
         return self._advance()
 
     def start(self, to: object, token: str, wanted: Wanted) -> list[Effect]:
@@ -106,13 +107,13 @@ class Lifecycle(LifecycleSteps):
             self._ledger.move(Trigger.STOP, "stop requested")
             self._ledger.move(Trigger.GONE, "nothing was running")
             self._ledger.stopped()
-            self._effects.append(Answer(to, StopReport("already gone", 0.0)))
+            self._effects.append(Reply(to, StopReport("already gone", 0.0)))
         return self._take()
 
     def reset_restarts(self, to: object) -> list[Effect]:
         """Somebody wants the restarts so far forgotten."""
         self._ledger.forget_restarts()
-        self._effects.append(Answer(to, self._status))
+        self._effects.append(Reply(to, self._status))
         return self._take()
 
     def abandon(self, token: str) -> list[Effect]:
@@ -135,14 +136,14 @@ class Lifecycle(LifecycleSteps):
         if unwanted and self._phase is Phase.STOPPING:
             self._interrupted.append(to)
         else:
-            self._effects.append(Answer(to, self._status))
+            self._effects.append(Reply(to, self._status))
         return self._advance()
 
     def failure_seen(self, reason: str) -> list[Effect]:
         """A request failed in a way that makes one doubt the server (AC-043): it vouches for nothing any more."""
         if self._status.state is ServiceState.RUNNING:
             self._ledger.update(last_check=None, reason=f"in doubt: {reason}")
-            self._effects.append(Tell("health", CheckNow()))
+            self._effects.append(Tell(HEALTH, CheckNow()))
         return self._take()
 
     # What is found at the beginning
@@ -172,7 +173,7 @@ class Lifecycle(LifecycleSteps):
             self._was_ready = found.state in (ServiceState.RUNNING, ServiceState.FAILED)
             self._ledger.update(server=found.server)
             self._effects.append(StartEngine(self._wanted, None, found.server, self._marks()))
-            self._effects.append(Prepare(self._attempt, self._wanted))
+            self._effects.append(HavePrepared(self._attempt, self._wanted))
         elif found.server is not None and found.state in (
             ServiceState.RUNNING,
             ServiceState.STARTING,
@@ -234,8 +235,8 @@ class Lifecycle(LifecycleSteps):
             return self._take()
         self._effects.append(Replan(server, (server.mark,)))
         self._was_ready = message.adopted and (self._was_ready or self._status.state is ServiceState.RUNNING)
-        self._effects.append(Tell("loader", self._follow(server)))
-        self._effects.append(Tell("health", replace(self._watch(server), ready=self._was_ready)))
+        self._effects.append(Tell(LOADER, self._follow(server)))
+        self._effects.append(Tell(HEALTH, replace(self._watch(server), ready=self._was_ready)))
         return self._take()
 
     def server_died(self, message: ServerDied) -> list[Effect]:
@@ -249,14 +250,14 @@ class Lifecycle(LifecycleSteps):
         self._ledger.update(server=message.server, last_check=None, progress=None)
         pid = message.server.identity.pid
         self._ledger.move(Trigger.EXITED, f"vLLM, PID {pid}, ended unexpectedly: {message.exit}")
-        self._effects.append(Tell("health", Unwatch()))
-        self._effects.append(Tell("loader", StopFollowing()))
+        self._effects.append(Tell(HEALTH, Unwatch()))
+        self._effects.append(Tell(LOADER, StopFollowing()))
         return self._take()
 
     def server_down(self, message: ServerDown) -> list[Effect]:
         """The process is gone."""
-        self._effects.append(Tell("health", Unwatch()))
-        self._effects.append(Tell("loader", StopFollowing()))
+        self._effects.append(Tell(HEALTH, Unwatch()))
+        self._effects.append(Tell(LOADER, StopFollowing()))
         gone = message.report is not None and not message.report.remaining
         self._effects.append(Replan(None, () if gone else self._marks()))
         if message.server is not None:
@@ -308,9 +309,9 @@ class Lifecycle(LifecycleSteps):
         if message.server != self._status.server or self._phase is Phase.STOPPING:
             return []
         self._ledger.update(last_check=message.report, failures=0, progress=None, problem=None)
-        self._effects.append(Tell("loader", StopFollowing()))
+        self._effects.append(Tell(LOADER, StopFollowing()))
         if message.server is not None:
-            self._effects.append(Tell("process", ServerServes(message.server)))
+            self._effects.append(Tell(PROCESS, ServerServes(message.server)))
         self._ledger.move(Trigger.HEALTHY, f"healthy, {self._status.model} is served")
         self._ledger.came_up()
         self._before = None
@@ -345,5 +346,5 @@ class Lifecycle(LifecycleSteps):
         elif message.failures >= FAILURES_THAT_CONDEMN and (adopting or self._status.state is ServiceState.RUNNING):
             self._ledger.went_down()
             self._ledger.move(Trigger.UNHEALTHY, report.reason)
-            self._effects.append(Tell("process", FailServer(unhealthy_problem(self._status, report, message.failures))))
+            self._effects.append(Tell(PROCESS, FailServer(unhealthy_problem(self._status, report, message.failures))))
         return self._take()

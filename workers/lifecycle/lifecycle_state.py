@@ -19,8 +19,9 @@ from acode_vllm.workers.lifecycle.degradation import Degradations
 from acode_vllm.workers.lifecycle.refresh import Refreshing
 from acode_vllm.workers.lifecycle.service_ledger import ServiceLedger
 from acode_vllm.workers.messages.health_messages import Unwatch, Watch
-from acode_vllm.workers.messages.lifecycle_messages import Answer, Effect, Emit, Refuse, StopProcess, Tell, Wanted
+from acode_vllm.workers.messages.lifecycle_messages import Effect, Emit, Refuse, Reply, StopProcess, Tell, Wanted
 from acode_vllm.workers.messages.model_messages import FollowLoad, PreparedModel, ServerFound, StopFollowing
+from acode_vllm.workers.messages.worker_ids import HEALTH, LOADER
 
 
 class Phase(Enum):
@@ -134,8 +135,8 @@ class LifecycleState:
         self._ledger.update(mode=self._options.mode)
         self._phase = Phase.STOPPING
         self._ledger.move(Trigger.STOP, reason)
-        self._effects.append(Tell("health", Unwatch()))
-        self._effects.append(Tell("loader", StopFollowing()))
+        self._effects.append(Tell(HEALTH, Unwatch()))
+        self._effects.append(Tell(LOADER, StopFollowing()))
         self._effects.append(StopProcess(reason))
 
     def _refuse_all(self, problem: Problem) -> None:
@@ -156,7 +157,7 @@ class LifecycleState:
     def _watch_again(self) -> None:
         watch = self._watch(self._status.server)
         ready = self._was_ready or self._status.state is not ServiceState.STARTING
-        self._effects.append(Tell("health", replace(watch, ready=ready)))
+        self._effects.append(Tell(HEALTH, replace(watch, ready=ready)))
 
     def _watch(self, server: ServerProcess | None) -> Watch:
         assert self._wanted is not None
@@ -167,6 +168,6 @@ class LifecycleState:
     def _take(self) -> list[Effect]:
         if not self._checkable:
             self._refreshing.checked()
-        self._effects += [Answer(to, self._status) for to in self._refreshing.take()]
+        self._effects += [Reply(to, self._status) for to in self._refreshing.take()]
         effects, self._effects = self._effects, []
         return effects

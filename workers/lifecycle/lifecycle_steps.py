@@ -17,17 +17,18 @@ from acode_vllm.workers.lifecycle.lifecycle_switch import LifecycleSwitch
 from acode_vllm.workers.messages.gpu_messages import GpuReport, SampleGpus
 from acode_vllm.workers.messages.health_messages import CheckNow, Drain, Unwatch
 from acode_vllm.workers.messages.lifecycle_messages import (
-    Answer,
     CompareSettings,
     Effect,
     Emit,
-    Prepare,
+    HavePrepared,
     Refuse,
+    Reply,
     Tell,
     Wanted,
 )
 from acode_vllm.workers.messages.model_messages import LoadStep, LoadTimedOut, ServerFound
 from acode_vllm.workers.messages.process_messages import FailServer, StopReport
+from acode_vllm.workers.messages.worker_ids import GPU, HEALTH, LOADER, PROCESS
 
 
 class LifecycleSteps(LifecycleSwitch):
@@ -36,14 +37,14 @@ class LifecycleSteps(LifecycleSwitch):
     def worker_restarted(self, worker: str) -> list[Effect]:
         """A worker of ours is a new incarnation: tell it again what it is to do."""
         server = self._status.server
-        if worker == "loader" and self._phase is Phase.PREPARING and self._wanted is not None:
-            self._effects.append(Prepare(self._attempt, self._wanted))
-        elif worker == "loader" and server is not None and self._status.state is ServiceState.STARTING:
-            self._effects.append(Tell("loader", self._follow(server)))
-        elif worker == "health" and self._phase in (Phase.UP, Phase.DRAINING) and (server or self._watches_only):
+        if worker == LOADER and self._phase is Phase.PREPARING and self._wanted is not None:
+            self._effects.append(HavePrepared(self._attempt, self._wanted))
+        elif worker == LOADER and server is not None and self._status.state is ServiceState.STARTING:
+            self._effects.append(Tell(LOADER, self._follow(server)))
+        elif worker == HEALTH and self._phase in (Phase.UP, Phase.DRAINING) and (server or self._watches_only):
             self._watch_again()
             if self._phase is Phase.DRAINING:
-                self._effects.append(Tell("health", Drain(self._drain_seconds)))
+                self._effects.append(Tell(HEALTH, Drain(self._drain_seconds)))
         return self._take()
 
     def left_over_found(self, report: StopReport) -> list[Effect]:
@@ -62,7 +63,7 @@ class LifecycleSteps(LifecycleSwitch):
     def load_timed_out(self, message: LoadTimedOut) -> list[Effect]:
         """No sign of life, or no end of loading, in time (FR-047)."""
         if message.server == self._status.server and self._status.state is ServiceState.STARTING:
-            self._effects.append(Tell("process", FailServer(message.problem)))
+            self._effects.append(Tell(PROCESS, FailServer(message.problem)))
         return self._take()
 
     def gpus_sampled(self, sample: GpuSample, at: float) -> list[Effect]:
@@ -70,7 +71,7 @@ class LifecycleSteps(LifecycleSwitch):
         self._ledger.update(gpus=sample)
         self._refreshing.sampled(self._monotonic())
         if self._phase is Phase.UP and self._status.server is not None:
-            self._effects.append(Tell("health", GpuReport(sample, at)))
+            self._effects.append(Tell(HEALTH, GpuReport(sample, at)))
         return self._take()
 
     def refresh(self, to: object) -> list[Effect]:
@@ -83,9 +84,9 @@ class LifecycleSteps(LifecycleSwitch):
             checked_at=check.monotonic if check is not None else None,
         )
         if looks.check:
-            self._effects.append(Tell("health", CheckNow()))
+            self._effects.append(Tell(HEALTH, CheckNow()))
         if looks.sample:
-            self._effects.append(Tell("gpu", SampleGpus()))
+            self._effects.append(Tell(GPU, SampleGpus()))
         return self._take()
 
     def _advance(self, *, fresh: bool = False) -> list[Effect]:
@@ -96,7 +97,7 @@ class LifecycleSteps(LifecycleSwitch):
         if fresh and state is ServiceState.RUNNING:
             served = [w for w in self._waiters if self._serves(w.wanted)]
             self._waiters = [w for w in self._waiters if w not in served]
-            self._effects += [Answer(w.to, self._status) for w in served]
+            self._effects += [Reply(w.to, self._status) for w in served]
         if not self._waiters:
             if self._phase is Phase.IDLE and self._going_back is not None:
                 self._go_back(self._going_back)
@@ -107,9 +108,9 @@ class LifecycleSteps(LifecycleSwitch):
                 self._phase = Phase.UP
                 self._wanted = head.wanted
                 self._ledger.update(model=head.wanted.model, served_name=head.wanted.served_name)
-                self._effects.append(Tell("health", self._watch(None)))
+                self._effects.append(Tell(HEALTH, self._watch(None)))
             elif not fresh:
-                self._effects.append(Tell("health", CheckNow()))
+                self._effects.append(Tell(HEALTH, CheckNow()))
         elif self._phase is Phase.IDLE:
             self._begin_start(head.wanted, f"starting vLLM with {head.wanted.model}")
         elif state is ServiceState.RUNNING and not any(self._serves(w.wanted) for w in self._waiters):
@@ -147,7 +148,7 @@ class LifecycleSteps(LifecycleSwitch):
             limit_reached=False,
         )
         self._ledger.move(Trigger.START, reason)
-        self._effects.append(Prepare(self._attempt, wanted))
+        self._effects.append(HavePrepared(self._attempt, wanted))
 
     def _use(self, found: ServerFound) -> list[Effect]:
         """Use a server that was not started here as in monitored mode, and say so."""
@@ -158,7 +159,7 @@ class LifecycleSteps(LifecycleSwitch):
             f"vLLM, PID {found.pid}, serves {self._status.model} on this port already and was not started by acode:"
             " it is used as it is, watched, and neither restarted nor stopped"
         )
-        self._effects += [Emit(WarningRaised(self._wall(), text)), Tell("health", self._watch(None))]
+        self._effects += [Emit(WarningRaised(self._wall(), text)), Tell(HEALTH, self._watch(None))]
         return self._take()
 
     def _let_go(self, problem: Problem) -> list[Effect]:
@@ -169,7 +170,7 @@ class LifecycleSteps(LifecycleSwitch):
             self._refuse_all(problem)  # it never was well; who looked for one again at once would find it again
         self._ledger.update(mode=self._options.mode, last_check=None, problem=problem)
         self._ledger.move(Trigger.UNHEALTHY, problem.message)
-        self._effects.append(Tell("health", Unwatch()))
+        self._effects.append(Tell(HEALTH, Unwatch()))
         return self._advance()
 
     def _go_back(self, wanted: Wanted) -> None:
@@ -199,8 +200,8 @@ class LifecycleSteps(LifecycleSwitch):
         else:
             self._ledger.move(Trigger.GONE, f"stopped ({report.method}, {report.seconds:.1f} s)")
             self._ledger.stopped()
-        self._effects += [Answer(to, report) for to in self._stop_waiters]
-        self._effects += [Answer(to, self._status) for to in self._interrupted]
+        self._effects += [Reply(to, report) for to in self._stop_waiters]
+        self._effects += [Reply(to, self._status) for to in self._interrupted]
         self._stop_waiters, self._interrupted = [], []
         return self._advance()
 

@@ -9,6 +9,7 @@ from acode_vllm.vocabulary.events import WarningRaised
 from acode_vllm.workers.lifecycle.lifecycle_state import LifecycleState, Phase
 from acode_vllm.workers.messages.health_messages import Drain, Drained
 from acode_vllm.workers.messages.lifecycle_messages import Effect, Emit, Tell, Wanted
+from acode_vllm.workers.messages.worker_ids import HEALTH
 
 
 class LifecycleSwitch(LifecycleState):
@@ -40,7 +41,7 @@ class LifecycleSwitch(LifecycleState):
             f"switching to {wanted.model} when running requests have finished, or {self._drain_seconds:g} s are over"
         )
         self._ledger.update(last_check=None, reason=reason)
-        self._effects.append(Tell("health", Drain(self._drain_seconds)))
+        self._effects.append(Tell(HEALTH, Drain(self._drain_seconds)))
 
     def _wants_another(self) -> bool:
         return any(w.wanted.model != self._status.model for w in self._waiters)

@@ -27,39 +27,38 @@ from acode_vllm.vocabulary.running_clock import RunningClock
 from acode_vllm.vocabulary.status import ServiceStatus, differ_in_figures
 from acode_vllm.workers.gpu.holders import attributed
 from acode_vllm.workers.lifecycle.engine import Engine
-from acode_vllm.workers.lifecycle.engine_supervisor import PROCESS
 from acode_vllm.workers.lifecycle.lifecycle import Lifecycle
 from acode_vllm.workers.lifecycle.lifecycle_edges import LifecycleEdges
 from acode_vllm.workers.lifecycle.recording import Recording, patience
 from acode_vllm.workers.messages.gpu_messages import GpuReport
 from acode_vllm.workers.messages.health_messages import Drained, HealthReported, ServerReady
 from acode_vllm.workers.messages.lifecycle_messages import (
-    Abandon,
-    Answer,
+    AbandonCall,
     ChooseMark,
     CompareSettings,
     Effect,
     Emit,
+    EngineLimitReached,
+    EngineRestartScheduled,
     EnsureHealthy,
     FailureSeen,
-    Interrupt,
-    LimitReached,
-    Prepare,
+    HavePrepared,
+    InterruptStart,
     ReadStatus,
-    Refresh,
+    RefreshStatus,
     Refuse,
     Replan,
+    Reply,
     ResetRestarts,
-    RestartScheduled,
-    Start,
     StartEngine,
-    Stop,
+    StartService,
     StopProcess,
+    StopService,
     Tell,
     Wanted,
     WorkerRestarted,
 )
-from acode_vllm.workers.messages.lifecycle_messages import Restart as RestartServer
+from acode_vllm.workers.messages.lifecycle_messages import RestartService as RestartServer
 from acode_vllm.workers.messages.model_messages import LoadStep, LoadTimedOut, ModelPrepared, PrepareModel
 from acode_vllm.workers.messages.process_messages import (
     LeftOverFound,
@@ -69,6 +68,7 @@ from acode_vllm.workers.messages.process_messages import (
     ServerUp,
     StopServer,
 )
+from acode_vllm.workers.messages.worker_ids import LOADER, PROCESS
 from acode_vllm.workers.process.adoption import is_recorded_process
 
 
@@ -129,19 +129,19 @@ class LifecycleWorker(Worker):
         match message:
             case EnsureHealthy(wanted, token):
                 self._do(self._life.ensure_healthy(reply_to, token, wanted))
-            case Start(wanted, token):
+            case StartService(wanted, token):
                 self._do(self._life.start(reply_to, token, wanted))
             case RestartServer(wanted, token):
                 self._do(self._life.restart(reply_to, token, wanted))
-            case Interrupt(token):
+            case InterruptStart(token):
                 self._do(self._life.interrupt(reply_to, token))
-            case Stop():
+            case StopService():
                 self._do(self._life.stop(reply_to, self._initial))
             case ResetRestarts():
                 self._do(self._life.reset_restarts(reply_to))
             case ReadStatus():
                 return self._life.status
-            case Refresh():
+            case RefreshStatus():
                 self._do(self._life.refresh(reply_to))
             case _:
                 raise TypeError(f"not a request to the lifecycle: {message!r}")
@@ -150,7 +150,7 @@ class LifecycleWorker(Worker):
     def handle_cast(self, message: object) -> None:
         """The reports of the other workers."""
         match message:
-            case Abandon(token):
+            case AbandonCall(token):
                 self._do(self._life.abandon(token))
             case FailureSeen(reason):
                 self._do(self._life.failure_seen(reason))
@@ -179,11 +179,11 @@ class LifecycleWorker(Worker):
             case GpuReport(sample, at):
                 sample = attributed(sample, self._life.status.pid)
                 self._do([*self._life.gpus_sampled(sample, at), Emit(GpusSampled(sample.at, sample))])
-            case RestartScheduled(delay):
+            case EngineRestartScheduled(delay):
                 self._do(self._life.restart_scheduled(delay))
             case WorkerRestarted(worker):
                 self._do(self._life.worker_restarted(worker))
-            case LimitReached():
+            case EngineLimitReached():
                 self._do(self._life.limit_reached())
             case _:
                 raise TypeError(f"not a report to the lifecycle: {message!r}")
@@ -216,13 +216,13 @@ class LifecycleWorker(Worker):
         events: list[Event] = []
         tells: list[Tell] = []
         queue = list(effects)
-        answers: list[Answer | Refuse] = []
+        answers: list[Reply | Refuse] = []
         while queue:
             effect = queue.pop(0)
             match effect:
                 case Emit(event):
                     events.append(event)
-                case Answer() | Refuse():
+                case Reply() | Refuse():
                     answers.append(effect)
                 case StartEngine():
                     queue += self._start_engine(effect)
@@ -236,16 +236,16 @@ class LifecycleWorker(Worker):
                         self._raise(problem)
                 case CompareSettings():
                     queue += self._compare(effect)
-                case Prepare(attempt, wanted):
+                case HavePrepared(attempt, wanted):
                     mark = self._life.status.mark
                     marks = (mark,) if mark else ()
                     message = PrepareModel(wanted.model, wanted.options, wanted.environ, attempt, marks)
-                    self._tell(self.supervisor.whereis("loader"), message)
+                    self._tell(self.supervisor.whereis(LOADER), message)
                 case Tell():
                     tells.append(effect)
         self._show(events, answers, tells)
 
-    def _show(self, events: list[Event], answers: Sequence[Answer | Refuse] = (), tells: Sequence[Tell] = ()) -> None:
+    def _show(self, events: list[Event], answers: Sequence[Reply | Refuse] = (), tells: Sequence[Tell] = ()) -> None:
         """Publish first, then tell, then write down.
 
         Whoever is answered finds the new state published and recorded, but for newer figures alone: those are recorded
@@ -333,11 +333,11 @@ class LifecycleWorker(Worker):
         self._engine.end()
 
 
-def give(answers: Sequence[Answer | Refuse]) -> None:
+def give(answers: Sequence[Reply | Refuse]) -> None:
     """Answer each caller, by a value or by the error of a problem."""
     for answer in answers:
         assert isinstance(answer.to, ReplyTo)
-        if isinstance(answer, Answer):
+        if isinstance(answer, Reply):
             answer.to.reply(answer.value)
         else:
             answer.to.fail(error_for(answer.problem))

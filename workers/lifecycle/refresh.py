@@ -18,7 +18,7 @@ class _Waiting:
 
 
 @dataclass(frozen=True)
-class Looks:
+class LooksDue:
     """What is to be looked at anew."""
 
     check: bool
@@ -32,7 +32,7 @@ class Refreshing:
         self._waiting: tuple[_Waiting, ...] = ()
         self._sampled_at: float | None = None
 
-    def ask(self, to: object, now: float, *, checkable: bool, checked_at: float | None) -> Looks:
+    def ask(self, to: object, now: float, *, checkable: bool, checked_at: float | None) -> LooksDue:
         """Somebody wants figures of now.
 
         Args:
@@ -41,7 +41,7 @@ class Refreshing:
             checkable: Whether a server is there that a check would be reported of.
             checked_at: When the last check ended.
         """
-        looks = Looks(checkable and _is_old(checked_at, now), _is_old(self._sampled_at, now))
+        looks = LooksDue(checkable and _is_old(checked_at, now), _is_old(self._sampled_at, now))
         self._waiting = (*self._waiting, _Waiting(to, looks.check, looks.sample))
         return looks
 

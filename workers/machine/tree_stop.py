@@ -35,7 +35,7 @@ SECOND_TERM_SHARE = 1 / 3
 
 
 @dataclass(frozen=True)
-class Signal:
+class SignalDue:
     """A signal to be sent now."""
 
     identity: ProcessIdentity
@@ -54,7 +54,7 @@ class StopStep:
     """
 
     stop: TreeStop
-    signals: tuple[Signal, ...]
+    signals: tuple[SignalDue, ...]
     look_at: float | None
     report: StopReport | None = None
 
@@ -91,7 +91,7 @@ class TreeStop:
             remaining = tuple(str(member) for member in alive)
             return StopStep(self, (), None, StopReport("forced", now - self.began, remaining))
         if now >= self.began + self.timeout:
-            kill = tuple(Signal(member.identity, signal.SIGKILL) for member in alive)
+            kill = tuple(SignalDue(member.identity, signal.SIGKILL) for member in alive)
             return StopStep(replace(self, killed=True, seen=True), kill, self.ends_by)
         return self._terminate(now, alive)
 
@@ -99,12 +99,12 @@ class TreeStop:
         again_at = self.began + self.timeout * SECOND_TERM_SHARE
         # No third: a process that is cleaning up may have put the default action back, which ends it at once.
         due = 1 if now < again_at else 2
-        signals: list[Signal] = []
+        signals: list[SignalDue] = []
         for member in alive:
             if self.terms.get(member.identity, 0) < due:
-                signals.append(Signal(member.identity, signal.SIGTERM))
+                signals.append(SignalDue(member.identity, signal.SIGTERM))
                 if member.stopped:
-                    signals.append(Signal(member.identity, signal.SIGCONT))
+                    signals.append(SignalDue(member.identity, signal.SIGCONT))
         stop = replace(self, terms={member.identity: due for member in alive}, seen=True)
         return StopStep(stop, tuple(signals), again_at if now < again_at else self.began + self.timeout)
 

@@ -52,7 +52,7 @@ class EnsureHealthy:
 
 
 @dataclass(frozen=True)
-class Start:
+class StartService:
     """As `EnsureHealthy`, by a person's wish: restart limit and counter are reset first (FR-035)."""
 
     wanted: Wanted
@@ -60,15 +60,15 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Restart:
-    """End what runs, then as `Start`."""
+class RestartService:
+    """End what runs, then as `StartService`."""
 
     wanted: Wanted
     token: str
 
 
 @dataclass(frozen=True)
-class Stop:
+class StopService:
     """End the server. Answered with a `StopReport`."""
 
 
@@ -83,7 +83,7 @@ class ReadStatus:
 
 
 @dataclass(frozen=True)
-class Refresh:
+class RefreshStatus:
     """What is the service now? A check and a sample of the GPUs that are older than 5 s are taken anew.
 
     Answered with the `ServiceStatus` once they are there.
@@ -91,7 +91,7 @@ class Refresh:
 
 
 @dataclass(frozen=True)
-class Interrupt:
+class InterruptStart:
     """The caller of ``token`` was interrupted (Ctrl-C): end the start that nobody else waits for.
 
     Answered with the `ServiceStatus` when what was begun is gone, or at once where it goes on.
@@ -104,7 +104,7 @@ class Interrupt:
 
 
 @dataclass(frozen=True)
-class Abandon:
+class AbandonCall:
     """The caller of ``token`` waits no longer; what was begun for it goes on."""
 
     token: str
@@ -128,14 +128,14 @@ class WorkerRestarted:
 
 
 @dataclass(frozen=True)
-class RestartScheduled:
+class EngineRestartScheduled:
     """The engine supervisor will start the server again after ``delay`` seconds."""
 
     delay: float
 
 
 @dataclass(frozen=True)
-class LimitReached:
+class EngineLimitReached:
     """The engine supervisor gave up: one restart more than allowed was needed."""
 
 
@@ -143,7 +143,7 @@ class LimitReached:
 
 
 @dataclass(frozen=True)
-class Prepare:
+class HavePrepared:
     """Have the model looked at; the answer comes back as `ModelPrepared` with the same number."""
 
     attempt: int
@@ -211,7 +211,7 @@ class Tell:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Reply:
     """Answer a caller with a value."""
 
     to: object
@@ -233,4 +233,4 @@ class Emit:
     event: Event
 
 
-Effect = Prepare | StartEngine | Replan | ChooseMark | CompareSettings | StopProcess | Tell | Answer | Refuse | Emit
+Effect = HavePrepared | StartEngine | Replan | ChooseMark | CompareSettings | StopProcess | Tell | Reply | Refuse | Emit

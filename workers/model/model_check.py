@@ -53,7 +53,7 @@ _OTHER_REPOSITORIES = (
 )
 """Options of vLLM that may name something else to be fetched: then a cached model is not all that is needed."""
 
-Ask = Callable[[HubQuestion], HubAnswer]
+AskHub = Callable[[HubQuestion], HubAnswer]
 FreeBytes = Callable[[Path], int]
 
 
@@ -79,7 +79,7 @@ def prepare_model(
     model: str,
     options: VllmLifecycleOptions,
     env: Mapping[str, str],
-    ask: Ask,
+    ask: AskHub,
     free: FreeBytes = free_bytes,
 ) -> PreparedModel | Problem:
     """What is known of a model that may be loaded, or why it may not.
@@ -192,7 +192,7 @@ def _from_hub(
     model: str,
     options: VllmLifecycleOptions,
     env: Mapping[str, str],
-    ask: Ask,
+    ask: AskHub,
     free: FreeBytes,
 ) -> PreparedModel | Problem:
     if env.get("VLLM_USE_MODELSCOPE", "").strip().lower() in _TRUE:

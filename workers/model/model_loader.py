@@ -20,15 +20,17 @@ from acode_vllm.workers.messages.model_messages import (
 from acode_vllm.workers.messages.reports import Report
 from acode_vllm.workers.model.hub_client import ask_hub
 from acode_vllm.workers.model.load_watch import LoadWatch
-from acode_vllm.workers.model.model_check import Ask, prepare_model
+from acode_vllm.workers.model.model_check import AskHub, prepare_model
 
 LOOK_SECONDS = 0.25
 
-Check = Callable[[PrepareModel, Ask, Callable[[str], WorkerRef | None]], PreparedModel | Problem | ServerFound]
+Check = Callable[[PrepareModel, AskHub, Callable[[str], WorkerRef | None]], PreparedModel | Problem | ServerFound]
 """Looks at what a start needs, on a helper thread; given the hub, and what finds the workers of the tree."""
 
 
-def check_model(message: PrepareModel, ask: Ask, whereis: Callable[[str], WorkerRef | None]) -> PreparedModel | Problem:
+def check_model(
+    message: PrepareModel, ask: AskHub, whereis: Callable[[str], WorkerRef | None]
+) -> PreparedModel | Problem:
     """Look at the model and at nothing else."""
     return prepare_model(message.model, message.options, message.env, ask)
 
@@ -64,7 +66,7 @@ class ModelLoader(Worker):
     """
 
     def __init__(
-        self, report: Report, ask: Ask = ask_hub, look_seconds: float = LOOK_SECONDS, check: Check = check_model
+        self, report: Report, ask: AskHub = ask_hub, look_seconds: float = LOOK_SECONDS, check: Check = check_model
     ) -> None:
         self._report = report
         self._ask = ask

@@ -15,7 +15,7 @@ from acode_vllm.vocabulary.options import VllmLifecycleOptions
 from acode_vllm.workers.gpu.holders import process_name
 from acode_vllm.workers.messages.model_messages import PreparedModel
 from acode_vllm.workers.model.download_progress import in_units
-from acode_vllm.workers.model.model_check import Ask, argument, prepare_model
+from acode_vllm.workers.model.model_check import AskHub, argument, prepare_model
 from acode_vllm.workers.preflight.context_check import context_problem
 from acode_vllm.workers.preflight.gpu_preflight import GpuFindings, GpuNeed, check_gpus, may_return
 from acode_vllm.workers.preflight.model_memory import memory_needs
@@ -24,7 +24,7 @@ from acode_vllm.workers.vllm.build import UNKNOWN_BUILD, BuildTarget, VllmBuild,
 from acode_vllm.workers.vllm.command import VllmCommand, find_vllm
 from acode_vllm.workers.vllm.version import too_old, unsupported
 
-Prepare = Callable[[str, VllmLifecycleOptions, Mapping[str, str]], PreparedModel | Problem]
+PrepareModelFunction = Callable[[str, VllmLifecycleOptions, Mapping[str, str]], PreparedModel | Problem]
 
 CONFIGURATION, VLLM, GPU, MODEL = "Configuration", "vLLM", "GPU", "Model"
 """Subjects of findings."""
@@ -35,7 +35,7 @@ def _never() -> bool:
 
 
 @dataclass(frozen=True)
-class Looks:
+class PreflightEdges:
     """How the preflight looks at the world.
 
     Attributes:
@@ -49,14 +49,16 @@ class Looks:
     """
 
     sample: Callable[[], GpuSample]
-    prepare: Prepare
+    prepare: PrepareModelFunction
     server_pids: Callable[[], frozenset[int]] = frozenset
     look_again: Callable[[], bool] = _never
     find: Callable[[tuple[str, ...] | None, Mapping[str, str]], VllmCommand] = find_vllm
     name_of: Callable[[int], str] = process_name
 
 
-def preflight(model: str, options: VllmLifecycleOptions, environ: Mapping[str, str], looks: Looks) -> PreflightReport:
+def preflight(
+    model: str, options: VllmLifecycleOptions, environ: Mapping[str, str], looks: PreflightEdges
+) -> PreflightReport:
     """Look at everything that a start of ``model`` needs, but for the port, which is free only once it is cleared.
 
     Blocks for as long as the looks do. Any thread.
@@ -76,7 +78,7 @@ def preflight(model: str, options: VllmLifecycleOptions, environ: Mapping[str, s
     return PreflightReport(tuple(found), prepared)
 
 
-def prepare_with(ask: Ask) -> Prepare:
+def prepare_with(ask: AskHub) -> PrepareModelFunction:
     """`prepare_model` by way of a hub."""
     return lambda model, options, environ: prepare_model(model, options, environ, ask)
 
@@ -85,7 +87,7 @@ def _vllm(
     options: VllmLifecycleOptions,
     environ: Mapping[str, str],
     target_device: str | None,
-    looks: Looks,
+    looks: PreflightEdges,
     found: list[Finding],
 ) -> VllmBuild | None:
     """The installation; None where there is none that could be started."""
@@ -114,7 +116,7 @@ def _vllm(
 
 
 def _model(
-    model: str, options: VllmLifecycleOptions, environ: Mapping[str, str], looks: Looks, found: list[Finding]
+    model: str, options: VllmLifecycleOptions, environ: Mapping[str, str], looks: PreflightEdges, found: list[Finding]
 ) -> PreparedModel | None:
     prepared = looks.prepare(model, options, environ)
     if isinstance(prepared, Problem):
@@ -137,7 +139,7 @@ def _gpus(
     prepared: PreparedModel | None,
     options: VllmLifecycleOptions,
     environ: Mapping[str, str],
-    looks: Looks,
+    looks: PreflightEdges,
     found: list[Finding],
 ) -> None:
     if options.gpu.memory_utilization <= 0:
@@ -162,7 +164,7 @@ def _gpus(
     found += [Finding(GPU, Level.WARNING, warning) for warning in checked.warnings]
 
 
-def _checked(looks: Looks, needs: list[GpuNeed]) -> GpuFindings:
+def _checked(looks: PreflightEdges, needs: list[GpuNeed]) -> GpuFindings:
     """One sample, held against what is needed at the least, and, where that is there, against what is likely."""
     sample = looks.sample()
     checked = GpuFindings()

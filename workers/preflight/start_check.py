@@ -10,13 +10,14 @@ from acode_vllm.supervisor import WorkerRef
 from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
 from acode_vllm.vocabulary.redaction import API_KEY_NAME
-from acode_vllm.workers.gpu.gpu_worker import GPU_WORKER, sample_by_worker
+from acode_vllm.workers.gpu.gpu_worker import sample_by_worker
 from acode_vllm.workers.machine.port import port_holders, port_problem
 from acode_vllm.workers.machine.process_tree import ProcessTree
 from acode_vllm.workers.messages.model_messages import PreparedModel, PrepareModel, ServerFound
-from acode_vllm.workers.model.model_check import Ask
+from acode_vllm.workers.messages.worker_ids import GPU
+from acode_vllm.workers.model.model_check import AskHub
 from acode_vllm.workers.preflight.found_server import find_server
-from acode_vllm.workers.preflight.preflight import Looks, preflight, prepare_with
+from acode_vllm.workers.preflight.preflight import PreflightEdges, preflight, prepare_with
 from acode_vllm.workers.preflight.report import Finding
 
 RETURN_LOOKS = 10
@@ -26,7 +27,7 @@ RETURN_SECONDS = 1.0
 WhereIs = Callable[[str], WorkerRef | None]
 
 
-def check_start(message: PrepareModel, ask: Ask, whereis: WhereIs) -> PreparedModel | Problem | ServerFound:
+def check_start(message: PrepareModel, ask: AskHub, whereis: WhereIs) -> PreparedModel | Problem | ServerFound:
     """Look at everything that the start needs, and first of all whether one is needed.
 
     Blocks: for milliseconds where the model is cached and vLLM is a CPU build; else for as long as the hub and the
@@ -46,8 +47,8 @@ def check_start(message: PrepareModel, ask: Ask, whereis: WhereIs) -> PreparedMo
     found = find_server(options, served_name, message.env.get(API_KEY_NAME), own_pids)
     if found is not None:
         return found
-    looks = Looks(
-        sample=lambda: sample_by_worker(whereis(GPU_WORKER)),
+    looks = PreflightEdges(
+        sample=lambda: sample_by_worker(whereis(GPU)),
         prepare=prepare_with(ask),
         server_pids=own_pids,
         look_again=_Again(whereis, RETURN_LOOKS if message.leftover_marks else 0),
@@ -81,7 +82,7 @@ class _Again:
     never: threading.Event = field(default_factory=threading.Event)
 
     def __call__(self) -> bool:
-        if self.left == 0 or self.whereis(GPU_WORKER) is None:
+        if self.left == 0 or self.whereis(GPU) is None:
             return False
         self.left -= 1
         self.never.wait(RETURN_SECONDS)

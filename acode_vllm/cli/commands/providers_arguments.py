@@ -14,7 +14,7 @@ from acode_vllm.cli.screen.terminal import Terminal
 _MODEL_HELP = "hub ID (org/model-name)"
 
 
-class _Provider(Enum):
+class _ProviderName(Enum):
     """Whether an action is told which provider."""
 
     ONE = auto()
@@ -32,7 +32,7 @@ class _Add(Protocol):
         text: str,
         *examples: str,
         description: str = "",
-        provider: _Provider = _Provider.ONE,
+        provider: _ProviderName = _ProviderName.ONE,
     ) -> CommandParser: ...
 
 
@@ -54,11 +54,16 @@ def add_parser(commands: Subcommands[CommandParser], shared: argparse.ArgumentPa
     actions = providers.add_subparsers(dest="action", required=True, metavar="ACTION")
 
     def add(
-        name: str, run: Command, text: str, *examples: str, description: str = "", provider: _Provider = _Provider.ONE
+        name: str,
+        run: Command,
+        text: str,
+        *examples: str,
+        description: str = "",
+        provider: _ProviderName = _ProviderName.ONE,
     ) -> CommandParser:
         action = add_command(actions, name, text, examples=examples, description=description, parents=(shared,))
-        if provider is not _Provider.NONE:
-            nargs = "?" if provider is _Provider.OPTIONAL else None
+        if provider is not _ProviderName.NONE:
+            nargs = "?" if provider is _ProviderName.OPTIONAL else None
             named = action.add_argument("provider_name", nargs=nargs, metavar="PROVIDER", help=", ".join(PROVIDERS))
             completes(named, *PROVIDERS)
         action.set_defaults(run=run)
@@ -118,7 +123,7 @@ def _add_looks(add: _Add) -> None:
         "show the providers that there are",
         "acode providers list",
         "acode providers list --json",
-        provider=_Provider.NONE,
+        provider=_ProviderName.NONE,
     )
     listed.add_argument("--json", action="store_true", help="as JSON")
     status = add(
@@ -129,7 +134,7 @@ def _add_looks(add: _Add) -> None:
         "acode providers status vllm --watch  # as it changes, until Ctrl-C",
         "acode providers status vllm --json",
         "acode providers status --all  # every service of yours",
-        provider=_Provider.OPTIONAL,
+        provider=_ProviderName.OPTIONAL,
     )
     status.add_argument("--json", action="store_true", help="as JSON: docs/schemas/status.schema.json")
     status.add_argument("--all", action="store_true", help="every service of this user, one line each")

@@ -13,10 +13,10 @@ from acode_vllm.cli.commands.heard_signals import hear_signals
 from acode_vllm.cli.screen.log_output import set_up_logging
 from acode_vllm.keeper.detached_keeper import BUSY, READY, read_settings, say
 from acode_vllm.keeper.keeper import Keeper
-from acode_vllm.keeper.keeper_edges import KeeperEdges, Signal
+from acode_vllm.keeper.keeper_edges import KeeperEdges, KeeperSignal
 from acode_vllm.keeper.systemd import Notifier
 from acode_vllm.records.service_folder import ServiceFolder
-from acode_vllm.service.tree import vllm_makers
+from acode_vllm.service.tree import vllm_edges
 from acode_vllm.vocabulary.errors import Problem, VllmServiceError, error_for
 from acode_vllm.vocabulary.redaction import redact
 from acode_vllm.vocabulary.states import LifecycleMode
@@ -44,13 +44,13 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     folder = session.folder
     wanted = _wanted(session)
     _require_managed(wanted)
-    edges = KeeperEdges(vllm_makers, Notifier(os.environ), reload=lambda: _wanted(open_session(arguments, terminal)))
+    edges = KeeperEdges(vllm_edges, Notifier(os.environ), reload=lambda: _wanted(open_session(arguments, terminal)))
     keeper = Keeper(folder, wanted, edges, detached=False)
     has_terminal = sys.stdin is not None and sys.stdin.isatty()
 
-    def reload_or_stop() -> Signal:
+    def reload_or_stop() -> KeeperSignal:
         # The same signal says that the terminal was closed; a keeper of that terminal ends with it.
-        return Signal.STOP if has_terminal and not sys.stdin.isatty() else Signal.RELOAD
+        return KeeperSignal.STOP if has_terminal and not sys.stdin.isatty() else KeeperSignal.RELOAD
 
     _hear_signals(keeper, reload_or_stop)
     keeper.run()
@@ -69,9 +69,9 @@ def run_detached() -> int:
         wanted = read_settings(0)
         _let_go_of_caller()
         folder = ServiceFolder.of(wanted.environ, wanted.options.port)
-        edges = KeeperEdges(vllm_makers, Notifier({}), owned=lambda: say(answer, READY))
+        edges = KeeperEdges(vllm_edges, Notifier({}), owned=lambda: say(answer, READY))
         keeper = Keeper(folder, wanted, edges, detached=True)
-        _hear_signals(keeper, lambda: Signal.RELOAD)
+        _hear_signals(keeper, lambda: KeeperSignal.RELOAD)
         if not keeper.run():
             say(answer, BUSY)
     except VllmServiceError as error:
@@ -92,11 +92,11 @@ def _let_go_of_caller() -> None:
     os.dup2(2, 1)
 
 
-def _hear_signals(keeper: Keeper, on_hangup: Callable[[], Signal]) -> None:
+def _hear_signals(keeper: Keeper, on_hangup: Callable[[], KeeperSignal]) -> None:
     hear_signals(
         {
-            signal.SIGTERM: lambda: keeper.tell(Signal.STOP),
-            signal.SIGINT: lambda: keeper.tell(Signal.STOP),
+            signal.SIGTERM: lambda: keeper.tell(KeeperSignal.STOP),
+            signal.SIGINT: lambda: keeper.tell(KeeperSignal.STOP),
             signal.SIGHUP: lambda: keeper.tell(on_hangup()),
         }
     )

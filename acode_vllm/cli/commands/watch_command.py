@@ -61,10 +61,10 @@ def watch_status(session: Session, terminal: Terminal) -> int:
         terminal.say("acode providers status: error: --watch needs a terminal; without one there is")
         terminal.say("  acode providers events vllm --follow")
         return 2
-    return _Watching(session, terminal).run()
+    return _Watch(session, terminal).run()
 
 
-class _Watching:
+class _Watch:
     """The main thread owns the screen and waits for messages; two others hear the owner and the keys."""
 
     def __init__(self, session: Session, terminal: Terminal) -> None:

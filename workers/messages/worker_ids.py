@@ -1,0 +1,12 @@
+"""The child ids of the service's tree: by these a worker is told something, restarted and looked up."""
+
+LIFECYCLE = "lifecycle"
+HEALTH = "health"
+GPU = "gpu"
+LOADER = "loader"
+CONTROL = "control"
+METRICS = "metrics"
+ENGINE = "engine"
+"""The supervisor of the process worker."""
+PROCESS = "process"
+"""The one child of `ENGINE`."""
