@@ -14,7 +14,7 @@ from acode_vllm.control.owner_line import MAX_LINE
 from acode_vllm.control.protocol import Hello, ProtocolError, ReceivedAnswer, read_reply
 from acode_vllm.control.socket import connect, peer_of
 from acode_vllm.vocabulary.errors import Problem, error_for
-from acode_vllm.workers.machine.interrupt import Wakeup
+from acode_vllm.workers.machine.waits import Wakeup
 
 _READ_BYTES = 64 * 1024
 

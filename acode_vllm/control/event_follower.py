@@ -16,7 +16,7 @@ from acode_vllm.records.service_folder import ServiceFolder
 from acode_vllm.vocabulary.errors import Problem, StateFolderError, VllmServiceError, error_for
 from acode_vllm.vocabulary.events import Event
 from acode_vllm.vocabulary.status import ServiceStatus
-from acode_vllm.workers.machine.interrupt import Wakeup
+from acode_vllm.workers.machine.waits import Wakeup
 from acode_vllm.workers.messages.lifecycle_messages import RefreshStatus
 
 HUNG_SECONDS = 5.0

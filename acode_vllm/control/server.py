@@ -15,7 +15,7 @@ from acode_vllm.control.owner_line import MAX_LINE
 from acode_vllm.control.protocol import answer_line
 from acode_vllm.control.socket import peer_of
 from acode_vllm.vocabulary.errors import Problem
-from acode_vllm.workers.machine.interrupt import Wakeup
+from acode_vllm.workers.machine.waits import Wakeup
 
 MAX_CLIENTS = 256
 FAREWELL_SECONDS = 1.0

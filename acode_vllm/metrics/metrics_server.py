@@ -15,7 +15,7 @@ from contextlib import suppress
 from http import HTTPStatus
 
 from acode_vllm.metrics.prometheus import CONTENT_TYPE
-from acode_vllm.workers.machine.interrupt import Wakeup
+from acode_vllm.workers.machine.waits import Wakeup
 
 EXCHANGE_SECONDS = 2.0
 """From a connection to its end."""

@@ -14,7 +14,7 @@ from standin import StandIn
 
 from acode_vllm.vocabulary.health import HealthReport, Verdict
 from acode_vllm.workers.health.health_check import HealthCheck, HealthEdges
-from acode_vllm.workers.machine.interrupt import Interrupt
+from acode_vllm.workers.machine.waits import Interrupt
 from acode_vllm.workers.messages.health_messages import Watch
 
 

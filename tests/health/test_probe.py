@@ -11,7 +11,7 @@ import pytest
 from standin import StandIn
 
 from acode_vllm.workers.health.probe import MAX_BODY, BrokenError, Probe, RefusedError, SilentError
-from acode_vllm.workers.machine.interrupt import Interrupt, Interrupted
+from acode_vllm.workers.machine.waits import Interrupt, Interrupted
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from acode_vllm.workers.machine.interrupt import Interrupt
+from acode_vllm.workers.machine.waits import Interrupt
 
 if TYPE_CHECKING:
     import ssl

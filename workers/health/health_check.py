@@ -18,7 +18,7 @@ from acode_vllm.workers.gpu.evidence import GpuEvidence
 from acode_vllm.workers.health.engine_look import LOOK_SECONDS, EngineLimits, EngineLook
 from acode_vllm.workers.health.engine_verdict import SLOW_SECONDS
 from acode_vllm.workers.health.probe import Probe, ProbeError, RefusedError, Response
-from acode_vllm.workers.machine.interrupt import Interrupt
+from acode_vllm.workers.machine.waits import Interrupt
 from acode_vllm.workers.messages.health_messages import Watch
 
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from acode_vllm.workers.health.deadline_socket import DeadlineSocket
 from acode_vllm.workers.health.http_wire import HttpError, HttpWire, NoAnswerError
-from acode_vllm.workers.machine.interrupt import Interrupt
+from acode_vllm.workers.machine.waits import Interrupt
 
 if TYPE_CHECKING:
     import ssl

@@ -1,0 +1,123 @@
+"""Waiting for descriptors: one wait with a deadline, a wake-up for a waiting thread, a switch that ends waits."""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import threading
+import time
+from collections.abc import Mapping
+
+
+class Interrupted(Exception):  # noqa: N818 - not a failure of what was waited for
+    """The switch was pressed while, or before, something was waited for."""
+
+
+def wait_ready(waited_for: Mapping[int, int], deadline: float = math.inf) -> frozenset[int]:
+    """Wait until one of the descriptors is ready. Blocks the calling thread.
+
+    Args:
+        waited_for: Descriptor → ``select.POLLIN`` or ``select.POLLOUT``; errors and hang-ups count as ready.
+        deadline: On ``time.monotonic()``; ``math.inf`` for none.
+
+    Returns:
+        The descriptors that are ready; none where the deadline came first.
+    """
+    poll = select.poll()
+    for descriptor, events in waited_for.items():
+        poll.register(descriptor, events)
+    return frozenset(descriptor for descriptor, _ in poll.poll(_milliseconds(deadline)))
+
+
+def _milliseconds(deadline: float) -> int | None:
+    if deadline == math.inf:
+        return None
+    # Rounded up: a wait that ends a fraction too early would find the deadline not yet reached.
+    return max(0, math.ceil((deadline - time.monotonic()) * 1000))
+
+
+class Wakeup:
+    """An event descriptor: any thread wakes, one thread waits for it and clears it. Harmless once closed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        """Readable from a `wake` to the next `clear`; -1 after `close`."""
+        return self._fd
+
+    def wake(self) -> None:
+        """Make it readable. Any thread; never blocks."""
+        with self._lock:
+            if self._fd >= 0:
+                os.eventfd_write(self._fd, 1)
+
+    def clear(self) -> None:
+        """Make it unreadable until the next `wake`. For the waiting thread, before it looks at what there is to do."""
+        with self._lock:
+            if self._fd >= 0:
+                try:
+                    os.eventfd_read(self._fd)
+                except BlockingIOError:
+                    return
+
+    def close(self) -> None:
+        """Give the descriptor back. For the waiting thread, when it waits no more; `wake` stays harmless."""
+        with self._lock:
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+
+
+class Interrupt:
+    """A switch: one thread waits, any thread presses it, once and for good.
+
+    Closing a socket, or shutting it down, from another thread races with its owner who is just about to wait; a
+    descriptor that every wait also watches does not.
+    """
+
+    def __init__(self) -> None:
+        self._wakeup = Wakeup()
+        self._pressed = False
+
+    @property
+    def pressed(self) -> bool:
+        """Whether it has been pressed. Any thread."""
+        return self._pressed
+
+    def fileno(self) -> int:
+        """Readable once it has been pressed, for a wait of one's own; -1 after `close`."""
+        return self._wakeup.fileno()
+
+    def press(self) -> None:
+        """End the wait in progress and every one to come. Any thread; never blocks; may be repeated."""
+        self._pressed = True
+        self._wakeup.wake()
+
+    def close(self) -> None:
+        """Give the descriptor back. For the waiting thread, when it waits no more; `press` stays harmless."""
+        self._pressed = True
+        self._wakeup.close()
+
+    def check(self) -> None:
+        """Raise `Interrupted` if the switch has been pressed."""
+        if self._pressed:
+            raise Interrupted("interrupted")
+
+    def wait(self, fd: int, events: int, deadline: float) -> None:
+        """Wait until ``fd`` is ready, as `wait_ready`. For one thread at a time.
+
+        Raises:
+            Interrupted: The switch was pressed.
+            TimeoutError: The deadline came first.
+        """
+        self.check()
+        ready = wait_ready({fd: events, self.fileno(): select.POLLIN}, deadline)
+        self.check()
+        if not ready:
+            raise TimeoutError("the deadline has passed")
