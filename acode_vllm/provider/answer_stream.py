@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Protocol
 
 from acode_vllm.provider.answers import Chunk
+from acode_vllm.provider.completeness import CUT_OFF, OpenChoices, delivers, was_given_up
 from acode_vllm.provider.request_errors import interrupted
-from acode_vllm.provider.retry_policy import was_cut_off
 
-CUT_OFF = "the server was stopped and cut the answer off"
+DONE = "[DONE]"
+"""The data of the event that ends a stream."""
+_HELD_BACK = 1000
+"""Chunks without anything of the answer that may come before the first one that has some."""
 
 
 class EventSource(Protocol):
@@ -39,13 +43,58 @@ class EventSource(Protocol):
 class StreamFailure(Exception):  # noqa: N818 - turned into the error of whoever waits
     """The server failed while it streamed; the text says how.
 
-    ``status`` where it was an error event, ``silent`` where nothing came any more.
+    ``status`` where it was an error event, ``silent`` where nothing came any more, ``final`` where the same request
+    would only get the same again.
     """
 
-    def __init__(self, reason: str, status: int | None = None, *, silent: bool = False) -> None:
+    def __init__(self, reason: str, status: int | None = None, *, silent: bool = False, final: bool = False) -> None:
         super().__init__(reason)
         self.status = status
         self.silent = silent
+        self.final = final
+
+
+class ChunkReader:
+    """The chunks of one streamed answer, up to an end that is made sure of. For one thread at a time.
+
+    Attributes:
+        source: The connection.
+    """
+
+    def __init__(self, source: EventSource) -> None:
+        self.source = source
+        self._open = OpenChoices()
+
+    def first(self) -> list[Chunk]:
+        """The chunks up to the first that holds something of the answer: until then the request may be sent again.
+
+        Raises:
+            StreamFailure: As `next`.
+        """
+        chunks: list[Chunk] = []
+        while (chunk := self.next()) is not None:
+            chunks.append(chunk)
+            if delivers(chunk) or len(chunks) == _HELD_BACK:
+                break
+        return chunks
+
+    def next(self) -> Chunk | None:
+        """The next chunk; None where the answer is complete.
+
+        Raises:
+            StreamFailure: The stream broke, ended before the answer did, or holds an error: an engine that dies under
+                a stream makes vLLM send one, and then the usual end.
+        """
+        data = self.source.next_event()
+        if data is None:
+            raise StreamFailure("the connection ended before the answer did")
+        if data == DONE:
+            if (fault := self._open.fault) is not None:
+                raise StreamFailure(fault)
+            return None
+        chunk = _chunk(data)
+        self._open.note(chunk)
+        return chunk
 
 
 class AnswerStream:
@@ -54,23 +103,21 @@ class AnswerStream:
     One thread iterates. Any thread may `close` it, which closes the connection, so that vLLM stops generating.
     """
 
-    def __init__(self, source: EventSource, first: Chunk | None, report: Callable[[str], None]) -> None:
+    def __init__(self, reader: ChunkReader, first: list[Chunk], report: Callable[[str], None]) -> None:
         """For `VllmProvider`.
 
         Args:
-            source: Where events come from.
-            first: The first chunk, which has been read already; None where the answer is empty.
+            reader: Where chunks come from.
+            first: Those that have been read already.
             report: Told why the stream broke.
         """
-        self._source = source
-        self._first = first
+        self._reader = reader
+        self._first = deque(first)
         self._report = report
         self._received: list[str] = []
         self._reading = threading.Lock()
         self._closed = False
         self._finished = False
-        if first is None:
-            self._finish(whole=True)
 
     @property
     def received(self) -> str:
@@ -114,7 +161,7 @@ class AnswerStream:
                 self._reading.release()
         else:
             # Somebody is reading: they are woken, and clean up themselves.
-            self._source.cancel()
+            self._reader.source.cancel()
 
     def __enter__(self) -> AnswerStream:
         return self
@@ -125,13 +172,12 @@ class AnswerStream:
         self.close()
 
     def _next(self) -> Chunk | None:
-        if self._first is not None and not self._closed:
-            first, self._first = self._first, None
-            return first
+        if self._first and not self._closed:
+            return self._first.popleft()
         if self._finished:
             return None
         try:
-            chunk = None if self._closed else next_chunk(self._source)
+            chunk = None if self._closed else self._reader.next()
         except StreamFailure as failure:
             self._finish(whole=False)
             if self._closed:
@@ -148,21 +194,10 @@ class AnswerStream:
     def _finish(self, *, whole: bool) -> None:
         if not self._finished:
             self._finished = True
-            self._source.finish(whole=whole)
+            self._reader.source.finish(whole=whole)
 
 
-def next_chunk(source: EventSource) -> Chunk | None:
-    """The next chunk of a stream; None where the answer is complete.
-
-    Raises:
-        StreamFailure: The stream broke, ended before its end, was cut off by a server that is being stopped, or holds
-            an error: an engine that dies under a stream makes vLLM send one, and then the usual end.
-    """
-    data = source.next_event()
-    if data is None:
-        raise StreamFailure("the connection ended before the answer did")
-    if data == DONE:
-        return None
+def _chunk(data: str) -> Chunk:
     content: Any = None
     with contextlib.suppress(ValueError):
         content = json.loads(data)
@@ -173,40 +208,6 @@ def next_chunk(source: EventSource) -> Chunk | None:
         inner = error if isinstance(error, dict) else {"message": str(error)}
         code = inner.get("code")
         raise StreamFailure(str(inner.get("message") or error), code if isinstance(code, int) else None)
-    if was_cut_off(content):
+    if was_given_up(content):
         raise StreamFailure(CUT_OFF)
     return Chunk(content)
-
-
-DONE = "[DONE]"
-"""The data of the event that ends a stream."""
-
-
-class SseParser:
-    """Turns bytes as they arrive into the data of whole events; for one thread."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-        self._data: list[str] = []
-
-    def feed(self, received: bytes) -> list[str]:
-        """Take in more bytes.
-
-        Returns:
-            The data of each event that is complete by now.
-        """
-        # A "\r" at the end may be half of a "\r\n": left for the next bytes.
-        text = self._rest + received
-        half = text.endswith(b"\r")
-        lines = (text[:-1] if half else text).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        self._rest = lines.pop() + (b"\r" if half else b"")
-        events = []
-        for line in lines:
-            if not line:
-                if self._data:
-                    events.append("\n".join(self._data))
-                    self._data = []
-            elif line.startswith(b"data:"):
-                self._data.append(line[5:].removeprefix(b" ").decode("utf-8", "replace"))
-            # Comments (":") keep a connection alive; other fields are not used.
-        return events

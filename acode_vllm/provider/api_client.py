@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections import deque
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 import requests
 
-from acode_vllm.provider.answer_stream import CUT_OFF, SseParser, StreamFailure, next_chunk
+from acode_vllm.provider.answer_stream import ChunkReader, StreamFailure
 from acode_vllm.provider.answers import Chunk
+from acode_vllm.provider.event_stream import PIECE, HttpEvents
 from acode_vllm.provider.http_sessions import CONNECT_SECONDS, Bearer, HttpSession, SessionPool, is_silence, reason_of
-from acode_vllm.provider.request_errors import refused, server_message
-from acode_vllm.provider.retry_policy import blames_server, was_cut_off
+from acode_vllm.provider.limits import AnswerLimits, too_large
+from acode_vllm.provider.request_errors import LONGEST_QUOTE, not_understood, refused, server_message
+from acode_vllm.provider.retry_policy import blames_server, retry_after
+from acode_vllm.vocabulary.errors import RequestError
+
+_STREAM = "text/event-stream"
 
 
 @dataclass(frozen=True)
@@ -37,14 +42,33 @@ class ServerFailure(Exception):  # noqa: N818 - decided upon, then turned into a
         self.silent = silent
 
 
-class ApiClient:
-    """Sends requests; any thread, each with a session to itself."""
+class ServerBusy(Exception):  # noqa: N818 - as above
+    """The server has no room for the request now (429); ``wait`` is how many seconds it asks to be left alone."""
 
-    def __init__(self) -> None:
-        self._pool = SessionPool()
+    def __init__(self, message: str, wait: float | None) -> None:
+        super().__init__(message)
+        self.wait = wait
+
+
+Fault = Callable[[Mapping[str, Any]], str | None]
+"""Says what is missing from an answer; None where it is whole."""
+
+
+class ApiClient:
+    """Sends requests; any thread, each with a session to itself.
+
+    Args:
+        limits: How large an answer may be.
+        on_slow: Called once for each request that has no first byte of an answer after `SLOW_SECONDS`, on the thread
+            that waits for it, which goes on waiting.
+    """
+
+    def __init__(self, limits: AnswerLimits, on_slow: Callable[[], None]) -> None:
+        self._limits = limits
+        self._pool = SessionPool(on_slow)
 
     def exchange(
-        self, address: ApiAddress, path: str, payload: Mapping[str, Any] | None, timeout: float
+        self, address: ApiAddress, path: str, payload: Mapping[str, Any] | None, timeout: float, fault: Fault
     ) -> dict[str, Any]:
         """Send and receive whole: GET, or POST where there is a payload.
 
@@ -53,29 +77,33 @@ class ApiClient:
             path: Below the root.
             payload: What to send as JSON.
             timeout: How many seconds the server may be silent.
+            fault: Says what is missing from the answer.
 
         Raises:
-            ServerFailure: No answer, or one of a dying server.
-            RequestError: The server refused it.
+            ServerFailure: No answer, one of a dying server, or one that is not whole.
+            ServerBusy: It has no room for the request now.
+            RequestError: The server refused it, or answered with something else.
         """
         with self._pool.borrowed(address.base_url) as session:
-            response = self._send(session, address, path, payload, timeout, stream=False)
+            response = self._send(session, address, path, payload, timeout)
+            body = self._body(response, timeout)
         if response.status_code != 200:
-            raise _unanswered(response.status_code, response.content, address)
+            raise _unanswered(response, body, address)
+        content: Any = None
         try:
-            content = response.json()
-        except ValueError:
+            content = json.loads(body)
+        except (ValueError, RecursionError):
             content = None
         if not isinstance(content, dict):
-            raise refused(200, f"not a JSON object: {server_message(response.content)[:200]}")
-        if was_cut_off(content):
-            raise ServerFailure(CUT_OFF)
+            raise _other_type("a JSON object", response, body)
+        if (missing := fault(content)) is not None:
+            raise ServerFailure(missing)
         return content
 
     def stream(
         self, address: ApiAddress, path: str, payload: Mapping[str, Any], timeout: float, silence: float
-    ) -> tuple[HttpEvents, Chunk | None]:
-        """Send, and receive up to the first chunk of a streamed answer.
+    ) -> tuple[ChunkReader, list[Chunk]]:
+        """Send, and receive up to the first chunk that holds something of a streamed answer.
 
         Args:
             address: Where to.
@@ -85,33 +113,55 @@ class ApiClient:
             silence: And how many after it.
 
         Returns:
-            The connection, and the first chunk; None where the answer is empty.
+            What reads the stream, and the chunks that it has read.
 
         Raises:
-            ServerFailure: No answer, or one of a dying server, or a stream that broke before its first chunk.
-            RequestError: The server refused it.
+            ServerFailure: No answer, one of a dying server, or a stream that broke before it held anything.
+            ServerBusy: It has no room for the request now.
+            RequestError: The server refused it, or answered with something else.
         """
         session = self._pool.take(address.base_url)
+        response: requests.Response | None = None
         try:
-            response = self._send(session, address, path, payload, timeout, stream=True)
+            response = self._send(session, address, path, payload, timeout)
             if response.status_code != 200:
-                raise _unanswered(response.status_code, response.content, address)
-            events = HttpEvents(response, session, self._pool, timeout)
-            first = next_chunk(events)
+                raise _unanswered(response, self._body(response, timeout), address)
+            if not response.headers.get("Content-Type", _STREAM).lower().startswith(_STREAM):
+                raise _other_type("a stream of events", response, self._body(response, timeout))
+            events = HttpEvents(response, session, self._pool, timeout, self._limits)
+            reader = ChunkReader(events)
+            first = reader.first()
             events.allow_silence(silence)
-            return events, first
-        except StreamFailure as failure:
+        except BaseException as error:
+            if response is not None:
+                response.close()
             session.close()
-            if failure.status is not None and not blames_server(failure.status):
-                raise refused(failure.status, str(failure)) from None
-            raise ServerFailure(str(failure), failure.status, silent=failure.silent) from None
-        except BaseException:
-            session.close()
+            if isinstance(error, StreamFailure):
+                raise _broken(error) from None
             raise
+        return reader, first
 
     def close(self) -> None:
         """Close the idle connections, and cut those of `exchange`; those of streams close when they are given back."""
         self._pool.close()
+
+    def _body(self, response: requests.Response, timeout: float) -> bytes:
+        """The whole body, within the limit.
+
+        Raises:
+            ServerFailure: It broke off.
+            RequestError: It is larger than allowed.
+        """
+        body = bytearray()
+        try:
+            for piece in response.iter_content(PIECE):
+                body += piece
+                if len(body) > self._limits.answer_bytes:
+                    response.close()
+                    raise not_understood(f"The request was given up: {too_large('answer', self._limits.answer_bytes)}.")
+        except requests.RequestException as error:
+            raise ServerFailure(reason_of(error, timeout), silent=is_silence(error)) from None
+        return bytes(body)
 
     def _send(
         self,
@@ -120,8 +170,6 @@ class ApiClient:
         path: str,
         payload: Mapping[str, Any] | None,
         timeout: float,
-        *,
-        stream: bool,
     ) -> requests.Response:
         try:
             return session.request(
@@ -132,7 +180,7 @@ class ApiClient:
                 timeout=(min(CONNECT_SECONDS, timeout), timeout),
                 # A redirect is no answer of vLLM's, and would take the prompt elsewhere.
                 allow_redirects=False,
-                stream=stream,
+                stream=True,
             )
         except requests.exceptions.InvalidJSONError as error:
             raise ValueError(f"the request is not JSON: {error}") from None
@@ -140,69 +188,29 @@ class ApiClient:
             raise ServerFailure(reason_of(error, timeout), silent=is_silence(error)) from None
 
 
-class HttpEvents:
-    """The events of one response: the connection of an `AnswerStream`."""
-
-    def __init__(self, response: requests.Response, session: HttpSession, pool: SessionPool, timeout: float) -> None:
-        self._response = response
-        self._session = session
-        self._pool = pool
-        self._timeout = timeout
-        self._pieces = response.iter_content(chunk_size=None)
-        self._parser = SseParser()
-        self._events: deque[str] = deque()
-
-    def next_event(self) -> str | None:
-        """The data of the next event; None at the end of the connection.
-
-        Raises:
-            StreamFailure: The connection broke or was silent for too long.
-        """
-        try:
-            while not self._events:
-                piece = next(self._pieces, None)
-                if piece is None:
-                    return None
-                self._events.extend(self._parser.feed(piece))
-        except requests.RequestException as error:
-            raise StreamFailure(reason_of(error, self._timeout), silent=is_silence(error)) from None
-        return self._events.popleft()
-
-    def allow_silence(self, seconds: float) -> None:
-        """From now on the server may be silent for so long.
-
-        Not where the connection is to be closed after the answer: then nobody hands out its socket.
-        """
-        connection = getattr(self._response.raw, "connection", None)
-        if connection is not None and connection.sock is not None:
-            connection.sock.settimeout(seconds)
-            self._timeout = seconds
-
-    def cancel(self) -> None:
-        """Wake `next_event` in another thread. The connection may have ended meanwhile, which is as good."""
-        with contextlib.suppress(ValueError, RuntimeError, OSError):
-            self._response.raw.shutdown()
-
-    def finish(self, *, whole: bool) -> None:
-        """Let go of the connection: used again where the whole answer was read, closed otherwise."""
-        if whole:
-            try:
-                # What is left is the end of the body, without which the connection could not be used again.
-                for _ in self._pieces:
-                    pass
-            except requests.RequestException:
-                whole = False
-        self._response.close()
-        if whole:
-            self._pool.give_back(self._session)
-        else:
-            self._session.close()
-
-
-def _unanswered(status: int, body: bytes, address: ApiAddress) -> Exception:
+def _unanswered(response: requests.Response, body: bytes, address: ApiAddress) -> Exception:
+    status = response.status_code
     message = server_message(body)
     if address.api_key:
         message = message.replace(address.api_key, "***")
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return ServerBusy(message, retry_after(response.headers.get("Retry-After")))
     if blames_server(status):
         return ServerFailure(f"the server answered {status}: {message}", status)
     return refused(status, message)
+
+
+def _broken(failure: StreamFailure) -> Exception:
+    """A stream that broke before it held anything of the answer."""
+    if failure.final:
+        return not_understood(f"The request was given up: {failure}.")
+    if failure.status is not None and not blames_server(failure.status):
+        return refused(failure.status, str(failure))
+    return ServerFailure(str(failure), failure.status, silent=failure.silent)
+
+
+def _other_type(wanted: str, response: requests.Response, body: bytes) -> RequestError:
+    """An answer that is not what was asked for: a page of a proxy's, JSON in place of a stream."""
+    kind = response.headers.get("Content-Type", "no type").partition(";")[0]
+    said = server_message(body[:LONGEST_QUOTE])[:200]
+    return not_understood(f"The server answered with {kind} in place of {wanted}: {said}")

@@ -7,14 +7,15 @@ may cut the connection of one that is lent (`SessionPool.close`), which ends the
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPException, LineTooLong
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import requests
 from requests.auth import AuthBase
-from urllib3.exceptions import ReadTimeoutError
+from urllib3.exceptions import DecodeError, IncompleteRead, InvalidChunkLength, ReadTimeoutError
 
 from acode_vllm.provider.http_line import Line, LineAdapter
 
@@ -38,17 +39,22 @@ class Bearer(AuthBase):
 class HttpSession(requests.Session):
     """A session with one connection, which any thread may cut."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_slow: Callable[[], None]) -> None:
         super().__init__()
-        self.line = Line()
+        self.line = Line(on_slow)
         for scheme in ("http://", "https://"):
             self.mount(scheme, LineAdapter(self.line))
 
 
 class SessionPool:
-    """Idle sessions; any thread may borrow."""
+    """Idle sessions; any thread may borrow.
 
-    def __init__(self) -> None:
+    Args:
+        on_slow: Called when an answer takes long to begin; see `Line`.
+    """
+
+    def __init__(self, on_slow: Callable[[], None]) -> None:
+        self._on_slow = on_slow
         self._lock = threading.Lock()
         self._idle: list[HttpSession] = []
         self._lent: set[HttpSession] = set()
@@ -59,7 +65,7 @@ class SessionPool:
         with self._lock:
             session = self._idle.pop() if self._idle else None
         if session is None:
-            session = HttpSession()
+            session = HttpSession(self._on_slow)
         # A proxy of the environment is for what is elsewhere; on loopback it would be asked for its own machine.
         session.trust_env = not is_loopback(url)
         return session
@@ -115,23 +121,39 @@ def is_silence(error: Exception) -> bool:
 
     In the middle of a body that is no `requests.Timeout`, but a connection error around urllib3's.
     """
-    return isinstance(error, requests.ReadTimeout) or any(isinstance(each, ReadTimeoutError) for each in error.args)
+    silent = (requests.ReadTimeout, ReadTimeoutError)
+    return isinstance(error, silent) or any(isinstance(each, ReadTimeoutError) for each in error.args)
 
 
 def reason_of(error: Exception, timeout: float) -> str:
     """Why an exchange failed, in a few words.
 
-    The text of a requests exception wraps that of urllib3, which wraps that of the system: the innermost says it.
+    An exception of requests wraps one of urllib3, which wraps one of http.client or of the system: never their words.
     """
     if isinstance(error, requests.ConnectTimeout):
         return f"no connection within {CONNECT_SECONDS:g} s"
     if is_silence(error):
         return f"no answer within {round(timeout, 2):g} s"
-    innermost: BaseException = error
-    for _ in range(10):
-        below = innermost.__cause__ or innermost.__context__
-        if below is None:
-            break
-        innermost = below
-    words = getattr(innermost, "strerror", None) or str(innermost) or type(innermost).__name__
-    return f"connection failed: {words}"
+    for cause in _chain(error):
+        if isinstance(cause, LineTooLong):
+            return "a line of its answer has no end"
+        if isinstance(cause, DecodeError):
+            return "its answer cannot be unpacked"
+        if isinstance(cause, (IncompleteRead, InvalidChunkLength)):
+            return "it hung up in the middle of its answer"
+        if isinstance(cause, HTTPException) and not isinstance(cause, OSError):
+            return "it does not speak HTTP"
+    words = [cause.strerror for cause in _chain(error) if isinstance(cause, OSError) and cause.strerror]
+    return f"connection failed: {words[-1]}" if words else "it hung up without an answer"
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The exception and those that it was raised from, or holds; the innermost last."""
+    seen: set[int] = set()
+    waiting: list[object] = [error]
+    while waiting:
+        one = waiting.pop(0)
+        if isinstance(one, BaseException) and id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            waiting += [*one.args, getattr(one, "reason", None), one.__cause__, one.__context__]

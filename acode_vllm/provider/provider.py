@@ -21,9 +21,12 @@ from typing import Any, TypeVar
 
 from acode_vllm.provider.answer_stream import AnswerStream
 from acode_vllm.provider.answers import Answer, Embeddings
-from acode_vllm.provider.api_client import ApiAddress, ApiClient, ServerFailure
-from acode_vllm.provider.request_errors import given_up, is_missing_chat_template, numbered, out_of_time, too_slow
-from acode_vllm.provider.retry_policy import Patience, may_retry, pause_before_retry
+from acode_vllm.provider.api_client import ApiAddress, ApiClient, Fault, ServerBusy, ServerFailure
+from acode_vllm.provider.completeness import embedding_fault, generation_fault
+from acode_vllm.provider.http_line import SLOW_SECONDS
+from acode_vllm.provider.limits import DEFAULT_LIMITS, AnswerLimits
+from acode_vllm.provider.request_errors import busy, given_up, is_missing_chat_template, numbered, out_of_time, too_slow
+from acode_vllm.provider.retry_policy import Patience, may_retry, pause_before_retry, pause_while_busy
 from acode_vllm.provider.service_orchestrator import ServedApi
 from acode_vllm.vocabulary.errors import Problem, VllmServiceError, error_for
 from acode_vllm.vocabulary.states import LifecycleMode
@@ -61,7 +64,12 @@ class VllmProvider:
     name = "vllm"
 
     def __init__(
-        self, orchestrator: ServedApi, *, timeout: float = ANSWER_SECONDS, healthy_timeout: float | None = None
+        self,
+        orchestrator: ServedApi,
+        *,
+        timeout: float = ANSWER_SECONDS,
+        healthy_timeout: float | None = None,
+        limits: AnswerLimits = DEFAULT_LIMITS,
     ) -> None:
         """Start nothing and connect to nothing yet.
 
@@ -69,11 +77,12 @@ class VllmProvider:
             orchestrator: Who keeps the server; its `close` stays the caller's.
             timeout: Seconds that the server may be silent in each try of a request that has no ``timeout`` of its own.
             healthy_timeout: Seconds to wait for a healthy server before each try; None for as long as its start takes.
+            limits: How large an answer may be.
         """
         self._orchestrator = orchestrator
         self._timeout = timeout
         self._healthy_timeout = healthy_timeout
-        self._client = ApiClient()
+        self._client = ApiClient(limits, self._slow)
         self._closed = threading.Event()
 
     @property
@@ -88,11 +97,12 @@ class VllmProvider:
 
     def chat(self, messages: Sequence[Message], *, timeout: float | None = None, **parameters: Any) -> Answer:
         """Answer a conversation. ``model`` may be given, and is then the server's to know."""
-        return Answer(self._post("/chat/completions", {"messages": list(messages), **parameters}, timeout))
+        payload = {"messages": list(messages), **parameters}
+        return Answer(self._post("/chat/completions", payload, timeout, generation_fault))
 
     def complete(self, prompt: str | Sequence[Any], *, timeout: float | None = None, **parameters: Any) -> Answer:
         """Continue a text."""
-        return Answer(self._post("/completions", {"prompt": prompt, **parameters}, timeout))
+        return Answer(self._post("/completions", {"prompt": prompt, **parameters}, timeout, generation_fault))
 
     def stream_chat(
         self, messages: Sequence[Message], *, timeout: float | None = None, **parameters: Any
@@ -108,12 +118,14 @@ class VllmProvider:
 
     def embed(self, texts: str | Sequence[str], *, timeout: float | None = None, **parameters: Any) -> Embeddings:
         """Turn texts into vectors, where the model makes them."""
-        return Embeddings(self._post("/embeddings", {"input": texts, **parameters}, timeout))
+        payload = {"input": texts, **parameters}
+        return Embeddings(self._post("/embeddings", payload, timeout, lambda a: embedding_fault(a, payload["input"])))
 
     def list_models(self, *, timeout: float | None = None) -> list[str]:
         """The names of what the server serves."""
         answer = self._try(
-            lambda address, seconds: self._client.exchange(address, "/models", None, seconds), self._patience(timeout)
+            lambda address, seconds: self._client.exchange(address, "/models", None, seconds, lambda _: None),
+            self._patience(timeout),
         )
         return [str(entry.get("id")) for entry in answer.get("data") or []]
 
@@ -134,34 +146,44 @@ class VllmProvider:
     ) -> None:
         self.close()
 
-    def _post(self, path: str, payload: dict[str, Any], timeout: float | None) -> dict[str, Any]:
+    def _post(self, path: str, payload: dict[str, Any], timeout: float | None, fault: Fault) -> dict[str, Any]:
         if payload.get("stream"):
             raise ValueError("for a streamed answer call stream_chat or stream_completion")
         return self._try(
-            lambda address, seconds: self._client.exchange(address, path, self._with_model(payload), seconds),
+            lambda address, seconds: self._client.exchange(address, path, self._with_model(payload), seconds, fault),
             self._patience(timeout),
         )
 
     def _stream(self, path: str, payload: dict[str, Any], timeout: float | None) -> AnswerStream:
         payload = {**payload, "stream": True}
-        source, first = self._try(
+        reader, first = self._try(
             lambda address, seconds: self._client.stream(
                 address, path, self._with_model(payload), seconds, seconds if timeout is None else timeout
             ),
             self._patience(timeout),
         )
-        return AnswerStream(source, first, self._orchestrator.report_failure)
+        return AnswerStream(reader, first, self._orchestrator.report_failure)
 
     def _try(self, once: Callable[[ApiAddress, float], _T], patience: Patience) -> _T:
         if self._closed.is_set():
             raise error_for(Problem("ACODE-VLM-022", "The provider is closed.", "Make another one."))
         reasons: list[str] = []
+        refusals = 0
         server = self._make_sure(reasons, patience)
         while True:
             try:
                 return once(
                     ApiAddress(self._orchestrator.base_url, self._orchestrator.api_key), patience.for_an_answer()
                 )
+            except ServerBusy as full:
+                refusals += 1
+                pause = pause_while_busy(refusals, full.wait)
+                if not patience.allows(pause):
+                    raise busy(str(full), patience.spent) from None
+                _log.info("the server is busy; the request is sent again in %g s", pause)
+                if self._closed.wait(pause):
+                    raise self._given_up(reasons) from None
+                continue
             except ServerFailure as error:
                 failure = error
             if self._closed.is_set():
@@ -181,6 +203,10 @@ class VllmProvider:
             before, server = server, self._make_sure(reasons, patience)
             if failure.silent and server == before:
                 raise too_slow(reasons)
+
+    def _slow(self) -> None:
+        """A request has no answer yet: a long prompt, or an engine that hangs, which only a check can tell."""
+        self._orchestrator.report_failure(f"no first byte of an answer within {SLOW_SECONDS:g} s")
 
     def _given_up(self, reasons: Sequence[str]) -> VllmServiceError:
         problem = Problem("ACODE-VLM-022", "The provider was closed while a request was under way.")

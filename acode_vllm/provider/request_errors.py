@@ -38,6 +38,24 @@ def refused(status: int, message: str) -> RequestError:
     return RequestError(Problem("ACODE-VLM-019", f"The server answered {status}: {message}", remedy), status)
 
 
+def not_understood(message: str) -> RequestError:
+    """The server answered with something that is no answer to the request; it would do so again."""
+    remedy = "See what listens at the address (base_url, port): a proxy before vLLM, or another program."
+    return RequestError(Problem("ACODE-VLM-019", message, remedy), 200)
+
+
+def busy(message: str, seconds: float) -> RequestError:
+    """The server had no room for the request as long as it could wait."""
+    return RequestError(
+        Problem(
+            "ACODE-VLM-019",
+            f"The server answered 429 for {seconds:.0f} s: {message}",
+            "Send fewer requests at once, or give this one more time (timeout).",
+        ),
+        429,
+    )
+
+
 def given_up(reasons: Sequence[str], status: int | None, *, external: bool) -> RequestError:
     """The server failed the request as often as it may."""
     if external:

@@ -8,27 +8,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
-from typing import Any
+from datetime import timezone
+from email.utils import parsedate_to_datetime
 
 from acode_vllm.vocabulary.states import LifecycleMode
 
 MAX_RETRIES = 3
 _PAUSES = (0.1, 0.5, 2.0)
+_LONGEST_BUSY_PAUSE = 30
 _OF_A_DYING_SERVER = frozenset({500, 502, 503, 504})
 """What vLLM answers while its engine dies (500, then 503), and what proxies before it say of a server that is gone.
 
 Every other one is about the request, or about what the server can do: the same request gets the same again."""
-
-
-_CUT_OFF = frozenset({"abort", "error"})
-"""Reasons to finish that are no end: a vLLM that is stopped answers 200 to what still runs, with the text so far."""
-
-
-def was_cut_off(answer: Mapping[str, Any]) -> bool:
-    """Whether the server gave up on an answer, or on this chunk's stream, though its status is 200."""
-    choices = answer.get("choices")
-    return any(choice.get("finish_reason") in _CUT_OFF for choice in choices or () if isinstance(choice, dict))
 
 
 def blames_server(status: int) -> bool:
@@ -53,6 +44,30 @@ def pause_before_retry(failures: int) -> float:
     return _PAUSES[min(failures, len(_PAUSES)) - 1]
 
 
+def retry_after(header: str | None) -> float | None:
+    """Seconds that a ``Retry-After`` header asks for (RFC 9110, section 10.2.3); None where it says nothing usable."""
+    text = (header or "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return max(0.0, moment.timestamp() - time.time())
+
+
+def pause_while_busy(refusals: int, asked: float | None) -> float:
+    """Seconds to leave a busy server alone: what it asks for, else longer each time.
+
+    Args:
+        refusals: How often it has refused this request, from 1.
+        asked: What it asks for.
+    """
+    return asked if asked is not None else float(min(2 ** (refusals - 1), _LONGEST_BUSY_PAUSE))
+
+
 class Patience:
     """The time of one request; it begins to run when it is made.
 
@@ -64,7 +79,8 @@ class Patience:
     def __init__(self, total: float | None, silence: float) -> None:
         self.total = total
         self._silence = silence
-        self._ends = math.inf if total is None else time.monotonic() + total
+        self._began = time.monotonic()
+        self._ends = math.inf if total is None else self._began + total
 
     @property
     def left(self) -> float:
@@ -79,6 +95,15 @@ class Patience:
     def for_an_answer(self) -> float:
         """Seconds that the server may be silent in the next try; never 0, which would mean something else."""
         return self._silence if self.total is None else max(self.left, 0.001)
+
+    @property
+    def spent(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self._began
+
+    def allows(self, pause: float) -> bool:
+        """Whether the request can wait for so long and be sent again, within its own time or else that of one try."""
+        return self.spent + pause < (self._silence if self.total is None else self.total)
 
     def at_most(self, seconds: float | None) -> float | None:
         """A wait of ``seconds`` (None: for ever), shortened to what is left."""

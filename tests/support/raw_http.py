@@ -1,0 +1,112 @@
+"""An HTTP server that answers with the bytes that a test wants, true HTTP or not."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from acode_vllm.vocabulary.states import LifecycleMode, ServiceState
+
+Script = Sequence[bytes | Callable[[socket.socket], None]]
+"""One answer for each request: its bytes, or what is done with the connection. The last answer stays."""
+
+
+def answer(body: bytes, content_type: str = "application/json", *, status: str = "200 OK", more: str = "") -> bytes:
+    """A whole answer."""
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n{more}\r\n"
+    return head.encode() + body
+
+
+def events(*data: str) -> bytes:
+    """A stream of events that ends with its connection."""
+    text = "".join(f"data: {one}\n\n" for one in data)
+    return f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n{text}".encode()
+
+
+class RawServer:
+    """A `ServedApi` and its server at once.
+
+    Attributes:
+        requests: How many were heard.
+        failures: What was reported of it.
+    """
+
+    mode = LifecycleMode.MANAGED
+    api_key = None
+    served_model_name = "org/model"
+    pid = 1
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
+        self.base_url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
+        self.requests = 0
+        self.failures: list[str] = []
+        self._thread = threading.Thread(target=self._serve, name="raw-http")
+        self._thread.start()
+
+    def ensure_healthy(self, model: str | None = None, *, timeout: float | None = None) -> RawServer:
+        return self
+
+    def report_failure(self, reason: str) -> None:
+        self.failures.append(reason)
+
+    def get_state(self) -> ServiceState:
+        return ServiceState.RUNNING
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in self._open:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+        self._thread.join(10)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self._open.append(connection)
+            try:
+                while self._hear(connection):
+                    told = self._script[min(self.requests, len(self._script)) - 1]
+                    if callable(told):
+                        told(connection)
+                        break
+                    connection.sendall(told)
+                    if b"Connection: close" in told:
+                        break
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue
+
+    def _hear(self, connection: socket.socket) -> bool:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            data = connection.recv(65536)
+            if not data:
+                return False
+            head += data
+        head, _, body = head.partition(b"\r\n\r\n")
+        fields = [line.lower().partition(b":") for line in head.split(b"\r\n")]
+        length = next((int(value) for name, _, value in fields if name == b"content-length"), 0)
+        while len(body) < length:
+            body += connection.recv(65536)
+        self.requests += 1
+        return True
+
+
+@contextmanager
+def raw_server(*script: bytes | Callable[[socket.socket], None]) -> Iterator[RawServer]:
+    """One that answers so."""
+    server = RawServer(script)
+    try:
+        yield server
+    finally:
+        server.close()
