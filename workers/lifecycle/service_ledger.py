@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from acode_vllm.vocabulary.events import Event, RestartDone, RestartPlanned, StateChanged
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
-from acode_vllm.vocabulary.running_clock import WINDOW_SECONDS, RunningClock
 from acode_vllm.vocabulary.states import ServiceState, Trigger, next_state
 from acode_vllm.vocabulary.status import RestartEntry, ServiceStatus
+from acode_vllm.workers.lifecycle.running_clock import WINDOW_SECONDS, RunningClock
 
 RESTARTS_SHOWN = 10
 """Restarts that the status remembers (spec/README, "Status")."""
