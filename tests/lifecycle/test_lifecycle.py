@@ -39,14 +39,15 @@ from acode_vllm.workers.messages.lifecycle_messages import (
     FailureSeen,
     HavePrepared,
     InterruptStart,
-    Notice,
+    LifecycleNotice,
+    LifecycleRequest,
     RecordFound,
     Refuse,
     Replan,
     Reply,
-    Request,
     RestartService,
     StartEngine,
+    StartFailed,
     StartService,
     StopProcess,
     StopService,
@@ -112,12 +113,12 @@ class Bench:
             running_clock=self.clock,
         )
 
-    def ask(self, request: Request, to: str) -> list[Effect]:
+    def ask(self, request: LifecycleRequest, to: str) -> list[Effect]:
         effects = on_request(self.life, request, to)
         self.effects += effects
         return effects
 
-    def tell(self, notice: Notice) -> list[Effect]:
+    def tell(self, notice: LifecycleNotice) -> list[Effect]:
         effects = on_notice(self.life, notice)
         self.effects += effects
         return effects
@@ -585,6 +586,13 @@ class TestSwitch:
         told = [type(t.message) for t in of(bench.tell(WorkerRestarted("health")), Tell)]
         assert told == [Watch, Drain]
 
+    def test_a_process_worker_that_crashed_meanwhile_does_not_end_the_wait(self) -> None:
+        bench = Bench()
+        bench.run()
+        bench.ensure("b", "acode/two")
+        told = [type(t.message) for t in of(bench.tell(ServerUp(server(), adopted=True)), Tell)]
+        assert told == [FollowLoad, Watch, Drain]
+
     def test_a_word_of_an_earlier_server_s_requests_changes_nothing(self) -> None:
         bench = Bench()
         bench.run()
@@ -712,6 +720,13 @@ class TestStop:
         (answer,) = of(bench.tell(cleared), Reply)
         assert answer.value.method == "graceful"
         assert bench.life.status.state is S.STOPPED
+
+    def test_what_cannot_be_ended_for_want_of_a_plan_is_refused(self) -> None:
+        bench = Bench()
+        bench.tell(RecordFound(replace(bench.life.status, mark="orphans"), alive=False))
+        bench.ask(StopService(), "s")
+        (refused,) = of(bench.tell(StartFailed(NO_MODEL)), Refuse)
+        assert (refused.to, refused.problem) == ("s", NO_MODEL)
 
     def test_nothing_running_is_said_so(self) -> None:
         bench = Bench()

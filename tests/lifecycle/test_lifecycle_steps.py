@@ -33,12 +33,12 @@ from acode_vllm.workers.messages.lifecycle_messages import (
     FailureSeen,
     HavePrepared,
     InterruptStart,
-    Notice,
+    LifecycleNotice,
+    LifecycleRequest,
     RecordFound,
     RefreshStatus,
     Refuse,
     Reply,
-    Request,
     ResetRestarts,
     RestartService,
     StartFailed,
@@ -121,12 +121,12 @@ class Walk:
                 self._hear(on_notice, self.random.choice(new or notices))
             self._check()
 
-    def _ask(self, request: Request) -> None:
+    def _ask(self, request: LifecycleRequest) -> None:
         self.asked += 1
         caller = self.asked
         self._hear(lambda life, message: on_request(life, message, caller), request)
 
-    def _hear(self, hear: Callable[..., list[Effect]], message: Request | Notice) -> None:
+    def _hear(self, hear: Callable[..., list[Effect]], message: LifecycleRequest | LifecycleNotice) -> None:
         self.heard.add((type(self.life.activity), type(message)))
         if isinstance(message, (AbandonCall, InterruptStart)):
             self.forgotten |= {w.to for w in self.life.waiters if w.token == message.token}
@@ -153,7 +153,7 @@ class Walk:
     def _wanted(self) -> Wanted:
         return Wanted(self.random.choice(MODELS), self.options, {})
 
-    def _requests(self) -> list[Request]:
+    def _requests(self) -> list[LifecycleRequest]:
         wanted, token = self._wanted(), f"token-{self.asked + 1}"
         return [
             *[EnsureHealthy(wanted, token)] * 4,
@@ -165,14 +165,14 @@ class Walk:
             InterruptStart(self._token()),
         ]
 
-    def _notices(self) -> list[Notice]:
+    def _notices(self) -> list[LifecycleNotice]:
         server = self.random.choice([self.life.status.server, self.life.status.server, self._server(9), None])
         fresh = self._server(self.random.randrange(100, 999))
         attempt = self.random.choice([self.attempt, self.attempt, 0])
         report = self.random.choice([None, StopReport("graceful", 0.4), LEFT])
         problem = self.random.choice([None, CRASH, NO_MODEL])
         check = self._check_report()
-        known: list[Notice] = []
+        known: list[LifecycleNotice] = []
         if server is not None:
             known = [
                 ServerUp(server, True),
@@ -229,7 +229,9 @@ def walks() -> list[Walk]:
 
 
 def test_every_message_is_heard_in_every_activity_and_no_call_is_lost(walks: list[Walk]) -> None:
-    messages = {*get_args(Request), *get_args(Notice)} - {RecordFound}  # that one comes before all others
+    messages = {*get_args(LifecycleRequest), *get_args(LifecycleNotice)} - {
+        RecordFound
+    }  # that one comes before all others
     expected = {(activity, message) for activity in get_args(Activity) for message in messages}
     assert walks[0].heard >= expected
 

@@ -16,7 +16,7 @@ from acode_vllm.workers.lifecycle.activity import STEPS, Activity, Draining, Idl
 from acode_vllm.workers.lifecycle.refresh import Refreshing
 from acode_vllm.workers.lifecycle.running_clock import RunningClock
 from acode_vllm.workers.lifecycle.service_ledger import ServiceLedger
-from acode_vllm.workers.messages.lifecycle_messages import Effect, Emit, Refuse, Reply, Tell, Told, Wanted
+from acode_vllm.workers.messages.lifecycle_messages import Effect, Emit, Instruction, Refuse, Reply, Tell, Wanted
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Life:
         """Tell everyone of something that went wrong."""
         self.emit(ProblemRaised(self.wall(), problem))
 
-    def tell(self, worker: str, message: Told) -> None:
+    def tell(self, worker: str, message: Instruction) -> None:
         """Tell another worker what to do."""
         self.effects.append(Tell(worker, message))
 

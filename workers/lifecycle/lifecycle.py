@@ -29,10 +29,10 @@ from acode_vllm.workers.messages.lifecycle_messages import (
     EnsureHealthy,
     FailureSeen,
     InterruptStart,
-    Notice,
+    LifecycleNotice,
+    LifecycleRequest,
     RecordFound,
     RefreshStatus,
-    Request,
     ResetRestarts,
     RestartService,
     StartFailed,
@@ -51,7 +51,7 @@ from acode_vllm.workers.messages.process_messages import (
 )
 
 
-def on_request(life: Life, request: Request, to: object) -> list[Effect]:
+def on_request(life: Life, request: LifecycleRequest, to: object) -> list[Effect]:
     """A caller asks for something, and is answered once, by an effect of this or of a later message."""
     match request:
         case EnsureHealthy():
@@ -75,7 +75,7 @@ def on_request(life: Life, request: Request, to: object) -> list[Effect]:
     return life.take()
 
 
-def on_notice(life: Life, notice: Notice) -> list[Effect]:
+def on_notice(life: Life, notice: LifecycleNotice) -> list[Effect]:
     """Something has happened."""
     match notice:
         case AbandonCall(token):

@@ -40,13 +40,13 @@ from acode_vllm.workers.messages.lifecycle_messages import (
     Emit,
     EngineEnded,
     HavePrepared,
-    Notice,
+    LifecycleNotice,
+    LifecycleRequest,
     ReadStatus,
     RecordFound,
     Refuse,
     Replan,
     Reply,
-    Request,
     StartEngine,
     StartFailed,
     StopProcess,
@@ -115,14 +115,14 @@ class LifecycleWorker(Worker):
         """The requests of callers; answered when they are fulfilled."""
         if isinstance(message, ReadStatus):
             return self._life.status
-        if not isinstance(message, Request):
+        if not isinstance(message, LifecycleRequest):
             raise TypeError(f"not a request to the lifecycle: {message!r}")
         self._do(on_request(self._life, message, reply_to))
         return NO_REPLY
 
     def handle_cast(self, message: object) -> None:
         """The reports of the other workers."""
-        if not isinstance(message, Notice):
+        if not isinstance(message, LifecycleNotice):
             raise TypeError(f"not a report to the lifecycle: {message!r}")
         if isinstance(message, GpuReport):
             message = replace(message, sample=attributed(message.sample, self._life.status.pid))

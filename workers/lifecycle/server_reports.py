@@ -23,7 +23,7 @@ from acode_vllm.workers.lifecycle.steps import (
     watch,
     watch_again,
 )
-from acode_vllm.workers.messages.health_messages import Drain, Unwatch
+from acode_vllm.workers.messages.health_messages import Unwatch
 from acode_vllm.workers.messages.lifecycle_messages import (
     ChooseMark,
     EngineRestartScheduled,
@@ -110,7 +110,7 @@ def model_prepared(life: Life, message: ModelPrepared) -> None:
             f"vLLM, PID {result.pid}, serves {life.status.model} on this port already and was not started by acode:"
             " it is used as it is, watched, and neither restarted nor stopped"
         )
-        life.tell(HEALTH, watch(life, None, ready=True))
+        watch(life, None, ready=True)
     else:
         for text in result.warnings:
             life.warn(text)
@@ -157,8 +157,8 @@ def server_up(life: Life, message: ServerUp) -> None:
     was_ready = message.adopted and (up.was_ready or life.status.state is ServiceState.RUNNING)
     up = replace(up, was_ready=was_ready)
     life.enter(replace(life.activity, up=up) if isinstance(life.activity, Draining) else up)
-    life.tell(LOADER, follow(life, server))
-    life.tell(HEALTH, watch(life, server, ready=was_ready))
+    follow(life, server)
+    watch(life, server, ready=was_ready)
 
 
 def server_died(life: Life, message: ServerDied) -> None:
@@ -240,8 +240,6 @@ def worker_restarted(life: Life, message: WorkerRestarted) -> None:
     if message.worker == LOADER and isinstance(activity, Preparing):
         life.effects.append(HavePrepared(activity.attempt, life.wanted))
     elif message.worker == LOADER and server is not None and life.status.state is ServiceState.STARTING:
-        life.tell(LOADER, follow(life, server))
+        follow(life, server)
     elif message.worker == HEALTH and (isinstance(activity, Watching) or (life.up is not None and server is not None)):
         watch_again(life)
-        if isinstance(activity, Draining):
-            life.tell(HEALTH, Drain(activity.seconds))

@@ -46,7 +46,7 @@ def advance(life: Life, *, fresh: bool = False, back: Wanted | None = None) -> N
                 life.wanted = head
                 life.enter(Watching())
                 life.ledger.update(model=head.model, served_name=head.served_name)
-                life.tell(HEALTH, watch(life, None, ready=True))
+                watch(life, None, ready=True)
         case Up() | Watching():
             if life.monitored:
                 if not fresh:
@@ -179,21 +179,23 @@ def tell_left_over(life: Life, report: StopReport | None) -> None:
 # What the other workers are told
 
 
-def watch(life: Life, server: ServerProcess | None, *, ready: bool) -> Watch:
-    """What the HealthWorker is to check; no server for one that is somebody else's."""
+def watch(life: Life, server: ServerProcess | None, *, ready: bool) -> None:
+    """Have the checks begin anew; no server for one that is somebody else's."""
     options = life.wanted.options
     name = server.served_name if server else life.wanted.served_name
-    return Watch(options.url, name, server, ready, options, life.wanted.api_key)
+    life.tell(HEALTH, Watch(options.url, name, server, ready, options, life.wanted.api_key))
+    if isinstance(life.activity, Draining):
+        life.tell(HEALTH, Drain(life.activity.seconds))
 
 
 def watch_again(life: Life) -> None:
     """Have the checks of the server that is there begin anew."""
     was_ready = life.up is not None and life.up.was_ready
-    ready = was_ready or life.status.state is not ServiceState.STARTING
-    life.tell(HEALTH, watch(life, life.status.server, ready=ready))
+    watch(life, life.status.server, ready=was_ready or life.status.state is not ServiceState.STARTING)
 
 
-def follow(life: Life, server: ServerProcess) -> FollowLoad:
-    """What the ModelLoader is to follow."""
+def follow(life: Life, server: ServerProcess) -> None:
+    """Have the ModelLoader follow the load."""
     prepared = life.up.prepared if life.up is not None else None
-    return FollowLoad(server, life.wanted.options, prepared or PreparedModel(server.model, cached=True, env={}))
+    prepared = prepared or PreparedModel(server.model, cached=True, env={})
+    life.tell(LOADER, FollowLoad(server, life.wanted.options, prepared))

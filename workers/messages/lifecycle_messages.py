@@ -102,7 +102,9 @@ class InterruptStart:
     token: str
 
 
-Request = EnsureHealthy | StartService | RestartService | StopService | ResetRestarts | RefreshStatus | InterruptStart
+LifecycleRequest = (
+    EnsureHealthy | StartService | RestartService | StopService | ResetRestarts | RefreshStatus | InterruptStart
+)
 """Everything that a caller may ask for, but `ReadStatus`, which needs no decision."""
 
 
@@ -168,7 +170,7 @@ class EngineEnded:
     """The engine supervisor is gone."""
 
 
-Notice = (
+LifecycleNotice = (
     Reported
     | AbandonCall
     | FailureSeen
@@ -234,7 +236,7 @@ class StopProcess:
     reason: str
 
 
-Told = (
+Instruction = (
     FailServer | ServerServes | Watch | Unwatch | Drain | FollowLoad | StopFollowing | CheckNow | SampleGpus | GpuReport
 )
 """What the lifecycle tells the other workers."""
@@ -245,7 +247,7 @@ class Tell:
     """Cast to a worker; to one that is not there, nothing."""
 
     worker: str
-    message: Told
+    message: Instruction
 
 
 @dataclass(frozen=True)
