@@ -130,7 +130,7 @@ class Engine:
         return problem
 
     def end(self) -> None:
-        """End it, its server with it unless that was released. Nothing happens where there is none."""
+        """End it, and its server with it unless that was released. Without one, nothing happens."""
         patience = shutdown_seconds(self._options) + CALL_SECONDS
         try:
             self._root.terminate_child(ENGINE, patience)

@@ -1,4 +1,4 @@
-"""The LifecycleWorker: carries out what `lifecycle` decides, on a thread of its own.
+"""The LifecycleWorker: carries out what the rules decide, on a thread of its own.
 
 It owns the service's state: it alone talks to callers, tells the other workers what to do, starts and ends the engine
 supervisor, and writes the records. It never waits for a model, a process or a network: those it hears of by messages.
@@ -30,8 +30,8 @@ from acode_vllm.workers.lifecycle.engine import Engine
 from acode_vllm.workers.lifecycle.life import Life
 from acode_vllm.workers.lifecycle.lifecycle import on_notice, on_request
 from acode_vllm.workers.lifecycle.lifecycle_edges import LifecycleEdges
-from acode_vllm.workers.lifecycle.recording import Recording, patience
 from acode_vllm.workers.lifecycle.running_clock import RunningClock
+from acode_vllm.workers.lifecycle.write_behind import WriteBehind, patience
 from acode_vllm.workers.messages.gpu_messages import GpuReport
 from acode_vllm.workers.messages.lifecycle_messages import (
     ChooseMark,
@@ -87,16 +87,12 @@ class LifecycleWorker(Worker):
     def init(self) -> None:
         """Take over what an earlier owner left; the rest happens when somebody asks."""
         running = RunningClock(self.clock.monotonic)
-        self._life = Life(
-            self._initial,
-            monotonic=self.clock.monotonic,
-            wall=self._edges.wall,
-            running_clock=running,
-        )
+        monotonic, wall = self.clock.monotonic, self._edges.wall
+        self._life = Life(self._initial, monotonic=monotonic, wall=wall, running_clock=running)
         self._engine = Engine(
             self.supervisor, self._edges, self._initial.options, running, lambda message: cast(self.ref, message)
         )
-        self._recording = Recording(
+        self._disk = WriteBehind(
             self._edges.records,
             self._raise,
             lambda seconds: self.send_after(seconds, _Record()),
@@ -107,7 +103,7 @@ class LifecycleWorker(Worker):
     def terminate(self, reason: ExitReason) -> None:
         """Leave the record as it stands: the next owner goes on from there."""
         self._show([])
-        self._recording.write()
+        self._disk.write()
 
     # Messages
 
@@ -137,7 +133,7 @@ class LifecycleWorker(Worker):
             case _Recover():
                 self._recover()
             case _Record():
-                self._recording.write()
+                self._disk.write()
 
     def _recover(self) -> None:
         # After a crash of this worker the engine of the earlier incarnation is still there; its server, which is
@@ -177,9 +173,7 @@ class LifecycleWorker(Worker):
                 case CompareSettings():
                     queue += self._compare(effect)
                 case HavePrepared(attempt, wanted):
-                    mark = self._life.status.mark
-                    marks = (mark,) if mark else ()
-                    message = PrepareModel(wanted.model, wanted.options, wanted.environ, attempt, marks)
+                    message = PrepareModel(wanted.model, wanted.options, wanted.environ, attempt, self._life.marks)
                     self._tell(self.supervisor.whereis(LOADER), message)
                 case Tell():
                     tells.append(effect)
@@ -190,8 +184,8 @@ class LifecycleWorker(Worker):
     def _show(self, events: list[Event], answers: Sequence[Reply | Refuse] = (), tells: Sequence[Tell] = ()) -> None:
         """Publish first, then tell, then write down.
 
-        Whoever is answered finds the new state published and recorded, but for newer figures alone: those are recorded
-        later.
+        Callers that are answered find the new state published and recorded, except for newer figures, which are
+        recorded later.
         """
         status, before = self._life.status, self._shown
         # Before the record was read there is nothing to show, and above all nothing to write over it.
@@ -200,7 +194,7 @@ class LifecycleWorker(Worker):
             self._shown = status
             self._edges.publish(status)
         kept = [event for event in events if not isinstance(event, TOO_FREQUENT)]
-        more = bool(kept) or self._recording.urgent
+        more = bool(kept) or self._disk.urgent
         figures_alone = changed and before is not None and not more and differ_in_figures(before, status)
         if figures_alone:
             give(answers)
@@ -214,13 +208,13 @@ class LifecycleWorker(Worker):
             status,
             figures_alone=figures_alone,
             somebody_answered=bool(answers),
-            seconds_since=self._recording.seconds_since,
+            seconds_since=self._disk.seconds_since,
             check_interval=self._life.check_interval,
         )
-        self._recording.owe(kept, status if changed else None, seconds)
+        self._disk.owe(kept, status if changed else None, seconds)
         if not figures_alone:
-            if answers and self._recording.urgent:
-                self._recording.write()
+            if answers and self._disk.urgent:
+                self._disk.write()
             give(answers)
 
     def _raise(self, problem: Problem) -> None:

@@ -67,7 +67,7 @@ class ServiceLedger:
         self.status = replace(self.status, **changes)  # type: ignore[arg-type]  # fields of the status
 
     def stopped(self) -> None:
-        """Nothing runs, by somebody's wish: what went wrong before is of no interest any more."""
+        """Nothing runs, as somebody asked: what went wrong before does not matter any more."""
         self._down_since = None
         self.update(server=None, progress=None, problem=None, last_check=None, failures=0, limit_reached=False)
 
