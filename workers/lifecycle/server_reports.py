@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.events import LoadProgressed, ServerEnded, ServerStarted
+from acode_vllm.vocabulary.exhaustive import assert_never
 from acode_vllm.vocabulary.loading import LoadProgress, LoadStage
 from acode_vllm.vocabulary.states import LifecycleMode, ServiceState, Trigger
 from acode_vllm.workers.lifecycle.activity import Draining, Preparing, Stopping, Up, Watching
@@ -101,21 +102,25 @@ def model_prepared(life: Life, message: ModelPrepared) -> None:
         if isinstance(result, PreparedModel):
             life.enter(replace(activity, prepared=result))
             life.effects.append(Replan(life.status.server, life.marks, result.env))
-    elif isinstance(result, Problem):
-        give_up(life, result)
-    elif isinstance(result, ServerFound):
-        life.enter(Watching(result))
-        life.ledger.update(mode=LifecycleMode.MONITORED)
-        life.warn(
-            f"vLLM, PID {result.pid}, serves {life.status.model} on this port already and was not started by acode:"
-            " it is used as it is, watched, and neither restarted nor stopped"
-        )
-        watch(life, None, ready=True)
-    else:
-        for text in result.warnings:
-            life.warn(text)
-        life.enter(Up(activity.attempt, result))
-        life.effects.append(StartEngine(life.wanted, result, None, life.marks))
+        return
+    match result:
+        case Problem():
+            give_up(life, result)
+        case ServerFound(pid):
+            life.enter(Watching(result))
+            life.ledger.update(mode=LifecycleMode.MONITORED)
+            life.warn(
+                f"vLLM, PID {pid}, serves {life.status.model} on this port already and was not started by acode:"
+                " it is used as it is, watched, and neither restarted nor stopped"
+            )
+            watch(life, None, ready=True)
+        case PreparedModel(warnings=warnings):
+            for text in warnings:
+                life.warn(text)
+            life.enter(Up(activity.attempt, result))
+            life.effects.append(StartEngine(life.wanted, result, None, life.marks))
+        case _:
+            assert_never(result)
 
 
 def load_step(life: Life, message: LoadStep) -> None:

@@ -12,7 +12,7 @@ from acode_vllm.workers.lifecycle.activity import Draining, Idle, Preparing, Sto
 from acode_vllm.workers.lifecycle.life import Life
 from acode_vllm.workers.lifecycle.lifecycle_problems import left_over_problem
 from acode_vllm.workers.messages.health_messages import CheckNow, Drain, Unwatch, Watch
-from acode_vllm.workers.messages.lifecycle_messages import HavePrepared, Refuse, StopProcess, Wanted
+from acode_vllm.workers.messages.lifecycle_messages import HavePrepared, Refuse, Reply, StopProcess, Wanted
 from acode_vllm.workers.messages.model_messages import FollowLoad, PreparedModel, StopFollowing
 from acode_vllm.workers.messages.process_messages import StopReport
 from acode_vllm.workers.messages.worker_ids import HEALTH, LOADER
@@ -93,12 +93,13 @@ def give_up(life: Life, problem: Problem) -> None:
     life.raise_problem(problem)
     model, back, life.before = life.wanted.model, life.before, None
     if back is not None and back.model == model:
-        back = None
+        back = None  # it has failed by itself
     if back is not None:
         problem = replace(problem, evidence=(*problem.evidence, f"{back.model} is loaded again"))
     life.refuse(problem, model)
     if isinstance(stopping, Stopping):
-        life.effects += [Refuse(to, problem) for to in (*stopping.callers, *stopping.interrupted)]
+        life.effects += [Refuse(to, problem) for to in stopping.callers]
+        life.effects += [Reply(to, life.status) for to in stopping.interrupted]
     advance(life, back=back)
 
 
@@ -156,10 +157,8 @@ def end_stop(life: Life, report: StopReport) -> None:
         life.enter(Idle(), Trigger.GONE, f"stopped ({report.method}, {report.seconds:.1f} s)")
         life.ledger.stopped()
     if isinstance(stopping, Stopping):
-        for to in stopping.callers:
-            life.reply(to, report)
-        for to in stopping.interrupted:
-            life.reply(to, life.status)
+        life.effects += [Reply(to, report) for to in stopping.callers]
+        life.effects += [Reply(to, life.status) for to in stopping.interrupted]
     advance(life)
 
 
