@@ -757,6 +757,12 @@ class TestStop:
         another = StopReport("forced", 15.0, ("PID 13 VLLM::Worker, state D (uninterruptible)",))
         assert len(events(bench.tell(LeftOverFound(another)), ProblemRaised)) == 1
 
+    def test_a_server_that_its_closing_owner_ends_is_stopped(self) -> None:
+        bench = Bench()
+        bench.run()
+        bench.down(None, asked=True)
+        assert bench.life.status.state is S.STOPPED
+
     def test_a_restart_by_hand_ends_and_starts(self) -> None:
         bench = Bench()
         bench.run()

@@ -17,7 +17,7 @@ from acode_vllm.vocabulary.options import VllmLifecycleOptions
 from acode_vllm.vocabulary.server_process import ProcessIdentity, ServerProcess
 from acode_vllm.vocabulary.states import LifecycleMode, ServiceState, Trigger
 from acode_vllm.vocabulary.status import ServiceStatus
-from acode_vllm.workers.lifecycle.activity import STEPS, Activity, Draining, Preparing, Stopping
+from acode_vllm.workers.lifecycle.activity import STEPS, Activity, Draining, Idle, Preparing, Stopping, Up, Watching
 from acode_vllm.workers.lifecycle.life import Life
 from acode_vllm.workers.lifecycle.lifecycle import on_notice, on_request
 from acode_vllm.workers.lifecycle.running_clock import RunningClock
@@ -70,6 +70,16 @@ CRASH = Problem("ACODE-VLM-015", "vLLM ended")
 NO_MODEL = Problem("ACODE-VLM-002", "no such model")
 LEFT = StopReport("forced", 15.0, ("PID 7",))
 STEPS_OF_THE_TABLE = {(before, after, trigger) for (before, after), triggers in STEPS.items() for trigger in triggers}
+S = ServiceState
+TRUE_DURING: dict[type[Activity], set[ServiceState]] = {
+    Idle: {S.UNKNOWN, S.STOPPED, S.FAILED, S.CRASHED},
+    Preparing: {S.STARTING},
+    Up: {S.STARTING, S.RUNNING, S.FAILED, S.CRASHED},
+    Watching: {S.STARTING, S.RUNNING},
+    Draining: {S.RUNNING},
+    Stopping: {S.STOPPING, S.STOPPED},
+}
+"""What the public state may be while something is being done about a server of ours, or one that was found."""
 
 
 class WatchedLife(Life):
@@ -143,10 +153,7 @@ class Walk:
             waiting += [*activity.callers, *activity.interrupted]
         outcome = Counter(self.answers) + Counter(waiting) + Counter(self.forgotten)
         assert outcome == Counter(range(1, self.asked + 1)), "each is answered once, or waits, or waits no longer"
-        if isinstance(activity, Preparing):
-            assert life.status.state is ServiceState.STARTING
-        if isinstance(activity, Draining):
-            assert life.status.state is ServiceState.RUNNING
+        assert life.monitored or life.status.state in TRUE_DURING[type(activity)]
 
     # What may be heard
 

@@ -92,13 +92,12 @@ STEPS: dict[tuple[type[Activity], type[Activity]], frozenset[Trigger | None]] = 
     (Preparing, Up): frozenset({None}),  # it is Starting already
     (Preparing, Watching): frozenset({None}),
     (Preparing, Stopping): frozenset({Trigger.STOP}),
-    (Up, Idle): frozenset({Trigger.GIVE_UP, Trigger.GONE}),
+    (Up, Idle): frozenset({Trigger.GIVE_UP}),
     (Up, Up): frozenset({None}),
     (Up, Draining): frozenset({None}),  # it is Running until the requests have finished
     (Up, Stopping): frozenset({Trigger.STOP}),
     (Watching, Idle): frozenset({Trigger.UNHEALTHY}),
     (Watching, Stopping): frozenset({Trigger.STOP}),
-    (Draining, Idle): frozenset({Trigger.GIVE_UP, Trigger.GONE}),
     (Draining, Up): frozenset({None}),
     (Draining, Draining): frozenset({None}),
     (Draining, Stopping): frozenset({Trigger.STOP}),

@@ -57,6 +57,9 @@ from acode_vllm.workers.messages.worker_ids import HEALTH, LOADER, PROCESS
 MAY_HAVE_A_SERVER = (ServiceState.RUNNING, ServiceState.STARTING, ServiceState.STOPPING, ServiceState.FAILED)
 """Recorded states in which a server that is gone has ended unseen."""
 
+SWITCH_WITHOUT_WAITING = "it ended before it was to be switched"
+
+
 # From the record
 
 
@@ -141,8 +144,10 @@ def load_timed_out(life: Life, message: LoadTimedOut) -> None:
 
 def mark_chosen(life: Life, message: MarkChosen) -> None:
     """`MarkChosen`: a spawn is about to happen."""
-    life.ledger.move(Trigger.RESTART, "restarting")
-    life.ledger.update(mark=message.mark, progress=LoadProgress(LoadStage.SPAWNED))
+    life.ledger.update(mark=message.mark)
+    if life.up is not None:
+        life.ledger.move(Trigger.RESTART, "restarting")
+        life.ledger.update(progress=LoadProgress(LoadStage.SPAWNED))
     # If its worker crashes before it has told of the process, its successor ends what carries this mark.
     life.effects.append(Replan(None, (message.mark,)))
 
@@ -169,7 +174,7 @@ def server_up(life: Life, message: ServerUp) -> None:
 def server_died(life: Life, message: ServerDied) -> None:
     """`ServerDied` (FR-032): from this moment nothing vouches for the server."""
     if isinstance(life.activity, Draining):
-        begin_stop(life, "it ended before it was to be switched")
+        begin_stop(life, SWITCH_WITHOUT_WAITING)
     elif isinstance(life.activity, Up):
         life.ledger.went_down()
         life.ledger.update(server=message.server, last_check=None, progress=None)
@@ -190,15 +195,19 @@ def server_down(life: Life, message: ServerDown) -> None:
         seconds = report.seconds if report else None
         pid, how = message.server.identity.pid, str(message.exit)
         life.emit(ServerEnded(life.wall(), pid, how, message.asked, seconds, problem))
-    if isinstance(life.activity, (Stopping, Draining)):
-        end_stop(life, report or StopReport("already gone", 0.0))
-        return
-    if not isinstance(life.activity, Up):
-        return
-    if problem is None:
-        end_stop(life, report or StopReport("graceful", 0.0))
-        return
-    tell_left_over(life, report)
+    if isinstance(life.activity, Draining):
+        life.enter(Stopping(), Trigger.STOP, SWITCH_WITHOUT_WAITING)
+    elif isinstance(life.activity, Up) and problem is None:
+        life.enter(Stopping(), Trigger.STOP, "its owner is being closed")
+    if isinstance(life.activity, Stopping):
+        end_stop(life, life.activity, report or StopReport("already gone", 0.0))
+    elif isinstance(life.activity, Up) and problem is not None:
+        _failed(life, message, problem)
+
+
+def _failed(life: Life, message: ServerDown, problem: Problem) -> None:
+    """The server has ended, and nobody wanted it to."""
+    tell_left_over(life, message.report)
     life.ledger.went_down()
     life.ledger.update(server=None, progress=None, problem=problem, last_check=None)
     if not problem.retryable:
@@ -230,7 +239,7 @@ def limit_reached(life: Life) -> None:
 def engine_ended(life: Life) -> None:
     """`EngineEnded`: a stop that waits for it has nothing more to wait for; else its server may live on."""
     if isinstance(life.activity, Stopping):
-        end_stop(life, StopReport("already gone", 0.0))
+        end_stop(life, life.activity, StopReport("already gone", 0.0))
 
 
 def start_failed(life: Life, message: StartFailed) -> None:

@@ -89,6 +89,8 @@ def give_up(life: Life, problem: Problem) -> None:
     """Try nothing more until somebody asks again; go back to what was served before a switch."""
     stopping = life.activity
     life.ledger.update(problem=problem, progress=None, server=None)
+    if life.status.state is ServiceState.RUNNING:
+        life.ledger.move(Trigger.EXITED, problem.message)  # a server that runs is not given up before it is gone
     life.enter(Idle(), Trigger.GIVE_UP, problem.message)
     life.raise_problem(problem)
     model, back, life.before = life.wanted.model, life.before, None
@@ -145,9 +147,8 @@ def begin_stop(life: Life, reason: str, callers: tuple[object, ...] = ()) -> Non
     life.effects.append(StopProcess(reason))
 
 
-def end_stop(life: Life, report: StopReport) -> None:
+def end_stop(life: Life, stopping: Stopping, report: StopReport) -> None:
     """The tree is gone, or as much of it as can be ended: answer those who waited for that, and go on."""
-    stopping = life.activity
     if report.remaining:
         problem = left_over_problem(report)
         life.ledger.update(problem=problem)
@@ -156,9 +157,8 @@ def end_stop(life: Life, report: StopReport) -> None:
     else:
         life.enter(Idle(), Trigger.GONE, f"stopped ({report.method}, {report.seconds:.1f} s)")
         life.ledger.stopped()
-    if isinstance(stopping, Stopping):
-        life.effects += [Reply(to, report) for to in stopping.callers]
-        life.effects += [Reply(to, life.status) for to in stopping.interrupted]
+    life.effects += [Reply(to, report) for to in stopping.callers]
+    life.effects += [Reply(to, life.status) for to in stopping.interrupted]
     advance(life)
 
 
