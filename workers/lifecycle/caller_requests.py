@@ -37,7 +37,7 @@ from acode_vllm.workers.messages.worker_ids import GPU, HEALTH
 
 
 def ensure_healthy(life: Life, message: EnsureHealthy | StartService, to: object) -> None:
-    """`EnsureHealthy`, `StartService` (FR-005, FR-021): it waits for a check that finds the model served."""
+    """`EnsureHealthy`, `StartService` (FR-005, FR-021): the caller waits for a good check of its model."""
     status = life.status
     if status.limit_reached and status.problem and status.model == message.wanted.model:
         life.effects.append(Refuse(to, status.problem))
