@@ -13,8 +13,8 @@ from acode_vllm.supervisor.requests import WhichChildren
 from acode_vllm.supervisor.testing import ManualClock
 from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
-from acode_vllm.vocabulary.running_clock import RunningClock
-from acode_vllm.workers.lifecycle.engine_supervisor import engine_supervisor
+from acode_vllm.workers.lifecycle.engine import engine_supervisor
+from acode_vllm.workers.lifecycle.running_clock import RunningClock
 from acode_vllm.workers.process.process_edges import ServerCrashed
 
 GUARD = 10.0

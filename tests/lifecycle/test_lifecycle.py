@@ -12,12 +12,12 @@ from acode_vllm.vocabulary.events import ProblemRaised, RestartDone, StateChange
 from acode_vllm.vocabulary.health import HealthReport, PartReport, Verdict
 from acode_vllm.vocabulary.loading import LoadProgress, LoadStage
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
-from acode_vllm.vocabulary.running_clock import RunningClock
 from acode_vllm.vocabulary.server_process import ProcessIdentity, ServerProcess
 from acode_vllm.vocabulary.states import LifecycleMode, ServiceState
 from acode_vllm.vocabulary.status import ServiceStatus
-from acode_vllm.workers.lifecycle.lifecycle import Lifecycle
-from acode_vllm.workers.lifecycle.lifecycle_state import Phase
+from acode_vllm.workers.lifecycle.life import Life
+from acode_vllm.workers.lifecycle.lifecycle import on_notice, on_request
+from acode_vllm.workers.lifecycle.running_clock import RunningClock
 from acode_vllm.workers.messages.health_messages import (
     CheckNow,
     Drain,
@@ -28,17 +28,32 @@ from acode_vllm.workers.messages.health_messages import (
     Watch,
 )
 from acode_vllm.workers.messages.lifecycle_messages import (
+    AbandonCall,
     ChooseMark,
     Effect,
     Emit,
+    EngineEnded,
+    EngineLimitReached,
+    EngineRestartScheduled,
+    EnsureHealthy,
+    FailureSeen,
     HavePrepared,
+    InterruptStart,
+    LifecycleNotice,
+    LifecycleRequest,
+    RecordFound,
     Refuse,
     Replan,
     Reply,
+    RestartService,
     StartEngine,
+    StartFailed,
+    StartService,
     StopProcess,
+    StopService,
     Tell,
     Wanted,
+    WorkerRestarted,
 )
 from acode_vllm.workers.messages.model_messages import (
     FollowLoad,
@@ -50,6 +65,8 @@ from acode_vllm.workers.messages.model_messages import (
 )
 from acode_vllm.workers.messages.process_messages import (
     FailServer,
+    LeftOverFound,
+    MarkChosen,
     ProcessExit,
     ServerDied,
     ServerDown,
@@ -83,51 +100,57 @@ class Bench:
     """A lifecycle with clocks that are moved by hand."""
 
     mode: LifecycleMode = LifecycleMode.MANAGED
+    opened: str = "acode/one"
     time: float = 1000.0
     effects: list[Effect] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.clock = RunningClock(lambda: self.time)
-        self.life = Lifecycle(
-            VllmLifecycleOptions(mode=self.mode),
+        self.life = Life(
+            wanted(self.opened, mode=self.mode),
             monotonic=lambda: self.time,
             wall=lambda: self.time,
             running_clock=self.clock,
         )
 
-    def do(self, effects: list[Effect]) -> list[Effect]:
+    def ask(self, request: LifecycleRequest, to: str) -> list[Effect]:
+        effects = on_request(self.life, request, to)
+        self.effects += effects
+        return effects
+
+    def tell(self, notice: LifecycleNotice) -> list[Effect]:
+        effects = on_notice(self.life, notice)
         self.effects += effects
         return effects
 
     def ensure(self, to: str, model: str = "acode/one") -> list[Effect]:
-        return self.do(self.life.ensure_healthy(to, f"token-{to}", wanted(model, mode=self.mode)))
+        return self.ask(EnsureHealthy(wanted(model, mode=self.mode), f"token-{to}"), to)
 
     def prepared(self, result: PreparedModel | Problem | None = None, model: str = "acode/one") -> list[Effect]:
         attempt = next(e.attempt for e in reversed(self.effects) if isinstance(e, HavePrepared))
-        return self.do(self.life.model_prepared(ModelPrepared(attempt, result or PreparedModel(model, True, {}))))
+        return self.tell(ModelPrepared(attempt, result or PreparedModel(model, True, {})))
 
     def up(self, process: ServerProcess | None = None, adopted: bool = False) -> list[Effect]:
         process = process or server()
-        self.do(self.life.mark_chosen(process.mark))
-        return self.do(self.life.server_up(ServerUp(process, adopted)))
+        self.tell(MarkChosen(process.mark))
+        return self.tell(ServerUp(process, adopted))
 
     def ready(self, process: ServerProcess | None = None) -> list[Effect]:
-        return self.do(self.life.server_ready(ServerReady(process or server(), report(at=self.time))))
+        return self.tell(ServerReady(process or server(), report(at=self.time)))
 
     def health(self, ok: bool, failures: int = 0, part: str = "health") -> list[Effect]:
         verdict = Verdict.HEALTHY if ok else Verdict.UNHEALTHY
         process = self.life.status.server
-        return self.do(self.life.health_reported(HealthReported(process, report(verdict, part, self.time), failures)))
+        return self.tell(HealthReported(process, report(verdict, part, self.time), failures))
 
     def down(
         self, problem: Problem | None = CRASH, *, asked: bool = False, remaining: tuple[str, ...] = ()
     ) -> list[Effect]:
         report = StopReport("graceful", 0.4, remaining)
-        message = ServerDown(self.life.status.server, ProcessExit(0), asked, problem, report)
-        return self.do(self.life.server_down(message))
+        return self.tell(ServerDown(self.life.status.server, ProcessExit(0), asked, problem, report))
 
     def drained(self, left: int | None = 0) -> list[Effect]:
-        return self.do(self.life.drained(Drained(self.life.status.server, left)))
+        return self.tell(Drained(self.life.status.server, left))
 
     def run(self, model: str = "acode/one", pid: int = 100) -> None:
         """Bring it to Running."""
@@ -197,6 +220,35 @@ def test_a_running_server_is_checked_before_a_caller_is_answered() -> None:
     assert [a.to for a in of(bench.health(ok=True), Reply)] == ["b"]
 
 
+class TestDegradedParts:
+    def test_one_is_told_when_it_appears_and_once_an_hour_however_often_it_comes_and_goes(self) -> None:
+        bench = Bench()
+        bench.run()
+        begin = bench.time
+        assert self.told(bench, health=Verdict.DEGRADED, models=Verdict.HEALTHY) == [
+            "The server works, and is degraded: health: slow: 3.0 s"
+        ]
+        for minute in range(1, 60):
+            bench.time = begin + 60.0 * minute
+            assert self.told(bench, health=Verdict.DEGRADED if minute % 2 else Verdict.HEALTHY) == []
+        bench.time = begin + 3600.0
+        assert len(self.told(bench, health=Verdict.DEGRADED)) == 1
+
+    def test_each_is_told_for_itself_and_failures_are_not(self) -> None:
+        bench = Bench()
+        bench.run()
+        self.told(bench, health=Verdict.DEGRADED)
+        assert len(self.told(bench, health=Verdict.DEGRADED, gpu=Verdict.DEGRADED)) == 1
+        assert self.told(bench, models=Verdict.UNHEALTHY) == []
+
+    @staticmethod
+    def told(bench: Bench, **parts: Verdict) -> list[str]:
+        found = tuple(PartReport(part, verdict, 0.1, "slow: 3.0 s") for part, verdict in parts.items())
+        checked = HealthReport(bench.time, bench.time, Verdict.DEGRADED, found, 0.1)
+        effects = bench.tell(HealthReported(bench.life.status.server, checked, 0))
+        return [event.text for event in events(effects, WarningRaised)]
+
+
 @pytest.mark.spec("FR-018")
 def test_a_failed_check_keeps_the_caller_waiting_for_the_restart() -> None:
     bench = Bench()
@@ -228,7 +280,7 @@ class TestThreeFailedChecks:
         bench.health(ok=False, failures=3)
         why = Problem("ACODE-VLM-015", "vLLM ended: its process VllmWorker-0 died without saying why.")
         bench.down(asked=True, problem=why)
-        bench.do(bench.life.restart_scheduled(2.0))
+        bench.tell(EngineRestartScheduled(2.0))
         assert bench.life.status.restarts[-1].reason == why.message
 
     def test_an_engine_that_does_not_answer_is_called_hung(self) -> None:
@@ -241,7 +293,7 @@ class TestThreeFailedChecks:
         bench = Bench()
         bench.run()
         stale = HealthReported(server(pid=99), report(Verdict.UNHEALTHY), 3)
-        assert bench.life.health_reported(stale) == []
+        assert bench.tell(stale) == []
         assert bench.life.status.state is S.RUNNING
 
 
@@ -259,7 +311,7 @@ class TestCrash:
         bench = Bench()
         bench.run()
         assert bench.life.status.vouches("acode/one", bench.time, 10.0)
-        bench.do(bench.life.server_died(ServerDied(server(), ProcessExit(signal=9))))
+        bench.tell(ServerDied(server(), ProcessExit(signal=9)))
         assert not bench.life.status.vouches("acode/one", bench.time, 10.0)
         assert bench.life.status.state is S.CRASHED
         assert "SIGKILL" in bench.life.status.reason
@@ -280,13 +332,13 @@ class TestCrash:
         bench = Bench()
         bench.ensure("a")
         bench.prepared()
-        assert of(bench.do(bench.life.mark_chosen("new")), Replan) == [Replan(None, ("new",))]
+        assert of(bench.tell(MarkChosen("new")), Replan) == [Replan(None, ("new",))]
 
     def test_the_mark_of_a_restart_is_chosen_before_it(self) -> None:
         bench = Bench()
         bench.run()
         assert not of(bench.down(), ChooseMark)
-        assert of(bench.do(bench.life.restart_scheduled(2.0)), ChooseMark) == [ChooseMark()]
+        assert of(bench.tell(EngineRestartScheduled(2.0)), ChooseMark) == [ChooseMark()]
 
     def test_a_start_that_took_too_long_is_the_reason_of_its_restart(self) -> None:
         bench = Bench()
@@ -294,14 +346,14 @@ class TestCrash:
         bench.prepared()
         bench.up()
         bench.down(Problem("ACODE-VLM-016", "vLLM printed nothing"), asked=True)
-        bench.do(bench.life.restart_scheduled(2.0))
+        bench.tell(EngineRestartScheduled(2.0))
         assert [entry.reason for entry in bench.life.status.restarts] == ["vLLM printed nothing"]
 
     def test_the_restart_is_counted_timed_and_remembered(self) -> None:
         bench = Bench()
         bench.run()
         bench.down()
-        bench.do(bench.life.restart_scheduled(2.0))
+        bench.tell(EngineRestartScheduled(2.0))
         bench.time += 12.0
         bench.up(server(pid=101))
         bench.ready(server(pid=101))
@@ -312,7 +364,7 @@ class TestCrash:
     def test_a_worker_that_crashed_while_its_server_lives_is_no_restart_of_the_server(self) -> None:
         bench = Bench()
         bench.run()
-        assert bench.life.restart_scheduled(2.0) == []
+        assert bench.tell(EngineRestartScheduled(2.0)) == []
         assert bench.life.status.restart_count == 0
 
     @pytest.mark.spec("AC-020", "AC-021")
@@ -322,10 +374,10 @@ class TestCrash:
         bench.ensure("b")
         for pid in (101, 102, 103):
             bench.down()
-            bench.do(bench.life.restart_scheduled(2.0))
+            bench.tell(EngineRestartScheduled(2.0))
             bench.up(server(pid=pid))
         bench.down()
-        (refused,) = of(bench.do(bench.life.limit_reached()), Refuse)
+        (refused,) = of(bench.tell(EngineLimitReached()), Refuse)
         assert refused.to == "b"
         assert refused.problem.code == "ACODE-VLM-011"
         assert [line.split(":")[0] for line in refused.problem.evidence[:3]] == ["restart 1", "restart 2", "restart 3"]
@@ -339,10 +391,10 @@ class TestCrash:
         bench.ensure("b")
         for pid, text in ((101, "worker 17 died"), (102, "worker 18 died"), (103, "the disk was slow")):
             bench.down(problem=Problem("ACODE-VLM-015", text))
-            bench.do(bench.life.restart_scheduled(2.0))
+            bench.tell(EngineRestartScheduled(2.0))
             bench.up(server(pid=pid))
         bench.down(problem=Problem("ACODE-VLM-015", "worker 19 died"))
-        (refused,) = of(bench.do(bench.life.limit_reached()), Refuse)
+        (refused,) = of(bench.tell(EngineLimitReached()), Refuse)
         assert "; the last time: worker 19 died" in refused.problem.message
 
     def test_deaths_of_the_same_process_are_one_cause_whether_or_not_the_log_says_how_it_died(self) -> None:
@@ -353,16 +405,16 @@ class TestCrash:
         said = "vLLM ended: its process VllmWorker-0 touched memory that is not its own (SIGSEGV)."
         for pid, text in ((101, said), (102, unsaid)):
             bench.down(problem=Problem("ACODE-VLM-015", text))
-            bench.do(bench.life.restart_scheduled(2.0))
+            bench.tell(EngineRestartScheduled(2.0))
             bench.up(server(pid=pid))
         bench.down(problem=Problem("ACODE-VLM-015", said))
-        (refused,) = of(bench.do(bench.life.limit_reached()), Refuse)
+        (refused,) = of(bench.tell(EngineLimitReached()), Refuse)
         assert f"; each time by the death of its process VllmWorker-0, the last time: {said}" in refused.problem.message
 
     def test_a_tree_that_is_released_has_not_given_up(self) -> None:
         bench = Bench()
         bench.run()
-        assert bench.life.engine_ended() == []
+        assert bench.tell(EngineEnded()) == []
         assert bench.life.status.state is S.RUNNING
 
     def test_past_the_limit_a_request_is_refused_at_once_and_starts_nothing(self) -> None:
@@ -375,7 +427,7 @@ class TestCrash:
     def test_a_manual_start_resets_the_counter_and_starts(self) -> None:
         bench = self._at_limit()
         window = bench.clock()
-        effects = bench.do(bench.life.start("c", "token-c", wanted()))
+        effects = bench.ask(StartService(wanted(), "token-c"), "c")
         assert of(effects, HavePrepared)
         assert bench.life.status.restart_count == 0
         assert not bench.life.status.limit_reached
@@ -389,7 +441,7 @@ class TestCrash:
         bench = Bench()
         bench.run()
         bench.down()
-        bench.do(bench.life.limit_reached())
+        bench.tell(EngineLimitReached())
         return bench
 
 
@@ -401,7 +453,7 @@ class TestFailedStart:
         (refused,) = of(bench.prepared(NO_MODEL), Refuse)
         assert (refused.to, refused.problem) == ("a", NO_MODEL)
         assert bench.life.status.state is S.FAILED
-        assert bench.life.phase is Phase.IDLE
+        assert bench.tell(WorkerRestarted("loader")) == [], "nothing is being prepared"
 
     def test_a_server_that_ends_for_good_while_loading_fails_the_start(self) -> None:
         bench = Bench()
@@ -424,13 +476,13 @@ class TestFailedStart:
         bench.prepared()
         bench.up()
         late = Problem("ACODE-VLM-004", "took 300 s")
-        assert of(bench.life.load_timed_out(LoadTimedOut(server(), late)), Tell) == [Tell("process", FailServer(late))]
+        assert of(bench.tell(LoadTimedOut(server(), late)), Tell) == [Tell("process", FailServer(late))]
 
     def test_an_answer_about_an_earlier_preparation_changes_nothing(self) -> None:
         bench = Bench()
         bench.ensure("a")
         stale = ModelPrepared(0, NO_MODEL)
-        assert bench.life.model_prepared(stale) == []
+        assert bench.tell(stale) == []
 
 
 class TestSwitch:
@@ -492,13 +544,13 @@ class TestSwitch:
         bench = Bench()
         bench.run()
         asked = wanted("acode/two", drain_timeout_seconds=0.0)
-        assert of(bench.do(bench.life.ensure_healthy("b", "token-b", asked)), StopProcess)
+        assert of(bench.ask(EnsureHealthy(asked, "token-b"), "b"), StopProcess)
 
     def test_a_server_that_dies_meanwhile_is_switched_at_once(self) -> None:
         bench = Bench()
         bench.run()
         bench.ensure("b", "acode/two")
-        assert of(bench.do(bench.life.server_died(ServerDied(server(), ProcessExit(signal=9)))), StopProcess)
+        assert of(bench.tell(ServerDied(server(), ProcessExit(signal=9))), StopProcess)
         assert of(bench.down(None, asked=True), HavePrepared)[0].wanted.model == "acode/two"
         assert bench.life.status.restart_count == 0
 
@@ -509,9 +561,9 @@ class TestSwitch:
         bench.ensure("b", "acode/two")
         bench.ensure("c", "acode/one")
         if how == "interrupt":
-            effects = bench.do(bench.life.interrupt("i", "token-b"))
+            effects = bench.ask(InterruptStart("token-b"), "i")
         else:
-            bench.do(bench.life.abandon("token-b"))
+            bench.tell(AbandonCall("token-b"))
             effects = bench.drained()
         assert not of(effects, StopProcess)
         (watch,) = [t.message for t in of(effects, Tell) if isinstance(t.message, Watch)]
@@ -522,7 +574,7 @@ class TestSwitch:
         bench = Bench()
         bench.run()
         bench.ensure("b", "acode/two")
-        effects = bench.do(bench.life.stop("s", wanted()))
+        effects = bench.ask(StopService(), "s")
         assert of(effects, StopProcess)
         assert [r.to for r in of(effects, Refuse)] == ["b"]
         assert bench.drained() == []
@@ -531,14 +583,21 @@ class TestSwitch:
         bench = Bench()
         bench.run()
         bench.ensure("b", "acode/two")
-        told = [type(t.message) for t in of(bench.do(bench.life.worker_restarted("health")), Tell)]
+        told = [type(t.message) for t in of(bench.tell(WorkerRestarted("health")), Tell)]
         assert told == [Watch, Drain]
+
+    def test_a_process_worker_that_crashed_meanwhile_does_not_end_the_wait(self) -> None:
+        bench = Bench()
+        bench.run()
+        bench.ensure("b", "acode/two")
+        told = [type(t.message) for t in of(bench.tell(ServerUp(server(), adopted=True)), Tell)]
+        assert told == [FollowLoad, Watch, Drain]
 
     def test_a_word_of_an_earlier_server_s_requests_changes_nothing(self) -> None:
         bench = Bench()
         bench.run()
         bench.ensure("b", "acode/two")
-        assert bench.life.drained(Drained(server(pid=99), 0)) == []
+        assert bench.tell(Drained(server(pid=99), 0)) == []
 
     def test_a_model_that_fails_does_not_fail_those_who_want_another(self) -> None:
         bench = Bench()
@@ -573,7 +632,7 @@ class TestGoingBack:
         bench.prepared(model="acode/two")
         bench.up(server("acode/two", 101))
         bench.down()
-        effects = bench.do(bench.life.limit_reached())
+        effects = bench.tell(EngineLimitReached())
         assert of(effects, Refuse)[0].problem.code == "ACODE-VLM-011"
         assert of(effects, HavePrepared)[0].wanted.model == "acode/one"
         assert not bench.life.status.limit_reached
@@ -599,12 +658,12 @@ class TestGoingBack:
         bench.up(server("acode/two", 101))
         bench.ready(server("acode/two", 101))
         bench.down()
-        assert not of(bench.do(bench.life.limit_reached()), HavePrepared)
+        assert not of(bench.tell(EngineLimitReached()), HavePrepared)
 
     def test_a_stop_forgets_it(self) -> None:
         bench = Bench()
         self._switch(bench)
-        bench.do(bench.life.stop("s", wanted()))
+        bench.ask(StopService(), "s")
         bench.ensure("c", "acode/two")
         assert not of(bench.prepared(NO_MODEL), HavePrepared)
 
@@ -620,7 +679,7 @@ class TestStop:
     def test_it_ends_the_tree_and_answers_when_it_is_gone(self) -> None:
         bench = Bench()
         bench.run()
-        assert of(bench.do(bench.life.stop("s", wanted())), StopProcess)
+        assert of(bench.ask(StopService(), "s"), StopProcess)
         assert bench.life.status.state is S.STOPPING
         (answer,) = of(bench.down(None, asked=True), Reply)
         assert (answer.to, answer.value.method) == ("s", "graceful")
@@ -629,7 +688,7 @@ class TestStop:
     def test_whoever_waits_for_a_start_is_told_at_once(self) -> None:
         bench = Bench()
         bench.ensure("a")
-        effects = bench.do(bench.life.stop("s", wanted()))
+        effects = bench.ask(StopService(), "s")
         assert of(effects, Refuse)[0].problem.code == "ACODE-VLM-022"
         assert of(effects, Reply)[0].to == "s"
         assert bench.life.status.state is S.STOPPED
@@ -638,42 +697,49 @@ class TestStop:
         bench = Bench()
         bench.ensure("a")
         bench.prepared()
-        bench.do(bench.life.stop("s", wanted()))
+        bench.ask(StopService(), "s")
         assert of(bench.up(), StopProcess)
 
     def test_a_stop_during_the_restart_delay_cancels_the_restart(self) -> None:
         bench = Bench()
         bench.run()
         bench.down()
-        bench.do(bench.life.restart_scheduled(2.0))
-        assert of(bench.do(bench.life.stop("s", wanted())), StopProcess)
-        (answer,) = of(bench.do(bench.life.engine_ended()), Reply)
+        bench.tell(EngineRestartScheduled(2.0))
+        assert of(bench.ask(StopService(), "s"), StopProcess)
+        (answer,) = of(bench.tell(EngineEnded()), Reply)
         assert answer.to == "s"
         assert bench.life.status.state is S.STOPPED
 
     def test_what_a_killed_owner_left_is_ended_though_no_server_is_known(self) -> None:
         bench = Bench()
         found = replace(bench.life.status, mark="orphans")
-        bench.do(bench.life.recovered(found, alive=False, wanted=wanted()))
-        (start,) = of(bench.do(bench.life.stop("s", wanted())), StartEngine)
+        bench.tell(RecordFound(found, alive=False))
+        (start,) = of(bench.ask(StopService(), "s"), StartEngine)
         assert (start.leftover_marks, start.stop_only) == (("orphans",), True)
         cleared = ServerDown(None, ProcessExit(), True, None, StopReport("graceful", 0.4))
-        (answer,) = of(bench.do(bench.life.server_down(cleared)), Reply)
+        (answer,) = of(bench.tell(cleared), Reply)
         assert answer.value.method == "graceful"
         assert bench.life.status.state is S.STOPPED
 
+    def test_what_cannot_be_ended_for_want_of_a_plan_is_refused(self) -> None:
+        bench = Bench()
+        bench.tell(RecordFound(replace(bench.life.status, mark="orphans"), alive=False))
+        bench.ask(StopService(), "s")
+        (refused,) = of(bench.tell(StartFailed(NO_MODEL)), Refuse)
+        assert (refused.to, refused.problem) == ("s", NO_MODEL)
+
     def test_nothing_running_is_said_so(self) -> None:
         bench = Bench()
-        (answer,) = of(bench.do(bench.life.stop("s", wanted())), Reply)
+        (answer,) = of(bench.ask(StopService(), "s"), Reply)
         assert answer.value.method == "already gone"
         assert bench.life.status.state is S.STOPPED
 
     def test_what_sigkill_did_not_end_is_told(self) -> None:
         bench = Bench()
         bench.run()
-        bench.do(bench.life.stop("s", wanted()))
+        bench.ask(StopService(), "s")
         left = StopReport("forced", 15.0, ("PID 12 VLLM::Worker, state D",))
-        bench.do(bench.life.server_down(ServerDown(server(), ProcessExit(signal=9), True, None, left)))
+        bench.tell(ServerDown(server(), ProcessExit(signal=9), True, None, left))
         assert bench.life.status.state is S.FAILED
         assert bench.life.status.problem is not None
         assert bench.life.status.problem.code == "ACODE-VLM-021"
@@ -682,19 +748,25 @@ class TestStop:
         bench = Bench()
         bench.run()
         left = StopReport("forced", 15.0, ("PID 12 VLLM::Worker, state D (uninterruptible)",))
-        after = bench.do(bench.life.server_down(ServerDown(server(), ProcessExit(0), False, CRASH, left)))
+        after = bench.tell(ServerDown(server(), ProcessExit(0), False, CRASH, left))
         told, crash = (event.problem for event in events(after, ProblemRaised))
         assert (told.code, crash) == ("ACODE-VLM-021", CRASH)
         assert "PID 12 VLLM::Worker, state D" in told.message
         assert bench.life.status.state is S.CRASHED, "it is started again all the same"
-        assert not events(bench.do(bench.life.left_over_found(left)), ProblemRaised)
+        assert not events(bench.tell(LeftOverFound(left)), ProblemRaised)
         another = StopReport("forced", 15.0, ("PID 13 VLLM::Worker, state D (uninterruptible)",))
-        assert len(events(bench.do(bench.life.left_over_found(another)), ProblemRaised)) == 1
+        assert len(events(bench.tell(LeftOverFound(another)), ProblemRaised)) == 1
+
+    def test_a_server_that_its_closing_owner_ends_is_stopped(self) -> None:
+        bench = Bench()
+        bench.run()
+        bench.down(None, asked=True)
+        assert bench.life.status.state is S.STOPPED
 
     def test_a_restart_by_hand_ends_and_starts(self) -> None:
         bench = Bench()
         bench.run()
-        assert of(bench.do(bench.life.restart("r", "token-r", wanted())), StopProcess)
+        assert of(bench.ask(RestartService(wanted(), "token-r"), "r"), StopProcess)
         assert of(bench.down(None, asked=True), HavePrepared)
 
 
@@ -704,7 +776,7 @@ class TestInterrupt:
         bench.ensure("a")
         bench.prepared()
         bench.up()
-        effects = bench.do(bench.life.interrupt("i", "token-a"))
+        effects = bench.ask(InterruptStart("token-a"), "i")
         assert of(effects, StopProcess)
         assert not of(effects, Reply), "the caller is answered when the server is gone"
         assert [a.to for a in of(bench.down(None, asked=True), Reply)] == ["i"]
@@ -715,7 +787,7 @@ class TestInterrupt:
         bench.ensure("b")
         bench.prepared()
         bench.up()
-        effects = bench.do(bench.life.interrupt("i", "token-a"))
+        effects = bench.ask(InterruptStart("token-a"), "i")
         assert not of(effects, StopProcess)
         assert [a.to for a in of(effects, Reply)] == ["i"]
         assert [a.to for a in of(bench.ready(), Reply)] == ["b"]
@@ -724,12 +796,12 @@ class TestInterrupt:
         bench = Bench()
         bench.run()
         bench.ensure("a")
-        assert not of(bench.do(bench.life.interrupt("i", "token-a")), StopProcess)
+        assert not of(bench.ask(InterruptStart("token-a"), "i"), StopProcess)
 
     def test_before_anything_was_started_nothing_is(self) -> None:
         bench = Bench()
         bench.ensure("a")
-        assert [a.to for a in of(bench.do(bench.life.interrupt("i", "token-a")), Reply)] == ["i"]
+        assert [a.to for a in of(bench.ask(InterruptStart("token-a"), "i"), Reply)] == ["i"]
         assert bench.prepared() == []
 
     def test_a_caller_whose_time_is_over_leaves_the_start_going(self) -> None:
@@ -737,7 +809,7 @@ class TestInterrupt:
         bench.ensure("a")
         bench.prepared()
         bench.up()
-        assert bench.do(bench.life.abandon("token-a")) == []
+        assert bench.tell(AbandonCall("token-a")) == []
         assert not of(bench.ready(), Reply)
         assert bench.life.status.state is S.RUNNING
 
@@ -750,14 +822,14 @@ class TestRecovery:
         return replace(status, server=server(), mark="mark100", **changes)
 
     def test_a_living_server_is_adopted_not_started(self) -> None:
-        bench = Bench()
-        effects = bench.do(bench.life.recovered(self.found(S.RUNNING), alive=True, wanted=wanted("acode/two")))
+        bench = Bench(opened="acode/two")
+        effects = bench.tell(RecordFound(self.found(S.RUNNING), alive=True))
         (start,) = of(effects, StartEngine)
         assert start.adopt == server()
         bench.prepared(PreparedModel("acode/one", True, {"HF_HUB_OFFLINE": "1"}))
         assert of(bench.effects, Replan)[-1].env == {"HF_HUB_OFFLINE": "1"}, "for its restart, should there be one"
         assert len(of(bench.effects, StartEngine)) == 1
-        bench.do(bench.life.server_up(ServerUp(server(), adopted=True)))
+        bench.tell(ServerUp(server(), adopted=True))
         bench.ready()
         assert bench.life.status.state is S.RUNNING
         assert bench.life.status.model == "acode/one"
@@ -767,8 +839,8 @@ class TestRecovery:
         self, state: ServiceState
     ) -> None:
         bench = Bench()
-        bench.do(bench.life.recovered(self.found(state), alive=True, wanted=wanted()))
-        effects = bench.do(bench.life.server_up(ServerUp(server(), adopted=True)))
+        bench.tell(RecordFound(self.found(state), alive=True))
+        effects = bench.tell(ServerUp(server(), adopted=True))
         (watch,) = (tell.message for tell in of(effects, Tell) if isinstance(tell.message, Watch))
         assert watch.ready
         for failures in (1, 2):
@@ -779,23 +851,23 @@ class TestRecovery:
 
     def test_a_server_that_had_been_well_runs_with_its_first_good_check(self) -> None:
         bench = Bench()
-        bench.do(bench.life.recovered(self.found(S.RUNNING), alive=True, wanted=wanted()))
-        bench.do(bench.life.server_up(ServerUp(server(), adopted=True)))
+        bench.tell(RecordFound(self.found(S.RUNNING), alive=True))
+        bench.tell(ServerUp(server(), adopted=True))
         bench.ensure("a")
         assert [answer.to for answer in of(bench.health(ok=True), Reply)] == ["a"]
         assert bench.life.status.state is S.RUNNING
 
     def test_a_server_that_was_loading_may_go_on_loading(self) -> None:
         bench = Bench()
-        bench.do(bench.life.recovered(self.found(S.STARTING), alive=True, wanted=wanted()))
-        effects = bench.do(bench.life.server_up(ServerUp(server(), adopted=True)))
+        bench.tell(RecordFound(self.found(S.STARTING), alive=True))
+        effects = bench.tell(ServerUp(server(), adopted=True))
         (watch,) = (tell.message for tell in of(effects, Tell) if isinstance(tell.message, Watch))
         assert not watch.ready
 
     def test_its_successor_has_to_load(self) -> None:
         bench = Bench()
-        bench.do(bench.life.recovered(self.found(S.RUNNING), alive=True, wanted=wanted()))
-        bench.do(bench.life.server_up(ServerUp(server(), adopted=True)))
+        bench.tell(RecordFound(self.found(S.RUNNING), alive=True))
+        bench.tell(ServerUp(server(), adopted=True))
         bench.health(ok=True)
         bench.down()
         effects = bench.up(server(pid=200))
@@ -804,16 +876,22 @@ class TestRecovery:
 
     def test_a_dead_server_is_a_crash_that_nobody_saw(self) -> None:
         bench = Bench()
-        bench.do(bench.life.recovered(self.found(S.RUNNING), alive=False, wanted=wanted()))
+        bench.tell(RecordFound(self.found(S.RUNNING), alive=False))
         assert bench.life.status.state is S.CRASHED
         bench.ensure("a")
         assert of(bench.prepared(), StartEngine)[0].leftover_marks == ("mark100",)
+
+    @pytest.mark.parametrize("state", [S.STARTING, S.STOPPING])
+    def test_an_owner_that_died_before_there_was_a_server_holds_up_no_start(self, state: ServiceState) -> None:
+        bench = Bench()
+        bench.tell(RecordFound(replace(self.found(state), server=None), alive=False))
+        bench.run()
 
     def test_a_limit_that_was_reached_holds_for_the_next_owner(self) -> None:
         bench = Bench()
         problem = Problem("ACODE-VLM-011", "limit")
         found = self.found(S.FAILED, limit_reached=True, problem=problem)
-        bench.do(bench.life.recovered(replace(found, server=None), alive=False, wanted=wanted()))
+        bench.tell(RecordFound(replace(found, server=None), alive=False))
         (refused,) = of(bench.ensure("a"), Refuse)
         assert refused.problem is problem
 
@@ -855,7 +933,7 @@ def test_progress_of_the_load_is_published_and_gone_when_it_runs() -> None:
     bench.prepared()
     bench.up()
     step = LoadProgress(LoadStage.LOADING_WEIGHTS, 0.5, "1/2 shards")
-    bench.do(bench.life.load_step(LoadStep(server(), step)))
+    bench.tell(LoadStep(server(), step))
     assert bench.life.status.progress == step
     bench.ready()
     assert bench.life.status.progress is None
@@ -865,7 +943,7 @@ def test_a_failure_seen_by_a_request_ends_the_vouching_and_asks_for_a_check() ->
     bench = Bench()
     bench.run()
     assert bench.life.status.vouches("acode/one", bench.time + 1, 10.0)
-    assert of(bench.do(bench.life.failure_seen("connection reset")), Tell) == [Tell("health", CheckNow())]
+    assert of(bench.tell(FailureSeen("connection reset")), Tell) == [Tell("health", CheckNow())]
     assert not bench.life.status.vouches("acode/one", bench.time + 1, 10.0)
 
 

@@ -7,8 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from acode_vllm.supervisor import (
+    AutoShutdown,
+    CallError,
     ChildSpec,
     ChildType,
+    Crash,
     NoProc,
     NotFound,
     Restart,
@@ -18,14 +21,15 @@ from acode_vllm.supervisor import (
     WorkerDown,
     WorkerRef,
     WouldDeadlock,
+    call,
 )
 from acode_vllm.supervisor import events as supervisor_events
+from acode_vllm.supervisor.requests import WhichChildren
 from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
-from acode_vllm.vocabulary.running_clock import RunningClock
 from acode_vllm.vocabulary.server_process import ServerProcess
-from acode_vllm.workers.lifecycle.engine_supervisor import engine_supervisor, log_engine_event, release_server
 from acode_vllm.workers.lifecycle.lifecycle_edges import LifecycleEdges
+from acode_vllm.workers.lifecycle.running_clock import WINDOW_SECONDS, RunningClock
 from acode_vllm.workers.lifecycle.settings_changes import changes_since_start
 from acode_vllm.workers.machine.process_identity import read_environment
 from acode_vllm.workers.messages.lifecycle_messages import (
@@ -35,12 +39,14 @@ from acode_vllm.workers.messages.lifecycle_messages import (
     Replan,
     StartEngine,
 )
-from acode_vllm.workers.messages.process_messages import LaunchPlan
+from acode_vllm.workers.messages.process_messages import LaunchPlan, ReleaseServer
 from acode_vllm.workers.messages.worker_ids import ENGINE, PROCESS
-from acode_vllm.workers.process.process_edges import shutdown_seconds
+from acode_vllm.workers.process.process_edges import ServerCrashed, shutdown_seconds
 
 CALL_SECONDS = 30.0
 """How long the root may take to answer; it never waits for a server."""
+RELEASE_SECONDS = 5.0
+"""How long each of them may take to answer; neither ever waits for anything."""
 
 
 class Engine:
@@ -124,7 +130,7 @@ class Engine:
         return problem
 
     def end(self) -> None:
-        """End it, its server with it unless that was released. Nothing happens where there is none."""
+        """End it, and its server with it unless that was released. Without one, nothing happens."""
         patience = shutdown_seconds(self._options) + CALL_SECONDS
         try:
             self._root.terminate_child(ENGINE, patience)
@@ -167,3 +173,52 @@ class Engine:
             self._tell(EngineRestartScheduled(event.delay))
         elif isinstance(event, supervisor_events.RestartLimitReached):
             self._tell(EngineLimitReached())
+
+
+def engine_supervisor(
+    options: VllmLifecycleOptions,
+    make_process: Callable[[], Worker],
+    running: RunningClock,
+    on_event: Callable[[supervisor_events.SupervisorEvent], None],
+) -> Supervisor:
+    """A fresh engine supervisor with a fresh restart counter, not started yet.
+
+    Args:
+        options: The restart limit and the delay.
+        make_process: Makes a ProcessWorker, on the engine supervisor's thread.
+        running: The clock of the restart window.
+        on_event: Told what it does, on its thread.
+    """
+    process = ChildSpec(
+        PROCESS,
+        make_process,
+        restart=Restart.TRANSIENT,
+        significant=True,
+        shutdown=shutdown_seconds(options),
+        restart_delay=options.restart_delay_seconds,
+    )
+    return Supervisor(
+        [process],
+        intensity=options.max_restarts_per_minute,
+        period=WINDOW_SECONDS,
+        auto_shutdown=AutoShutdown.ANY_SIGNIFICANT,
+        intensity_clock=running,
+        on_event=on_event,
+    )
+
+
+def release_server(engine: WorkerRef | None) -> None:
+    """Have the server live on when this engine supervisor is ended, ``stop_on_exit`` or not: the next one adopts it."""
+    try:
+        for info in () if engine is None else call(engine, WhichChildren(), RELEASE_SECONDS):
+            if isinstance(info.child, WorkerRef):
+                call(info.child, ReleaseServer(), RELEASE_SECONDS)
+    except CallError:
+        return  # it is ending by itself
+
+
+def log_engine_event(event: supervisor_events.SupervisorEvent) -> None:
+    """Log what an engine supervisor does; vLLM's own death is told as what it is, not as a traceback of ours."""
+    reason = getattr(event, "reason", None)
+    if not (isinstance(reason, Crash) and isinstance(reason.exception, ServerCrashed)):
+        supervisor_events.log_event(event)

@@ -71,7 +71,7 @@ def unhealthy_problem(status: ServiceStatus, report: HealthReport, failures: int
 
 
 def down_problem(status: ServiceStatus, report: HealthReport) -> Problem:
-    """A server that is not ours to mend does not answer as it should."""
+    """A server that somebody else keeps running does not answer as it should."""
     return Problem(
         "ACODE-VLM-017",
         f"The vLLM server at {status.url} is not healthy: {report.reason}. The mode is {status.mode.value}: an external"

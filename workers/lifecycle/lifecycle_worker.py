@@ -1,4 +1,4 @@
-"""The LifecycleWorker: carries out what `Lifecycle` decides, on a thread of its own.
+"""The LifecycleWorker: carries out what the rules decide, on a thread of its own.
 
 It owns the service's state: it alone talks to callers, tells the other workers what to do, starts and ends the engine
 supervisor, and writes the records. It never waits for a model, a process or a network: those it hears of by messages.
@@ -7,7 +7,7 @@ supervisor, and writes the records. It never waits for a model, a process or a n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from acode_vllm.supervisor import (
     NO_REPLY,
@@ -22,52 +22,39 @@ from acode_vllm.supervisor import (
 )
 from acode_vllm.vocabulary.errors import Problem, VllmServiceError, error_for
 from acode_vllm.vocabulary.event_entry import TOO_FREQUENT
-from acode_vllm.vocabulary.events import Event, GpusSampled, ProblemRaised, WarningRaised
-from acode_vllm.vocabulary.running_clock import RunningClock
+from acode_vllm.vocabulary.events import Event, ProblemRaised, WarningRaised
+from acode_vllm.vocabulary.exhaustive import assert_never
 from acode_vllm.vocabulary.status import ServiceStatus, differ_in_figures
 from acode_vllm.workers.gpu.holders import attributed
 from acode_vllm.workers.lifecycle.engine import Engine
-from acode_vllm.workers.lifecycle.lifecycle import Lifecycle
+from acode_vllm.workers.lifecycle.life import Life
+from acode_vllm.workers.lifecycle.lifecycle import on_notice, on_request
 from acode_vllm.workers.lifecycle.lifecycle_edges import LifecycleEdges
-from acode_vllm.workers.lifecycle.recording import Recording, patience
+from acode_vllm.workers.lifecycle.running_clock import RunningClock
+from acode_vllm.workers.lifecycle.write_behind import WriteBehind, patience
 from acode_vllm.workers.messages.gpu_messages import GpuReport
-from acode_vllm.workers.messages.health_messages import Drained, HealthReported, ServerReady
 from acode_vllm.workers.messages.lifecycle_messages import (
-    AbandonCall,
     ChooseMark,
     CompareSettings,
     Effect,
     Emit,
-    EngineLimitReached,
-    EngineRestartScheduled,
-    EnsureHealthy,
-    FailureSeen,
+    EngineEnded,
     HavePrepared,
-    InterruptStart,
+    LifecycleNotice,
+    LifecycleRequest,
     ReadStatus,
-    RefreshStatus,
+    RecordFound,
     Refuse,
     Replan,
     Reply,
-    ResetRestarts,
     StartEngine,
-    StartService,
+    StartFailed,
     StopProcess,
-    StopService,
     Tell,
     Wanted,
-    WorkerRestarted,
 )
-from acode_vllm.workers.messages.lifecycle_messages import RestartService as RestartServer
-from acode_vllm.workers.messages.model_messages import LoadStep, LoadTimedOut, ModelPrepared, PrepareModel
-from acode_vllm.workers.messages.process_messages import (
-    LeftOverFound,
-    MarkChosen,
-    ServerDied,
-    ServerDown,
-    ServerUp,
-    StopServer,
-)
+from acode_vllm.workers.messages.model_messages import PrepareModel
+from acode_vllm.workers.messages.process_messages import StopServer
 from acode_vllm.workers.messages.worker_ids import LOADER, PROCESS
 from acode_vllm.workers.process.adoption import is_recorded_process
 
@@ -100,16 +87,12 @@ class LifecycleWorker(Worker):
     def init(self) -> None:
         """Take over what an earlier owner left; the rest happens when somebody asks."""
         running = RunningClock(self.clock.monotonic)
-        self._life = Lifecycle(
-            self._initial.options,
-            monotonic=self.clock.monotonic,
-            wall=self._edges.wall,
-            running_clock=running,
-        )
+        monotonic, wall = self.clock.monotonic, self._edges.wall
+        self._life = Life(self._initial, monotonic=monotonic, wall=wall, running_clock=running)
         self._engine = Engine(
             self.supervisor, self._edges, self._initial.options, running, lambda message: cast(self.ref, message)
         )
-        self._recording = Recording(
+        self._disk = WriteBehind(
             self._edges.records,
             self._raise,
             lambda seconds: self.send_after(seconds, _Record()),
@@ -120,84 +103,37 @@ class LifecycleWorker(Worker):
     def terminate(self, reason: ExitReason) -> None:
         """Leave the record as it stands: the next owner goes on from there."""
         self._show([])
-        self._recording.write()
+        self._disk.write()
 
     # Messages
 
     def handle_call(self, message: object, reply_to: ReplyTo) -> object:
         """The requests of callers; answered when they are fulfilled."""
-        match message:
-            case EnsureHealthy(wanted, token):
-                self._do(self._life.ensure_healthy(reply_to, token, wanted))
-            case StartService(wanted, token):
-                self._do(self._life.start(reply_to, token, wanted))
-            case RestartServer(wanted, token):
-                self._do(self._life.restart(reply_to, token, wanted))
-            case InterruptStart(token):
-                self._do(self._life.interrupt(reply_to, token))
-            case StopService():
-                self._do(self._life.stop(reply_to, self._initial))
-            case ResetRestarts():
-                self._do(self._life.reset_restarts(reply_to))
-            case ReadStatus():
-                return self._life.status
-            case RefreshStatus():
-                self._do(self._life.refresh(reply_to))
-            case _:
-                raise TypeError(f"not a request to the lifecycle: {message!r}")
+        if isinstance(message, ReadStatus):
+            return self._life.status
+        if not isinstance(message, LifecycleRequest):
+            raise TypeError(f"not a request to the lifecycle: {message!r}")
+        self._do(on_request(self._life, message, reply_to))
         return NO_REPLY
 
     def handle_cast(self, message: object) -> None:
         """The reports of the other workers."""
-        match message:
-            case AbandonCall(token):
-                self._do(self._life.abandon(token))
-            case FailureSeen(reason):
-                self._do(self._life.failure_seen(reason))
-            case ModelPrepared():
-                self._do(self._life.model_prepared(message))
-            case MarkChosen(mark):
-                self._do(self._life.mark_chosen(mark))
-            case LeftOverFound(report):
-                self._do(self._life.left_over_found(report))
-            case ServerUp():
-                self._do(self._life.server_up(message))
-            case ServerDied():
-                self._do(self._life.server_died(message))
-            case ServerDown():
-                self._do(self._life.server_down(message))
-            case ServerReady():
-                self._do(self._life.server_ready(message))
-            case HealthReported():
-                self._do(self._life.health_reported(message))
-            case Drained():
-                self._do(self._life.drained(message))
-            case LoadStep():
-                self._do(self._life.load_step(message))
-            case LoadTimedOut():
-                self._do(self._life.load_timed_out(message))
-            case GpuReport(sample, at):
-                sample = attributed(sample, self._life.status.pid)
-                self._do([*self._life.gpus_sampled(sample, at), Emit(GpusSampled(sample.at, sample))])
-            case EngineRestartScheduled(delay):
-                self._do(self._life.restart_scheduled(delay))
-            case WorkerRestarted(worker):
-                self._do(self._life.worker_restarted(worker))
-            case EngineLimitReached():
-                self._do(self._life.limit_reached())
-            case _:
-                raise TypeError(f"not a report to the lifecycle: {message!r}")
+        if not isinstance(message, LifecycleNotice):
+            raise TypeError(f"not a report to the lifecycle: {message!r}")
+        if isinstance(message, GpuReport):
+            message = replace(message, sample=attributed(message.sample, self._life.status.pid))
+        self._do(on_notice(self._life, message))
 
     def handle_info(self, message: object) -> None:
         """The engine supervisor's end, the look back at the beginning, and what is still to be recorded."""
         match message:
             case Down(token=token) if token is self._engine_token:
                 self._engine_token = None
-                self._do(self._life.engine_ended())
+                self._do(on_notice(self._life, EngineEnded()))
             case _Recover():
                 self._recover()
             case _Record():
-                self._recording.write()
+                self._disk.write()
 
     def _recover(self) -> None:
         # After a crash of this worker the engine of the earlier incarnation is still there; its server, which is
@@ -207,7 +143,7 @@ class LifecycleWorker(Worker):
         self._recovered = True
         effects: list[Effect] = [Emit(ProblemRaised(self._edges.wall(), problem)) for problem in problems]
         if status is not None:
-            effects += self._life.recovered(status, alive=alive, wanted=self._initial)
+            effects += on_notice(self._life, RecordFound(status, alive))
         self._do(effects)
 
     # Effects
@@ -237,19 +173,19 @@ class LifecycleWorker(Worker):
                 case CompareSettings():
                     queue += self._compare(effect)
                 case HavePrepared(attempt, wanted):
-                    mark = self._life.status.mark
-                    marks = (mark,) if mark else ()
-                    message = PrepareModel(wanted.model, wanted.options, wanted.environ, attempt, marks)
+                    message = PrepareModel(wanted.model, wanted.options, wanted.environ, attempt, self._life.marks)
                     self._tell(self.supervisor.whereis(LOADER), message)
                 case Tell():
                     tells.append(effect)
+                case _:
+                    assert_never(effect)
         self._show(events, answers, tells)
 
     def _show(self, events: list[Event], answers: Sequence[Reply | Refuse] = (), tells: Sequence[Tell] = ()) -> None:
         """Publish first, then tell, then write down.
 
-        Whoever is answered finds the new state published and recorded, but for newer figures alone: those are recorded
-        later.
+        Callers that are answered find the new state published and recorded, except for newer figures, which are
+        recorded later.
         """
         status, before = self._life.status, self._shown
         # Before the record was read there is nothing to show, and above all nothing to write over it.
@@ -258,7 +194,7 @@ class LifecycleWorker(Worker):
             self._shown = status
             self._edges.publish(status)
         kept = [event for event in events if not isinstance(event, TOO_FREQUENT)]
-        more = bool(kept) or self._recording.urgent
+        more = bool(kept) or self._disk.urgent
         figures_alone = changed and before is not None and not more and differ_in_figures(before, status)
         if figures_alone:
             give(answers)
@@ -272,13 +208,13 @@ class LifecycleWorker(Worker):
             status,
             figures_alone=figures_alone,
             somebody_answered=bool(answers),
-            seconds_since=self._recording.seconds_since,
+            seconds_since=self._disk.seconds_since,
             check_interval=self._life.check_interval,
         )
-        self._recording.owe(kept, status if changed else None, seconds)
+        self._disk.owe(kept, status if changed else None, seconds)
         if not figures_alone:
-            if answers and self._recording.urgent:
-                self._recording.write()
+            if answers and self._disk.urgent:
+                self._disk.write()
             give(answers)
 
     def _raise(self, problem: Problem) -> None:
@@ -301,7 +237,7 @@ class LifecycleWorker(Worker):
         try:
             ref, waits = self._engine.start(effect)
         except VllmServiceError as error:
-            return self._life.give_up(error.problem)
+            return on_notice(self._life, StartFailed(error.problem))
         self._engine_token = self.monitor(ref)
         return self._warning(waits)
 
@@ -322,7 +258,7 @@ class LifecycleWorker(Worker):
         server = self._life.status.server
         self._end_engine()  # it waits to restart a server that is gone, or has ended itself
         if server is None or not is_recorded_process(server):
-            return self._life.engine_ended()
+            return on_notice(self._life, EngineEnded())
         # Or its worker has crashed, by a bug of ours, and waits to adopt the server: let it do so now, and end it.
         effects = self._start_engine(StartEngine(self._initial, None, server, (server.mark,)))
         self._tell(self._engine.process, StopServer(reason))

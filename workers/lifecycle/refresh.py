@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 FRESH_SECONDS = 5.0
 """A check or a sample that is not older is not taken anew, however many ask (spec/README, "Status")."""
 
 
 @dataclass(frozen=True)
-class _Waiting:
-    """Someone who waits for a ``check``, for a ``sample`` of the GPUs, or for both."""
+class Look:
+    """A caller that waits for a new ``check``, for a new ``sample`` of the GPUs, or for both."""
 
     to: object
-    check: bool
-    sample: bool
-
-
-@dataclass(frozen=True)
-class LooksDue:
-    """What is to be looked at anew."""
-
     check: bool
     sample: bool
 
@@ -29,10 +21,10 @@ class Refreshing:
     """Those who wait. For one thread; times are monotonic."""
 
     def __init__(self) -> None:
-        self._waiting: tuple[_Waiting, ...] = ()
+        self.waiting: tuple[Look, ...] = ()
         self._sampled_at: float | None = None
 
-    def ask(self, to: object, now: float, *, checkable: bool, checked_at: float | None) -> LooksDue:
+    def ask(self, to: object, now: float, *, checkable: bool, checked_at: float | None) -> Look:
         """Somebody wants figures of now.
 
         Args:
@@ -41,23 +33,23 @@ class Refreshing:
             checkable: Whether a server is there that a check would be reported of.
             checked_at: When the last check ended.
         """
-        looks = LooksDue(checkable and _is_old(checked_at, now), _is_old(self._sampled_at, now))
-        self._waiting = (*self._waiting, _Waiting(to, looks.check, looks.sample))
-        return looks
+        look = Look(to, checkable and _is_old(checked_at, now), _is_old(self._sampled_at, now))
+        self.waiting = (*self.waiting, look)
+        return look
 
     def checked(self) -> None:
         """A check has ended, or nobody can be checked any more."""
-        self._waiting = tuple(_Waiting(w.to, False, w.sample) for w in self._waiting)
+        self.waiting = tuple(replace(look, check=False) for look in self.waiting)
 
     def sampled(self, now: float) -> None:
         """The GPUs were read."""
         self._sampled_at = now
-        self._waiting = tuple(_Waiting(w.to, w.check, False) for w in self._waiting)
+        self.waiting = tuple(replace(look, sample=False) for look in self.waiting)
 
     def take(self) -> list[object]:
         """Those who have what they waited for."""
-        done = [w.to for w in self._waiting if not w.check and not w.sample]
-        self._waiting = tuple(w for w in self._waiting if w.check or w.sample)
+        done = [look.to for look in self.waiting if not look.check and not look.sample]
+        self.waiting = tuple(look for look in self.waiting if look.check or look.sample)
         return done
 
 

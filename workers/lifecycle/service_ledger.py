@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from acode_vllm.vocabulary.events import Event, RestartDone, RestartPlanned, StateChanged
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
-from acode_vllm.vocabulary.running_clock import WINDOW_SECONDS, RunningClock
 from acode_vllm.vocabulary.states import ServiceState, Trigger, next_state
 from acode_vllm.vocabulary.status import RestartEntry, ServiceStatus
+from acode_vllm.workers.lifecycle.running_clock import WINDOW_SECONDS, RunningClock
 
 RESTARTS_SHOWN = 10
 """Restarts that the status remembers (spec/README, "Status")."""
@@ -67,7 +67,7 @@ class ServiceLedger:
         self.status = replace(self.status, **changes)  # type: ignore[arg-type]  # fields of the status
 
     def stopped(self) -> None:
-        """Nothing runs, by somebody's wish: what went wrong before is of no interest any more."""
+        """Nothing runs, as somebody asked: what went wrong before does not matter any more."""
         self._down_since = None
         self.update(server=None, progress=None, problem=None, last_check=None, failures=0, limit_reached=False)
 

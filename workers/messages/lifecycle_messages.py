@@ -9,10 +9,12 @@ from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.events import Event
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
 from acode_vllm.vocabulary.server_process import ServerProcess
+from acode_vllm.vocabulary.status import ServiceStatus
 from acode_vllm.workers.messages.gpu_messages import GpuReport, SampleGpus
 from acode_vllm.workers.messages.health_messages import CheckNow, Drain, Unwatch, Watch
 from acode_vllm.workers.messages.model_messages import FollowLoad, PreparedModel, StopFollowing
 from acode_vllm.workers.messages.process_messages import FailServer, ServerServes
+from acode_vllm.workers.messages.reports import Reported
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,12 @@ class InterruptStart:
     token: str
 
 
+LifecycleRequest = (
+    EnsureHealthy | StartService | RestartService | StopService | ResetRestarts | RefreshStatus | InterruptStart
+)
+"""Everything that a caller may ask for, but `ReadStatus`, which needs no decision."""
+
+
 # Casts
 
 
@@ -137,6 +145,43 @@ class EngineRestartScheduled:
 @dataclass(frozen=True)
 class EngineLimitReached:
     """The engine supervisor gave up: one restart more than allowed was needed."""
+
+
+# From the worker itself
+
+
+@dataclass(frozen=True)
+class RecordFound:
+    """An earlier owner has left a record; ``alive``: its process has been made sure of."""
+
+    status: ServiceStatus
+    alive: bool
+
+
+@dataclass(frozen=True)
+class StartFailed:
+    """The settings did not make a plan, so no engine supervisor was started."""
+
+    problem: Problem
+
+
+@dataclass(frozen=True)
+class EngineEnded:
+    """The engine supervisor is gone."""
+
+
+LifecycleNotice = (
+    Reported
+    | AbandonCall
+    | FailureSeen
+    | WorkerRestarted
+    | EngineRestartScheduled
+    | EngineLimitReached
+    | RecordFound
+    | StartFailed
+    | EngineEnded
+)
+"""Everything that the lifecycle worker may be told."""
 
 
 # Effects: what the decisions ask for
@@ -191,23 +236,18 @@ class StopProcess:
     reason: str
 
 
+Instruction = (
+    FailServer | ServerServes | Watch | Unwatch | Drain | FollowLoad | StopFollowing | CheckNow | SampleGpus | GpuReport
+)
+"""What the lifecycle tells the other workers."""
+
+
 @dataclass(frozen=True)
 class Tell:
     """Cast to a worker; to one that is not there, nothing."""
 
     worker: str
-    message: (
-        FailServer
-        | ServerServes
-        | Watch
-        | Unwatch
-        | Drain
-        | FollowLoad
-        | StopFollowing
-        | CheckNow
-        | SampleGpus
-        | GpuReport
-    )
+    message: Instruction
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.vocabulary.exhaustive import assert_never
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
 from acode_vllm.vocabulary.states import OperatingMode
 from acode_vllm.workers.messages.model_messages import PreparedModel
@@ -163,6 +164,8 @@ def _local_folder(model: str, options: VllmLifecycleOptions, env: Mapping[str, s
             return _broken(model, presence, "Copy that file anew.")
         case Complete():
             return PreparedModel(model, True, env, weight_bytes=presence.weight_bytes, folder=presence.folder)
+        case _:
+            return assert_never(presence)
 
 
 def _broken(model: str, presence: Broken, remedy: str) -> Problem:

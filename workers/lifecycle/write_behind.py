@@ -1,7 +1,7 @@
-"""When what happened to a service is written down: at once where somebody relies on it, else when others have gone on.
+"""Write-behind: what happened to a service is written down at once if somebody relies on it, and otherwise later.
 
-A write is milliseconds in which hardly another thread of this program runs: a death must be known before the disk has
-turned, and who was answered must not be held up.
+A write takes milliseconds in which hardly any other thread of this program runs. A death must be known before the disk
+has turned, and a caller that was answered must not be held up.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from acode_vllm.vocabulary.status import ServiceStatus
 from acode_vllm.workers.lifecycle.lifecycle_edges import ServiceRecords
 
 TOLD_SECONDS = 0.01
-"""How long a change may wait to be recorded that nobody was answered with."""
+"""How long a change may wait to be recorded if nobody was answered with it."""
 FIGURES_SECONDS = 300.0
-"""How old recorded figures may become at the most while newer ones are known: nobody needs them while the owner lives,
-and a disk may sleep meanwhile."""
+"""How old recorded figures may become while newer ones are known. Nobody needs them while the owner lives, and a disk
+may sleep meanwhile."""
 FIGURES_CHECKS = 5
-"""How many checks recorded figures may be behind: who has the server checked often has it recorded often."""
+"""How many checks recorded figures may be behind: a server that is checked often is recorded often."""
 
 
 def patience(
@@ -54,7 +54,7 @@ def patience(
     return 0.0 if somebody_answered or another_server else TOLD_SECONDS
 
 
-class Recording:
+class WriteBehind:
     """What is still to be written down. For one thread."""
 
     def __init__(
@@ -83,7 +83,7 @@ class Recording:
 
     @property
     def urgent(self) -> bool:
-        """Whether something waits for a time of its own: whoever is answered now must find it written."""
+        """Whether something waits for a time of its own: a caller that is answered now must find it written."""
         return self._timer is not None
 
     @property

@@ -12,7 +12,7 @@ from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.events import Event, WarningRaised
 from acode_vllm.vocabulary.server_process import ProcessIdentity, ServerProcess
 from acode_vllm.vocabulary.status import ServiceStatus, unknown_status
-from acode_vllm.workers.lifecycle.recording import FIGURES_SECONDS, TOLD_SECONDS, Recording, patience
+from acode_vllm.workers.lifecycle.write_behind import FIGURES_SECONDS, TOLD_SECONDS, WriteBehind, patience
 
 STATUS = unknown_status(None)
 SERVER = ServerProcess(ProcessIdentity(42, 1, "boot"), "mark", ("vllm",), "a/b", "a/b", 8000, "log", 0, 9.0)
@@ -27,7 +27,7 @@ class Disk:
         self.written: list[ServiceStatus | Event] = []
         self.problem: Problem | None = None
         self.raised: list[Problem] = []
-        self.recording = Recording(self, self.raised.append, self._wake, lambda: self.now)
+        self.behind = WriteBehind(self, self.raised.append, self._wake, lambda: self.now)
 
     def write(self, status: ServiceStatus) -> Problem | None:
         self.written.append(status)
@@ -103,61 +103,61 @@ def test_who_has_the_server_checked_often_has_it_recorded_often() -> None:
 
 def test_of_what_waits_the_last_status_and_every_event_are_written() -> None:
     disk, events = Disk(), [WarningRaised(float(n), "") for n in range(2)]
-    disk.recording.owe(events[:1], named("one"), 0.01)
-    disk.recording.owe(events[1:], named("two"), 0.01)
+    disk.behind.owe(events[:1], named("one"), 0.01)
+    disk.behind.owe(events[1:], named("two"), 0.01)
     assert disk.written == []
-    disk.recording.write()
+    disk.behind.write()
     assert disk.written == [*events, named("two")]
-    disk.recording.write()
+    disk.behind.write()
     assert disk.written == [*events, named("two")], "once"
     assert disk.due == []
 
 
 def test_what_may_wait_longest_hurries_with_what_may_not() -> None:
     disk = Disk()
-    disk.recording.owe([], named("figures"), 1.0)
-    disk.recording.owe([], named("more"), 1.0)
+    disk.behind.owe([], named("figures"), 1.0)
+    disk.behind.owe([], named("more"), 1.0)
     assert disk.due == [1.0]
-    disk.recording.owe([], named("state"), 0.01)
+    disk.behind.owe([], named("state"), 0.01)
     assert disk.due == [0.01]
     disk.now = 0.005
-    disk.recording.owe([], named("figures"), 1.0)
+    disk.behind.owe([], named("figures"), 1.0)
     assert disk.due == [0.01]
-    disk.recording.owe([], named("now"), 0.0)
+    disk.behind.owe([], named("now"), 0.0)
     assert (disk.written, disk.due) == ([named("now")], [])
 
 
 def test_figures_that_may_wait_go_with_the_next_write() -> None:
     disk = Disk()
-    disk.recording.owe([], named("figures"), math.inf)
-    assert (disk.written, disk.due, disk.recording.seconds_since) == ([], [], math.inf)
-    disk.recording.owe([WarningRaised(1.0, "")], None, 0.0)
+    disk.behind.owe([], named("figures"), math.inf)
+    assert (disk.written, disk.due, disk.behind.seconds_since) == ([], [], math.inf)
+    disk.behind.owe([WarningRaised(1.0, "")], None, 0.0)
     disk.now = 7.0
     assert disk.written == [WarningRaised(1.0, ""), named("figures")]
-    assert disk.recording.seconds_since == 7.0
+    assert disk.behind.seconds_since == 7.0
 
 
 def test_more_than_figures_is_urgent_until_it_is_written() -> None:
     disk = Disk()
-    disk.recording.owe([], named("figures"), math.inf)
-    assert not disk.recording.urgent
-    disk.recording.owe([WarningRaised(1.0, "")], None, TOLD_SECONDS)
-    disk.recording.owe([], named("figures"), math.inf)
-    assert disk.recording.urgent
-    disk.recording.write()
-    assert not disk.recording.urgent
+    disk.behind.owe([], named("figures"), math.inf)
+    assert not disk.behind.urgent
+    disk.behind.owe([WarningRaised(1.0, "")], None, TOLD_SECONDS)
+    disk.behind.owe([], named("figures"), math.inf)
+    assert disk.behind.urgent
+    disk.behind.write()
+    assert not disk.behind.urgent
 
 
 def test_nothing_new_neither_writes_nor_hurries_anything() -> None:
     disk = Disk()
-    disk.recording.owe([], None, 0.0)
-    disk.recording.owe([], named("figures"), 1.0)
-    disk.recording.owe([], None, 0.01)
+    disk.behind.owe([], None, 0.0)
+    disk.behind.owe([], named("figures"), 1.0)
+    disk.behind.owe([], None, 0.01)
     assert (disk.written, disk.due) == ([], [1.0])
 
 
 def test_what_goes_wrong_is_told() -> None:
     disk = Disk()
     disk.problem = Problem("ACODE-VLM-029", "full")
-    disk.recording.owe([], named("now"), 0.0)
+    disk.behind.owe([], named("now"), 0.0)
     assert disk.raised == [disk.problem]

@@ -1,0 +1,154 @@
+"""What callers ask for. Each function is the rule for one message; it says what the message does in each activity."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.vocabulary.exhaustive import assert_never
+from acode_vllm.vocabulary.states import ServiceState, Trigger
+from acode_vllm.workers.lifecycle.activity import Draining, Idle, Preparing, Stopping, Up, Watching
+from acode_vllm.workers.lifecycle.life import Life
+from acode_vllm.workers.lifecycle.lifecycle_problems import not_ours_problem
+from acode_vllm.workers.lifecycle.steps import (
+    advance,
+    begin_stop,
+    cancel_preparation,
+    nothing_runs,
+    stay,
+    wants_another,
+    watch_again,
+)
+from acode_vllm.workers.messages.gpu_messages import SampleGpus
+from acode_vllm.workers.messages.health_messages import CheckNow
+from acode_vllm.workers.messages.lifecycle_messages import (
+    CompareSettings,
+    EnsureHealthy,
+    FailureSeen,
+    InterruptStart,
+    Refuse,
+    RestartService,
+    StartEngine,
+    StartService,
+    Wanted,
+)
+from acode_vllm.workers.messages.process_messages import StopReport
+from acode_vllm.workers.messages.worker_ids import GPU, HEALTH
+
+
+def ensure_healthy(life: Life, message: EnsureHealthy | StartService, to: object) -> None:
+    """`EnsureHealthy`, `StartService` (FR-005, FR-021): the caller waits for a good check of its model."""
+    status = life.status
+    if status.limit_reached and status.problem and status.model == message.wanted.model:
+        life.effects.append(Refuse(to, status.problem))
+        return
+    life.wait(to, message.token, message.wanted)
+    if life.serves(message.wanted):
+        _take_settings(life, message.wanted)
+        life.tell(HEALTH, CheckNow())
+    advance(life)
+
+
+def restart(life: Life, message: RestartService, to: object) -> None:
+    """`RestartService`: what runs is ended, and started again."""
+    if _refuse_not_ours(life, to, "restarted"):
+        return
+    life.ledger.forget_restarts()
+    life.wait(to, message.token, message.wanted)
+    if isinstance(life.activity, (Up, Watching, Draining)):
+        begin_stop(life, "restart requested")
+    advance(life)
+
+
+def stop(life: Life, to: object) -> None:
+    """`StopService`: the server is ended; callers that wait for it to be healthy are refused."""
+    if _refuse_not_ours(life, to, "stopped"):
+        return
+    life.refuse(Problem("ACODE-VLM-022", "The server was stopped while this call waited for it to be healthy."))
+    life.before = None
+    activity = life.activity
+    match activity:
+        case Idle():
+            _end_left_overs(life, to)
+        case Preparing():
+            cancel_preparation(life, "stop requested")
+            _end_left_overs(life, to)
+        case Up() | Watching() | Draining():
+            begin_stop(life, "stop requested", (to,))
+        case Stopping():
+            life.enter(replace(activity, callers=(*activity.callers, to)))
+        case _:
+            assert_never(activity)
+
+
+def refresh(life: Life, to: object) -> None:
+    """`RefreshStatus`: figures that are old are taken anew."""
+    check = life.status.last_check
+    look = life.refreshing.ask(
+        to,
+        life.monotonic(),
+        checkable=life.checkable,
+        checked_at=check.monotonic if check is not None else None,
+    )
+    if look.check:
+        life.tell(HEALTH, CheckNow())
+    if look.sample:
+        life.tell(GPU, SampleGpus())
+
+
+def interrupt(life: Life, message: InterruptStart, to: object) -> None:
+    """`InterruptStart`: a start that nobody else waits for is ended, so that no half-started server stays."""
+    life.forget(message.token)
+    unwanted = not life.waiters and life.status.state is not ServiceState.RUNNING
+    if unwanted:
+        life.before = None
+    activity, reason = life.activity, "the start was interrupted"
+    if isinstance(activity, Draining) and not wants_another(life):
+        stay(life, activity)
+    elif unwanted and isinstance(activity, (Up, Watching)) and not life.monitored:
+        begin_stop(life, reason)
+    elif unwanted and isinstance(activity, Preparing):
+        cancel_preparation(life, reason)
+    if unwanted and isinstance(life.activity, Stopping):
+        life.enter(replace(life.activity, interrupted=(*life.activity.interrupted, to)))
+    else:
+        life.reply(to, life.status)
+    advance(life)
+
+
+def failure_seen(life: Life, message: FailureSeen) -> None:
+    """`FailureSeen` (AC-043): from now on nothing vouches for the server, until it is checked."""
+    if life.status.state is ServiceState.RUNNING:
+        life.ledger.update(last_check=None, reason=f"in doubt: {message.reason}")
+        life.tell(HEALTH, CheckNow())
+
+
+def _refuse_not_ours(life: Life, to: object, verb: str) -> bool:
+    if not isinstance(life.activity, Watching) or life.activity.found is None:
+        return False
+    life.effects.append(Refuse(to, not_ours_problem(life.activity.found, life.status.url, verb)))
+    return True
+
+
+def _end_left_overs(life: Life, to: object) -> None:
+    """No server is known, but an owner that was killed in the middle of a start may have left one."""
+    if life.marks:
+        life.enter(Stopping((to,)), Trigger.STOP, "stop requested")
+        life.effects.append(StartEngine(life.opened, leftover_marks=life.marks, stop_only=True))
+    else:
+        life.enter(Stopping(), Trigger.STOP, "stop requested")
+        nothing_runs(life)
+        life.reply(to, StopReport("already gone", 0.0))
+
+
+def _take_settings(life: Life, wanted: Wanted) -> None:
+    """The caller's settings of the checks hold from now on; the others with the next start."""
+    ours = isinstance(life.activity, Up) or (isinstance(life.activity, Watching) and life.monitored)
+    if not ours or wanted.options == life.wanted.options:
+        return
+    if life.status.failures:
+        return  # checks that began anew would forget how many have failed
+    life.wanted = wanted
+    watch_again(life)
+    if life.up is not None and life.status.server is not None:
+        life.effects.append(CompareSettings(wanted, life.up.prepared, life.status.server))

@@ -1,0 +1,175 @@
+"""The state of one service's life, with the one function that makes a step of it.
+
+It decides nothing: the rules are in `caller_requests`, `server_reports` and `check_reports`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.vocabulary.events import Event, ProblemRaised, WarningRaised
+from acode_vllm.vocabulary.states import LifecycleMode, ServiceState, Trigger
+from acode_vllm.vocabulary.status import ServiceStatus
+from acode_vllm.workers.lifecycle.activity import STEPS, Activity, Draining, Idle, Up, Watching
+from acode_vllm.workers.lifecycle.refresh import Refreshing
+from acode_vllm.workers.lifecycle.running_clock import RunningClock
+from acode_vllm.workers.lifecycle.service_ledger import ServiceLedger
+from acode_vllm.workers.messages.lifecycle_messages import Effect, Emit, Instruction, Refuse, Reply, Tell, Wanted
+
+
+@dataclass(frozen=True)
+class Waiter:
+    """A caller that waits for a healthy server."""
+
+    to: object
+    token: str
+    wanted: Wanted
+
+
+class Life:
+    """What is known of a service, what is being done about it, and the effects that this has. For one thread.
+
+    Attributes:
+        opened: The settings with which the service was opened.
+        wanted: What is served, or is to be; the opened settings before the first start.
+        activity: What is being done; `enter` changes it.
+        attempts: Preparations so far.
+        before: What was served before a switch, until what it was switched to is served.
+        waiters: Callers that wait for a healthy server, the first to come first.
+        left_over: What not even SIGKILL had ended when it was last told.
+        warned_at: When each degraded part of a check was last told.
+        refreshing: Callers that wait for figures of now.
+        ledger: The public status.
+        effects: What is to be done, in order; `take` hands it out.
+    """
+
+    def __init__(
+        self,
+        opened: Wanted,
+        *,
+        monotonic: Callable[[], float],
+        wall: Callable[[], float],
+        running_clock: RunningClock,
+    ) -> None:
+        self.monotonic = monotonic
+        self.wall = wall
+        self.opened = opened
+        self.wanted = opened
+        self.activity: Activity = Idle()
+        self.attempts = 0
+        self.before: Wanted | None = None
+        self.waiters: tuple[Waiter, ...] = ()
+        self.left_over: tuple[str, ...] = ()
+        self.warned_at: dict[str, float] = {}
+        self.refreshing = Refreshing()
+        self.effects: list[Effect] = []
+        self.ledger = ServiceLedger(opened.options, monotonic, wall, running_clock, self.emit)
+
+    def enter(self, activity: Activity, trigger: Trigger | None = None, reason: str = "") -> None:
+        """Make a step of the table, and the transition of the public state that goes with it.
+
+        Raises:
+            ValueError: The table has no such step.
+        """
+        before, after = type(self.activity), type(activity)
+        if trigger not in STEPS.get((before, after), ()):
+            raise ValueError(f"no step from {before.__name__} to {after.__name__} by {trigger}")
+        self.activity = activity
+        if trigger is not None:
+            self.ledger.move(trigger, reason)
+
+    # What is true
+
+    @property
+    def status(self) -> ServiceStatus:
+        """The service as it is now."""
+        return self.ledger.status
+
+    @property
+    def check_interval(self) -> float:
+        """Seconds between two checks while all is well."""
+        return self.wanted.options.health_check_interval_seconds
+
+    @property
+    def monitored(self) -> bool:
+        """Whether the server is somebody else's by the mode: it is watched and never touched."""
+        return self.opened.options.mode is LifecycleMode.MONITORED
+
+    @property
+    def up(self) -> Up | None:
+        """What is up, draining or not."""
+        activity = self.activity
+        if isinstance(activity, Draining):
+            return activity.up
+        return activity if isinstance(activity, Up) else None
+
+    @property
+    def checkable(self) -> bool:
+        """Whether each check is reported: of a server that loads only the first good one is."""
+        running = self.status.state is ServiceState.RUNNING
+        return isinstance(self.activity, Watching) or (isinstance(self.activity, Up) and running)
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """The mark of the last tree, where one is known."""
+        return (self.status.mark,) if self.status.mark else ()
+
+    def serves(self, wanted: Wanted) -> bool:
+        """Whether the model that is wanted is the one that runs."""
+        return self.status.state is ServiceState.RUNNING and self.status.model == wanted.model
+
+    # Effects
+
+    def emit(self, event: Event) -> None:
+        """Tell everyone who listens."""
+        self.effects.append(Emit(event))
+
+    def warn(self, text: str) -> None:
+        """Tell everyone of something that stops nothing."""
+        self.emit(WarningRaised(self.wall(), text))
+
+    def raise_problem(self, problem: Problem) -> None:
+        """Tell everyone of something that went wrong."""
+        self.emit(ProblemRaised(self.wall(), problem))
+
+    def tell(self, worker: str, message: Instruction) -> None:
+        """Tell another worker what to do."""
+        self.effects.append(Tell(worker, message))
+
+    def reply(self, to: object, value: object) -> None:
+        """Answer a caller."""
+        self.effects.append(Reply(to, value))
+
+    def take(self) -> list[Effect]:
+        """The effects since the last time."""
+        if not self.checkable:
+            self.refreshing.checked()
+        for to in self.refreshing.take():
+            self.reply(to, self.status)
+        effects, self.effects = self.effects, []
+        return effects
+
+    # Those who wait for a healthy server
+
+    def wait(self, to: object, token: str, wanted: Wanted) -> None:
+        """Have a caller wait."""
+        self.waiters = (*self.waiters, Waiter(to, token, wanted))
+
+    def forget(self, token: str) -> None:
+        """Have a caller wait no longer, unanswered."""
+        self.waiters = tuple(w for w in self.waiters if w.token != token)
+
+    def answer_served(self) -> None:
+        """Answer those whose model runs."""
+        served = [w for w in self.waiters if self.serves(w.wanted)]
+        self.waiters = tuple(w for w in self.waiters if w not in served)
+        for waiter in served:
+            self.reply(waiter.to, self.status)
+
+    def refuse(self, problem: Problem, model: str | None = None) -> None:
+        """Refuse those who wait for this model, or everyone."""
+        refused = [w for w in self.waiters if model in (None, w.wanted.model)]
+        self.waiters = tuple(w for w in self.waiters if w not in refused)
+        self.effects += [Refuse(w.to, problem) for w in refused]

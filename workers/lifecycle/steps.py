@@ -1,0 +1,200 @@
+"""The steps that several rules share: what is begun, ended, and gone on with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.vocabulary.exhaustive import assert_never
+from acode_vllm.vocabulary.server_process import ServerProcess
+from acode_vllm.vocabulary.states import ServiceState, Trigger
+from acode_vllm.workers.lifecycle.activity import Draining, Idle, Preparing, Stopping, Up, Watching
+from acode_vllm.workers.lifecycle.life import Life
+from acode_vllm.workers.lifecycle.lifecycle_problems import left_over_problem
+from acode_vllm.workers.messages.health_messages import CheckNow, Drain, Unwatch, Watch
+from acode_vllm.workers.messages.lifecycle_messages import HavePrepared, Refuse, Reply, StopProcess, Wanted
+from acode_vllm.workers.messages.model_messages import FollowLoad, PreparedModel, StopFollowing
+from acode_vllm.workers.messages.process_messages import StopReport
+from acode_vllm.workers.messages.worker_ids import HEALTH, LOADER
+
+
+def advance(life: Life, *, fresh: bool = False, back: Wanted | None = None) -> None:
+    """Do the next thing that somebody waits for.
+
+    Args:
+        life: Whose.
+        fresh: Whether a check has just been passed.
+        back: What is served again if nobody waits for anything.
+    """
+    activity = life.activity
+    if isinstance(activity, (Preparing, Draining, Stopping)):
+        return  # something has been begun, and its end is the next occasion
+    if fresh:
+        life.answer_served()
+    if not life.waiters:
+        if back is not None:
+            reason = f"going back to {back.model}: {life.status.model} could not be loaded"
+            life.ledger.forget_restarts()
+            begin_start(life, back, reason)
+        return
+    head = life.waiters[0].wanted
+    match activity:
+        case Idle():
+            if not life.monitored:
+                begin_start(life, head, f"starting vLLM with {head.model}")
+            elif not fresh:
+                life.wanted = head
+                life.enter(Watching())
+                life.ledger.update(model=head.model, served_name=head.served_name)
+                watch(life, None, ready=True)
+        case Up() | Watching():
+            if life.monitored:
+                if not fresh:
+                    life.tell(HEALTH, CheckNow())
+            elif life.status.state is ServiceState.RUNNING and not any(life.serves(w.wanted) for w in life.waiters):
+                begin_switch(life, head)
+        case _:
+            assert_never(activity)
+
+
+# A start
+
+
+def begin_start(life: Life, wanted: Wanted, reason: str) -> None:
+    """Have the model looked at, as the first step of a start."""
+    life.wanted = wanted
+    life.ledger.update(
+        mode=life.opened.options.mode,
+        model=wanted.model,
+        served_name=wanted.served_name,
+        server=None,
+        problem=None,
+        last_check=None,
+        failures=0,
+        progress=None,
+        limit_reached=False,
+    )
+    life.attempts += 1
+    life.enter(Preparing(life.attempts), Trigger.START, reason)
+    life.effects.append(HavePrepared(life.attempts, wanted))
+
+
+def cancel_preparation(life: Life, reason: str) -> None:
+    """Give up a start of which there is no process yet; the answer of the ModelLoader will be late."""
+    life.enter(Stopping(), Trigger.STOP, reason)
+    nothing_runs(life)
+
+
+def give_up(life: Life, problem: Problem) -> None:
+    """Try nothing more until somebody asks again; go back to what was served before a switch."""
+    stopping = life.activity
+    life.ledger.update(problem=problem, progress=None, server=None)
+    if life.status.state is ServiceState.RUNNING:
+        life.ledger.move(Trigger.EXITED, problem.message)  # a server that runs is not given up before it is gone
+    life.enter(Idle(), Trigger.GIVE_UP, problem.message)
+    life.raise_problem(problem)
+    model, back, life.before = life.wanted.model, life.before, None
+    if back is not None and back.model == model:
+        back = None  # it has failed by itself
+    if back is not None:
+        problem = replace(problem, evidence=(*problem.evidence, f"{back.model} is loaded again"))
+    life.refuse(problem, model)
+    if isinstance(stopping, Stopping):
+        life.effects += [Refuse(to, problem) for to in stopping.callers]
+        life.effects += [Reply(to, life.status) for to in stopping.interrupted]
+    advance(life, back=back)
+
+
+# A switch of the model
+
+
+def begin_switch(life: Life, wanted: Wanted) -> None:
+    """Let the requests in hand finish; those that come meanwhile wait, since nothing vouches for the server."""
+    seconds = wanted.options.drain_timeout_seconds
+    activity = life.activity
+    life.before = life.wanted if isinstance(activity, Up) else None
+    if not isinstance(activity, Up) or not seconds:
+        begin_stop(life, f"switching to {wanted.model}")
+        return
+    life.enter(Draining(activity, seconds))
+    reason = f"switching to {wanted.model} when running requests have finished, or {seconds:g} s are over"
+    life.ledger.update(last_check=None, reason=reason)
+    life.tell(HEALTH, Drain(seconds))
+
+
+def wants_another(life: Life) -> bool:
+    """Whether somebody waits for another model than the one that is there."""
+    return any(w.wanted.model != life.status.model for w in life.waiters)
+
+
+def stay(life: Life, draining: Draining) -> None:
+    """Nobody wants another model any more: the server that is there goes on, and is checked first."""
+    life.enter(draining.up)
+    life.before = None
+    life.ledger.update(reason=f"{life.status.model} is served on: nobody wants another model any more")
+    watch_again(life)
+
+
+# A stop
+
+
+def begin_stop(life: Life, reason: str, callers: tuple[object, ...] = ()) -> None:
+    """Have the tree ended."""
+    life.ledger.update(mode=life.opened.options.mode)  # a server that was found is watched no longer
+    life.enter(Stopping(callers), Trigger.STOP, reason)
+    life.tell(HEALTH, Unwatch())
+    life.tell(LOADER, StopFollowing())
+    life.effects.append(StopProcess(reason))
+
+
+def end_stop(life: Life, stopping: Stopping, report: StopReport) -> None:
+    """The tree is gone, or as much of it as can be ended: answer those who waited for that, and go on."""
+    if report.remaining:
+        problem = left_over_problem(report)
+        life.ledger.update(problem=problem)
+        life.enter(Idle(), Trigger.GIVE_UP, problem.message)
+        life.raise_problem(problem)
+    else:
+        life.enter(Idle(), Trigger.GONE, f"stopped ({report.method}, {report.seconds:.1f} s)")
+        life.ledger.stopped()
+    life.effects += [Reply(to, report) for to in stopping.callers]
+    life.effects += [Reply(to, life.status) for to in stopping.interrupted]
+    advance(life)
+
+
+def nothing_runs(life: Life) -> None:
+    """A stop has found nothing to end."""
+    life.enter(Idle(), Trigger.GONE, "nothing was running")
+    life.ledger.stopped()
+
+
+def tell_left_over(life: Life, report: StopReport | None) -> None:
+    """Tell what not even SIGKILL has ended, once."""
+    if report is not None and report.remaining and report.remaining != life.left_over:
+        life.left_over = report.remaining
+        life.raise_problem(left_over_problem(report))
+
+
+# What the other workers are told
+
+
+def watch(life: Life, server: ServerProcess | None, *, ready: bool) -> None:
+    """Have the checks begin anew; no server for one that is somebody else's."""
+    options = life.wanted.options
+    name = server.served_name if server else life.wanted.served_name
+    life.tell(HEALTH, Watch(options.url, name, server, ready, options, life.wanted.api_key))
+    if isinstance(life.activity, Draining):
+        life.tell(HEALTH, Drain(life.activity.seconds))
+
+
+def watch_again(life: Life) -> None:
+    """Have the checks of the server that is there begin anew."""
+    was_ready = life.up is not None and life.up.was_ready
+    watch(life, life.status.server, ready=was_ready or life.status.state is not ServiceState.STARTING)
+
+
+def follow(life: Life, server: ServerProcess) -> None:
+    """Have the ModelLoader follow the load."""
+    prepared = life.up.prepared if life.up is not None else None
+    prepared = prepared or PreparedModel(server.model, cached=True, env={})
+    life.tell(LOADER, FollowLoad(server, life.wanted.options, prepared))
