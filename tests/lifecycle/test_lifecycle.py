@@ -152,6 +152,14 @@ class Bench:
     def drained(self, left: int | None = 0) -> list[Effect]:
         return self.tell(Drained(self.life.status.server, left))
 
+    def switch(self, to: str, model: str) -> list[Effect]:
+        """Have another model asked for, and found to be one that can be loaded."""
+        looked = self.ensure(to, model)
+        assert [e.wanted.model for e in of(looked, HavePrepared)] == [model]
+        assert not of(looked, StopProcess)
+        assert self.life.status.state is S.RUNNING
+        return looked + self.prepared(model=model)
+
     def run(self, model: str = "acode/one", pid: int = 100) -> None:
         """Bring it to Running."""
         self.ensure("starter", model)
@@ -490,7 +498,7 @@ class TestSwitch:
     def test_another_model_ends_the_server_and_starts_it_with_the_other(self) -> None:
         bench = Bench()
         bench.run("acode/one")
-        bench.ensure("b", "acode/two")
+        bench.switch("b", "acode/two")
         assert of(bench.drained(), StopProcess)
         assert of(bench.down(None, asked=True), HavePrepared)[0].wanted.model == "acode/two"
         bench.prepared(model="acode/two")
@@ -506,12 +514,13 @@ class TestSwitch:
         bench.up()
         effects = bench.ready()
         assert [a.to for a in of(effects, Reply)] == ["a"]
-        assert Tell("health", Drain(30.0)) in effects
+        assert [e.wanted.model for e in of(effects, HavePrepared)] == ["acode/two"]
+        assert Tell("health", Drain(30.0)) in bench.prepared(model="acode/two")
 
     def test_requests_in_hand_may_finish_before_anything_is_ended(self) -> None:
         bench = Bench()
         bench.run()
-        effects = bench.ensure("b", "acode/two")
+        effects = bench.switch("b", "acode/two")
         assert of(effects, Tell) == [Tell("health", Drain(30.0))]
         assert not of(effects, StopProcess)
         assert bench.life.status.state is S.RUNNING
@@ -520,7 +529,7 @@ class TestSwitch:
     def test_who_comes_while_requests_finish_waits_and_is_served_after_the_switch(self) -> None:
         bench = Bench()
         bench.run("acode/one")
-        bench.ensure("b", "acode/two")
+        bench.switch("b", "acode/two")
         bench.ensure("c", "acode/one")
         assert bench.health(ok=True) == [], "a check that was under way vouches for nothing"
         bench.drained()
@@ -530,12 +539,12 @@ class TestSwitch:
         bench.up(two)
         effects = bench.ready(two)
         assert [a.to for a in of(effects, Reply)] == ["b"]
-        assert of(effects, Tell)[-1] == Tell("health", Drain(30.0)), "and back again, for whoever waits for it"
+        assert of(effects, HavePrepared)[-1].wanted.model == "acode/one", "and back again, for whoever waits for it"
 
     def test_requests_that_do_not_finish_in_time_are_cut_off_and_told(self) -> None:
         bench = Bench()
         bench.run()
-        bench.ensure("b", "acode/two")
+        bench.switch("b", "acode/two")
         effects = bench.drained(left=3)
         assert of(effects, StopProcess)
         assert "3 request(s) were cut off after 30 s" in events(effects, WarningRaised)[0].text
@@ -544,12 +553,13 @@ class TestSwitch:
         bench = Bench()
         bench.run()
         asked = wanted("acode/two", drain_timeout_seconds=0.0)
-        assert of(bench.ask(EnsureHealthy(asked, "token-b"), "b"), StopProcess)
+        bench.ask(EnsureHealthy(asked, "token-b"), "b")
+        assert of(bench.prepared(model="acode/two"), StopProcess)
 
     def test_a_server_that_dies_meanwhile_is_switched_at_once(self) -> None:
         bench = Bench()
         bench.run()
-        bench.ensure("b", "acode/two")
+        bench.switch("b", "acode/two")
         assert of(bench.tell(ServerDied(server(), ProcessExit(signal=9))), StopProcess)
         assert of(bench.down(None, asked=True), HavePrepared)[0].wanted.model == "acode/two"
         assert bench.life.status.restart_count == 0
@@ -558,7 +568,7 @@ class TestSwitch:
     def test_a_switch_that_nobody_wants_any_more_is_none(self, how: str) -> None:
         bench = Bench()
         bench.run()
-        bench.ensure("b", "acode/two")
+        bench.switch("b", "acode/two")
         bench.ensure("c", "acode/one")
         if how == "interrupt":
             effects = bench.ask(InterruptStart("token-b"), "i")
@@ -573,7 +583,7 @@ class TestSwitch:
     def test_a_stop_does_not_wait_for_requests(self) -> None:
         bench = Bench()
         bench.run()
-        bench.ensure("b", "acode/two")
+        bench.switch("b", "acode/two")
         effects = bench.ask(StopService(), "s")
         assert of(effects, StopProcess)
         assert [r.to for r in of(effects, Refuse)] == ["b"]
@@ -582,21 +592,21 @@ class TestSwitch:
     def test_a_health_worker_that_crashed_is_told_again_what_it_waits_for(self) -> None:
         bench = Bench()
         bench.run()
-        bench.ensure("b", "acode/two")
+        bench.switch("b", "acode/two")
         told = [type(t.message) for t in of(bench.tell(WorkerRestarted("health")), Tell)]
         assert told == [Watch, Drain]
 
     def test_a_process_worker_that_crashed_meanwhile_does_not_end_the_wait(self) -> None:
         bench = Bench()
         bench.run()
-        bench.ensure("b", "acode/two")
+        bench.switch("b", "acode/two")
         told = [type(t.message) for t in of(bench.tell(ServerUp(server(), adopted=True)), Tell)]
         assert told == [FollowLoad, Watch, Drain]
 
     def test_a_word_of_an_earlier_server_s_requests_changes_nothing(self) -> None:
         bench = Bench()
         bench.run()
-        bench.ensure("b", "acode/two")
+        bench.switch("b", "acode/two")
         assert bench.tell(Drained(server(pid=99), 0)) == []
 
     def test_a_model_that_fails_does_not_fail_those_who_want_another(self) -> None:
@@ -606,6 +616,88 @@ class TestSwitch:
         effects = bench.prepared(NO_MODEL)
         assert [r.to for r in of(effects, Refuse)] == ["a"]
         assert of(effects, HavePrepared)[0].wanted.model == "acode/two"
+
+    def test_a_model_that_cannot_be_loaded_is_refused_and_nothing_is_ended(self) -> None:
+        bench = Bench()
+        bench.run("acode/one")
+        bench.ensure("b", "acode/two")
+        effects = bench.prepared(NO_MODEL)
+        (refused,) = of(effects, Refuse)
+        assert (refused.to, refused.problem.code) == ("b", "ACODE-VLM-002")
+        assert refused.problem.evidence == ("acode/one is still served",)
+        assert not of(effects, StopProcess)
+        assert not of(effects, Tell)
+        assert (bench.life.status.state, bench.life.status.model) == (S.RUNNING, "acode/one")
+        assert bench.life.status.vouches("acode/one", bench.time, 10.0)
+
+    def test_callers_of_the_present_model_are_served_while_the_other_is_looked_at(self) -> None:
+        bench = Bench()
+        bench.run("acode/one")
+        bench.ensure("b", "acode/two")
+        bench.ensure("c", "acode/one")
+        effects = bench.health(ok=True)
+        assert [r.to for r in of(effects, Reply)] == ["c"]
+        assert not of(effects, HavePrepared), "one look at a time"
+
+    def test_a_restart_with_another_model_looks_at_it_first(self) -> None:
+        bench = Bench()
+        bench.run("acode/one")
+        effects = bench.ask(RestartService(wanted("acode/two"), "token-r"), "r")
+        assert not of(effects, StopProcess)
+        assert [r.to for r in of(bench.prepared(NO_MODEL), Refuse)] == ["r"]
+        assert bench.life.status.model == "acode/one"
+
+    def test_a_loader_that_crashed_is_told_again_to_look_at_it(self) -> None:
+        bench = Bench()
+        bench.run("acode/one")
+        looked = of(bench.ensure("b", "acode/two"), HavePrepared)
+        assert of(bench.tell(WorkerRestarted("loader")), HavePrepared) == looked
+
+    def test_a_server_that_dies_while_the_other_is_looked_at_is_restarted_and_then_switched(self) -> None:
+        bench = Bench()
+        bench.run("acode/one")
+        bench.ensure("b", "acode/two")
+        bench.tell(ServerDied(server(), ProcessExit(signal=9)))
+        bench.down()
+        assert not of(bench.prepared(model="acode/two"), StopProcess)
+        bench.up(server(pid=101))
+        assert [e.wanted.model for e in of(bench.ready(server(pid=101)), HavePrepared)] == ["acode/two"]
+
+    def test_of_a_switch_that_nobody_waits_for_any_more_nothing_is_left(self) -> None:
+        bench = Bench()
+        bench.run("acode/one")
+        bench.ensure("b", "acode/two")
+        bench.tell(AbandonCall("token-b"))
+        assert bench.prepared(model="acode/two") == []
+
+
+class TestAgain:
+    """A request that was under way when the server was stopped does not start it again."""
+
+    def ask_again(self, bench: Bench) -> list[Effect]:
+        return bench.ask(EnsureHealthy(wanted(), "token-x", again=True), "x")
+
+    @pytest.mark.parametrize("gone", [False, True])
+    def test_a_server_that_was_stopped_stays_stopped(self, gone: bool) -> None:
+        bench = Bench()
+        bench.run()
+        bench.ask(StopService(), "s")
+        if gone:
+            bench.down(None, asked=True)
+        (refused,) = of(self.ask_again(bench), Refuse)
+        assert refused.problem.code == "ACODE-VLM-022"
+        assert bench.ensure("new") is not None
+        assert [w.to for w in bench.life.waiters] == ["new"], "a new request starts it"
+
+    def test_one_that_crashed_or_is_restarted_is_waited_for(self) -> None:
+        bench = Bench()
+        bench.run()
+        bench.down()
+        assert not of(self.ask_again(bench), Refuse)
+        bench = Bench()
+        bench.run()
+        bench.ask(RestartService(wanted(), "token-r"), "r")
+        assert not of(self.ask_again(bench), Refuse)
 
 
 class TestGoingBack:
@@ -617,7 +709,7 @@ class TestGoingBack:
         effects = bench.prepared(NO_MODEL)
         (refused,) = of(effects, Refuse)
         assert (refused.to, refused.problem.code) == ("b", "ACODE-VLM-002")
-        assert "acode/one is loaded again" in refused.problem.evidence
+        assert "acode/one is being loaded again" in refused.problem.evidence
         assert of(effects, HavePrepared)[0].wanted.model == "acode/one"
         assert events(effects, ProblemRaised)[0].problem == NO_MODEL
         assert "going back to acode/one: acode/two could not be loaded" in bench.life.status.reason
@@ -670,7 +762,7 @@ class TestGoingBack:
     @staticmethod
     def _switch(bench: Bench) -> None:
         bench.run("acode/one")
-        bench.ensure("b", "acode/two")
+        bench.switch("b", "acode/two")
         bench.drained()
         bench.down(None, asked=True)
 

@@ -22,7 +22,7 @@ from acode_vllm.workers.lifecycle.life import Life
 from acode_vllm.workers.lifecycle.lifecycle import on_notice, on_request
 from acode_vllm.workers.lifecycle.running_clock import RunningClock
 from acode_vllm.workers.messages.gpu_messages import GpuReport
-from acode_vllm.workers.messages.health_messages import Drained, HealthReported, ServerReady
+from acode_vllm.workers.messages.health_messages import CheckFailed, Drained, HealthReported, ServerReady
 from acode_vllm.workers.messages.lifecycle_messages import (
     AbandonCall,
     Effect,
@@ -121,7 +121,11 @@ class Walk:
             self._hear(on_notice, RecordFound(self._recorded(), self.random.random() < 0.7))
         for _ in range(steps):
             self.time += self.random.choice([0.0, 1.0, 30.0])
-            if self.random.random() < 0.3:
+            activity = self.life.activity
+            if isinstance(activity, Up) and activity.examines is not None and self.random.random() < 0.6:
+                # Else hardly any walk would come to a switch.
+                self._hear(on_notice, ModelPrepared(self.attempt, PreparedModel("acode/two", True, {})))
+            elif self.random.random() < 0.3:
                 self._ask(self.random.choice(self._requests()))
             else:
                 notices = self._notices()
@@ -186,6 +190,7 @@ class Walk:
                 ServerDied(server, ProcessExit(signal=9)),
                 LoadStep(server, LoadProgress(LoadStage.COMPILING)),
                 LoadTimedOut(server, CRASH),
+                CheckFailed(server, check),
             ]
         return [
             *known,
@@ -229,7 +234,7 @@ class Walk:
 @pytest.fixture(scope="module")
 def walks() -> list[Walk]:
     heard: set[tuple[type[Activity], type[object]]] = set()
-    done = [Walk(seed, heard) for seed in range(120)]
+    done = [Walk(seed, heard) for seed in range(200)]
     for walk in done:
         walk.go(60)
     return done

@@ -16,6 +16,7 @@ from acode_vllm.workers.health.health_check import HealthCheck, HealthEdges
 from acode_vllm.workers.machine.waits import Interrupt, Interrupted
 from acode_vllm.workers.messages.gpu_messages import GpuReport
 from acode_vllm.workers.messages.health_messages import (
+    CheckFailed,
     CheckNow,
     Drain,
     Drained,
@@ -79,6 +80,7 @@ class HealthWorker(Worker):
         self._ready = False
         self._failures = 0
         self._misses = 0
+        self._told_reason = ""
         self._engine_due_at = 0.0
         self._askers: list[ReplyTo] = []
         self._ask_queued = False
@@ -143,6 +145,7 @@ class HealthWorker(Worker):
         self._check = HealthCheck(watch, self._machine, self._interrupt, self.clock.monotonic, self._wall, self._gpus)
         self._ready = watch.ready
         self._failures = self._misses = 0
+        self._told_reason = ""
         self._engine_due_at = self.clock.monotonic()
         self._schedule(0.0)
 
@@ -234,6 +237,9 @@ class HealthWorker(Worker):
             return
         # Somebody listens and is not, or not yet, the healthy server: a whole check costs more than a knock.
         _log.debug("not ready yet: %s", report.reason)
+        if report.reason != self._told_reason:
+            self._told_reason = report.reason
+            self._report(CheckFailed(watch.server, report))
         self._schedule(min(LONGEST_LOADING_PAUSE, KNOCK_SECONDS * 2**self._misses))
         self._misses = min(self._misses + 1, 10)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from acode_vllm.vocabulary.states import Trigger
+from acode_vllm.workers.messages.lifecycle_messages import HavePrepared
 from acode_vllm.workers.messages.model_messages import PreparedModel, ServerFound
 
 
@@ -37,11 +38,13 @@ class Up:
         attempt: The number of its preparation. That of an adopted server is answered while the server runs.
         prepared: What the preparation found; None until it is answered.
         was_ready: Whether the server had been healthy before it was adopted: its checks count from the first.
+        examines: The look at another model that is wanted; the server is not touched before that has been answered.
     """
 
     attempt: int
     prepared: PreparedModel | None = None
     was_ready: bool = False
+    examines: HavePrepared | None = None
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,10 @@ def ensure_healthy(life: Life, message: EnsureHealthy | StartService, to: object
     if status.limit_reached and status.problem and status.model == message.wanted.model:
         life.effects.append(Refuse(to, status.problem))
         return
+    if isinstance(message, EnsureHealthy) and message.again and _was_stopped(life):
+        stopped = "The server was stopped while this request was under way; the request does not start it again."
+        life.effects.append(Refuse(to, Problem("ACODE-VLM-022", stopped)))
+        return
     life.wait(to, message.token, message.wanted)
     if life.serves(message.wanted):
         _take_settings(life, message.wanted)
@@ -50,12 +54,13 @@ def ensure_healthy(life: Life, message: EnsureHealthy | StartService, to: object
 
 
 def restart(life: Life, message: RestartService, to: object) -> None:
-    """`RestartService`: what runs is ended, and started again."""
+    """`RestartService`: what runs is ended, and started again; to another model it is a switch."""
     if _refuse_not_ours(life, to, "restarted"):
         return
     life.ledger.forget_restarts()
     life.wait(to, message.token, message.wanted)
-    if isinstance(life.activity, (Up, Watching, Draining)):
+    other = life.status.state is ServiceState.RUNNING and not life.serves(message.wanted)
+    if isinstance(life.activity, (Up, Watching, Draining)) and not other:
         begin_stop(life, "restart requested")
     advance(life)
 
@@ -121,6 +126,12 @@ def failure_seen(life: Life, message: FailureSeen) -> None:
     if life.status.state is ServiceState.RUNNING:
         life.ledger.update(last_check=None, reason=f"in doubt: {message.reason}")
         life.tell(HEALTH, CheckNow())
+
+
+def _was_stopped(life: Life) -> bool:
+    """Whether somebody wanted the server ended, and nothing else since."""
+    ending = isinstance(life.activity, Stopping) and not life.waiters and life.before is None
+    return ending or life.status.state is ServiceState.STOPPED
 
 
 def _refuse_not_ours(life: Life, to: object, verb: str) -> bool:

@@ -12,7 +12,7 @@ from acode_vllm.workers.lifecycle.life import Life
 from acode_vllm.workers.lifecycle.lifecycle_problems import down_problem, unhealthy_problem
 from acode_vllm.workers.lifecycle.steps import advance, begin_stop, stay, wants_another
 from acode_vllm.workers.messages.gpu_messages import GpuReport
-from acode_vllm.workers.messages.health_messages import Drained, HealthReported, ServerReady, Unwatch
+from acode_vllm.workers.messages.health_messages import CheckFailed, Drained, HealthReported, ServerReady, Unwatch
 from acode_vllm.workers.messages.model_messages import StopFollowing
 from acode_vllm.workers.messages.process_messages import FailServer, ServerServes
 from acode_vllm.workers.messages.worker_ids import HEALTH, LOADER, PROCESS
@@ -36,6 +36,12 @@ def server_ready(life: Life, message: ServerReady) -> None:
     life.before = None
     life.emit(HealthChecked(life.wall(), message.report, 0))
     advance(life, fresh=True)
+
+
+def check_failed(life: Life, message: CheckFailed) -> None:
+    """`CheckFailed`: if the load runs out of time, this is why."""
+    if _is_of_now(life, message.server):
+        life.tell(LOADER, message)
 
 
 def health_reported(life: Life, message: HealthReported) -> None:

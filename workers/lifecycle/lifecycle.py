@@ -19,7 +19,7 @@ from acode_vllm.vocabulary.exhaustive import assert_never
 from acode_vllm.workers.lifecycle import caller_requests, check_reports, server_reports, steps
 from acode_vllm.workers.lifecycle.life import Life
 from acode_vllm.workers.messages.gpu_messages import GpuReport
-from acode_vllm.workers.messages.health_messages import Drained, HealthReported, ServerReady
+from acode_vllm.workers.messages.health_messages import CheckFailed, Drained, HealthReported, ServerReady
 from acode_vllm.workers.messages.lifecycle_messages import (
     AbandonCall,
     Effect,
@@ -110,6 +110,8 @@ def on_notice(life: Life, notice: LifecycleNotice) -> list[Effect]:
             server_reports.start_failed(life, notice)
         case WorkerRestarted():
             server_reports.worker_restarted(life, notice)
+        case CheckFailed():
+            check_reports.check_failed(life, notice)
         case ServerReady():
             check_reports.server_ready(life, notice)
         case HealthReported():

@@ -18,6 +18,7 @@ from acode_vllm.workers.lifecycle.lifecycle_problems import limit_problem
 from acode_vllm.workers.lifecycle.steps import (
     begin_stop,
     end_stop,
+    examined,
     follow,
     give_up,
     tell_left_over,
@@ -97,8 +98,11 @@ def record_found(life: Life, message: RecordFound) -> None:
 
 
 def model_prepared(life: Life, message: ModelPrepared) -> None:
-    """`ModelPrepared`: the start goes on, fails, or is not needed. For an adopted server it is kept for a restart."""
+    """`ModelPrepared`: a start or a switch goes on, fails, or is not needed. For an adopted server it is kept."""
     activity, result = life.activity, message.result
+    if isinstance(activity, Up) and activity.examines is not None and activity.examines.attempt == message.attempt:
+        examined(life, activity, activity.examines.wanted, result if isinstance(result, Problem) else None)
+        return
     if not isinstance(activity, (Preparing, Up)) or activity.attempt != message.attempt:
         return
     if isinstance(activity, Up):
@@ -253,6 +257,8 @@ def worker_restarted(life: Life, message: WorkerRestarted) -> None:
     activity, server = life.activity, life.status.server
     if message.worker == LOADER and isinstance(activity, Preparing):
         life.effects.append(HavePrepared(activity.attempt, life.wanted))
+    elif message.worker == LOADER and isinstance(activity, Up) and activity.examines is not None:
+        life.effects.append(activity.examines)
     elif message.worker == LOADER and server is not None and life.status.state is ServiceState.STARTING:
         follow(life, server)
     elif message.worker == HEALTH and (isinstance(activity, Watching) or (life.up is not None and server is not None)):

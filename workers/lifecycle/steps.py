@@ -97,7 +97,7 @@ def give_up(life: Life, problem: Problem) -> None:
     if back is not None and back.model == model:
         back = None  # it has failed by itself
     if back is not None:
-        problem = replace(problem, evidence=(*problem.evidence, f"{back.model} is loaded again"))
+        problem = replace(problem, evidence=(*problem.evidence, f"{back.model} is being loaded again"))
     life.refuse(problem, model)
     if isinstance(stopping, Stopping):
         life.effects += [Refuse(to, problem) for to in stopping.callers]
@@ -109,11 +109,37 @@ def give_up(life: Life, problem: Problem) -> None:
 
 
 def begin_switch(life: Life, wanted: Wanted) -> None:
+    """Have the other model looked at, while the one that is there is served on."""
+    activity = life.activity
+    if not isinstance(activity, Up):
+        begin_stop(life, f"switching to {wanted.model}")
+    elif activity.examines is None:
+        life.attempts += 1
+        examines = HavePrepared(life.attempts, wanted)
+        life.enter(replace(activity, examines=examines))
+        life.effects.append(examines)
+
+
+def examined(life: Life, up: Up, wanted: Wanted, problem: Problem | None) -> None:
+    """The other model has been looked at: what can be known of it before anything is ended is known."""
+    life.enter(replace(up, examines=None))
+    if problem is not None:
+        problem = replace(problem, evidence=(*problem.evidence, f"{life.status.model} is still served"))
+        life.raise_problem(problem)
+        life.refuse(problem, wanted.model)
+    elif life.status.state is ServiceState.RUNNING and any(w.wanted.model == wanted.model for w in life.waiters):
+        drain(life, wanted)
+        return
+    advance(life)
+
+
+def drain(life: Life, wanted: Wanted) -> None:
     """Let the requests in hand finish; those that come meanwhile wait, since nothing vouches for the server."""
     seconds = wanted.options.drain_timeout_seconds
     activity = life.activity
-    life.before = life.wanted if isinstance(activity, Up) else None
-    if not isinstance(activity, Up) or not seconds:
+    assert isinstance(activity, Up)
+    life.before = life.wanted
+    if not seconds:
         begin_stop(life, f"switching to {wanted.model}")
         return
     life.enter(Draining(activity, seconds))

@@ -61,6 +61,17 @@ class Drain:
 
 
 @dataclass(frozen=True)
+class CheckFailed:
+    """A server that is loading answers, and does not pass its check; told when the reason is another than before.
+
+    The lifecycle worker passes it on to the ModelLoader, which says so if the load runs out of time.
+    """
+
+    server: ServerProcess | None
+    report: HealthReport
+
+
+@dataclass(frozen=True)
 class ServerReady:
     """A server that was loading has passed its first whole check."""
 

@@ -11,7 +11,7 @@ from acode_vllm.vocabulary.options import VllmLifecycleOptions
 from acode_vllm.vocabulary.server_process import ServerProcess
 from acode_vllm.vocabulary.status import ServiceStatus
 from acode_vllm.workers.messages.gpu_messages import GpuReport, SampleGpus
-from acode_vllm.workers.messages.health_messages import CheckNow, Drain, Unwatch, Watch
+from acode_vllm.workers.messages.health_messages import CheckFailed, CheckNow, Drain, Unwatch, Watch
 from acode_vllm.workers.messages.model_messages import FollowLoad, PreparedModel, StopFollowing
 from acode_vllm.workers.messages.process_messages import FailServer, ServerServes
 from acode_vllm.workers.messages.reports import Reported
@@ -46,11 +46,15 @@ class Wanted:
 class EnsureHealthy:
     """Make sure that the model is served by a server that a check just found healthy.
 
-    ``token`` names the call, so that it can be abandoned.
+    Attributes:
+        wanted: What is to be served.
+        token: Names the call, so that it can be abandoned.
+        again: Whether a request that was under way asks: a service that was stopped meanwhile stays stopped.
     """
 
     wanted: Wanted
     token: str
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -237,7 +241,17 @@ class StopProcess:
 
 
 Instruction = (
-    FailServer | ServerServes | Watch | Unwatch | Drain | FollowLoad | StopFollowing | CheckNow | SampleGpus | GpuReport
+    FailServer
+    | ServerServes
+    | Watch
+    | Unwatch
+    | Drain
+    | FollowLoad
+    | StopFollowing
+    | CheckFailed
+    | CheckNow
+    | SampleGpus
+    | GpuReport
 )
 """What the lifecycle tells the other workers."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from acode_vllm.workers.messages.gpu_messages import GpuReport
-from acode_vllm.workers.messages.health_messages import Drained, HealthReported, ServerReady
+from acode_vllm.workers.messages.health_messages import CheckFailed, Drained, HealthReported, ServerReady
 from acode_vllm.workers.messages.model_messages import LoadStep, LoadTimedOut, ModelPrepared
 from acode_vllm.workers.messages.process_messages import (
     LeftOverFound,
@@ -27,6 +27,7 @@ Reported = (
     | ServerUp
     | ServerDied
     | ServerDown
+    | CheckFailed
     | ServerReady
     | HealthReported
     | Drained

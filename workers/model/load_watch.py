@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.vocabulary.health import HealthReport, Verdict
 from acode_vllm.vocabulary.loading import LoadProgress, LoadStage
 from acode_vllm.vocabulary.redaction import redact
 from acode_vllm.workers.messages.model_messages import FollowLoad
@@ -45,6 +46,11 @@ class LoadWatch:
         self._told_at = now
         self._last_lines: deque[str] = deque(maxlen=2)
         self._unreadable = False
+        self._failed: HealthReport | None = None
+
+    def check_failed(self, report: HealthReport) -> None:
+        """The server answers already, and does not pass its check."""
+        self._failed = report
 
     def look(self, now: float) -> list[LoadProgress]:
         """What went on since the last look; what is so for long is told again now and then."""
@@ -76,6 +82,8 @@ class LoadWatch:
                 " it down."
             )
             return Problem("ACODE-VLM-016", message, remedy, log_path=log)
+        if self._failed is not None and self._shown.stage is LoadStage.SERVING:
+            return self._never_healthy(self._failed, deadline.idle(now))
         message = f"The model {model} was not loaded within {deadline.allowed:g} s"
         if deadline.stood_still >= 1.0:
             message += f", not counting {deadline.stood_still:.0f} s in which its download moved"
@@ -87,6 +95,16 @@ class LoadWatch:
         remedy = f"Increase providers.vllm.lifecycle.model_load_timeout_seconds (now {deadline.allowed:g}), or "
         remedy += "use a smaller model." if self._download is None else f"{_FETCH.format(model)}."
         return Problem("ACODE-VLM-004", message, remedy, tuple(self._last_lines), log)
+
+    def _never_healthy(self, report: HealthReport, seconds: float) -> Problem:
+        failed = [part for part in report.parts if part.verdict is Verdict.UNHEALTHY]
+        return Problem(
+            "ACODE-VLM-018",
+            f"vLLM serves {self._follow.server.model}, and did not pass its check for {seconds:.0f} s: {report.reason}",
+            "See the failed check: something between acode and vLLM may answer in its place, such as a proxy.",
+            tuple(f"{part.endpoint or part.part}: {part.reason} after {part.seconds:.2f} s" for part in failed),
+            self._follow.server.log_path,
+        )
 
     def _new_lines(self) -> Sequence[str]:
         try:

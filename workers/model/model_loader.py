@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from acode_vllm.supervisor import NO_REPLY, ReplyTo, Worker, WorkerRef
 from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.workers.messages.health_messages import CheckFailed
 from acode_vllm.workers.messages.model_messages import (
     FollowLoad,
     LoadStep,
@@ -84,12 +85,15 @@ class ModelLoader(Worker):
         return NO_REPLY
 
     def handle_cast(self, message: object) -> None:
-        """`PrepareModel`, `FollowLoad`, `StopFollowing`."""
+        """`PrepareModel`, `FollowLoad`, `CheckFailed`, `StopFollowing`."""
         match message:
             case PrepareModel():
                 self._prepare(message, None)
             case FollowLoad():
                 self._follow(message)
+            case CheckFailed(server, report):
+                if self._watch is not None and self._following is not None and self._following.server == server:
+                    self._watch.check_failed(report)
             case StopFollowing():
                 self._following = self._watch = None
             case _:
