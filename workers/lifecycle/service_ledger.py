@@ -12,7 +12,7 @@ from acode_vllm.vocabulary.states import ServiceState, Trigger, next_state
 from acode_vllm.vocabulary.status import RestartEntry, ServiceStatus
 
 RESTARTS_SHOWN = 10
-"""Restarts that the status remembers (spec/README, "Status")."""
+"""Restarts that the status remembers."""
 
 
 class ServiceLedger:
