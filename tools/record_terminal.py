@@ -23,9 +23,9 @@ from acode_vllm.vocabulary.errors import CODES
 
 INTRODUCTION = """# On the terminal
 
-What the commands print, recorded by `make terminal` in a terminal of {columns} columns. The first start and the crash use
-a real vLLM {version} ({device} build) and a model of 1.7 MB. Most of the failures use the tests' stand-in for vLLM, which
-fails on request. PIDs and times are those of the recording.
+What the commands print, recorded by `make terminal` in a terminal of {columns} columns. The first start and the crash
+use a real vLLM {version} ({device} build) and a model of 1.7 MB. Most of the failures use the tests' stand-in for vLLM,
+which fails on request. PIDs and times are those of the recording.
 
 """
 NOT_SHOWN = {
