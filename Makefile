@@ -33,13 +33,13 @@ help: ## This list
 demo: venv vllm models ## The main job, shown on a real vLLM with a tiny model
 	@$(VENV)/bin/python tools/demo.py --build $(OUT) --vllm $(REAL_VLLM)
 
-test: venv vllm models ## Every test; those on a real vLLM, and those that measure, one after the other
+test: venv vllm models ## Every test; those that use a real vLLM or measure time run one after the other
 	@status=0; \
 	$(SIDE_BY_SIDE) -m "not vllm and not measured" --junitxml=$(OUT)/reports/fast.xml $(PYTEST_ARGS) || status=$$?; \
 	$(PYTEST) -m "vllm or measured" --junitxml=$(OUT)/reports/alone.xml $(PYTEST_ARGS) || status=$$?; \
 	exit $$status
 
-test-fast: venv ## The tests that need no vLLM and no patience, WORKERS=8 at a time, for many of them wait most of it
+test-fast: venv ## The quick tests that need no vLLM, WORKERS=8 at a time, because they mostly wait
 	@$(SIDE_BY_SIDE) -m "not vllm and not measured and not slow" $(PYTEST_ARGS)
 
 test-no-vllm: venv ## All tests that need no vLLM
@@ -68,7 +68,7 @@ test-release: venv ## Builds sdist and wheel, and runs the tests that need no vL
 test-faults: venv vllm models ## Sudden deaths, twenty times each: of an owner among fifty programs or with a leash, of our threads, of a start
 	@FAULT_PROGRAMS=50 FAULT_REPEAT=20 $(PYTEST) tests/control/test_many_programs.py tests/faults tests/real/test_faults.py $(PYTEST_ARGS)
 
-soak: venv ## Random faults every few seconds on the stand-in server, and what came of them: MINUTES=20, SEED=N
+soak: venv ## Random faults every few seconds on the stand-in server, with a report: MINUTES=20, SEED=N
 	@$(VENV)/bin/python tests/faults/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 count: venv vllm models ## Recoveries and loads, counted: sixty of each, and on a real vLLM six recoveries and a dozen architectures
@@ -76,16 +76,16 @@ count: venv vllm models ## Recoveries and loads, counted: sixty of each, and on 
 	@COUNT_ARCHITECTURES="$$(ls -d $(ARCHITECTURES)/*/ | xargs -n 1 basename | tr '\n' ' ')" $(PYTEST) -v tests/real/test_hub_models.py $(PYTEST_ARGS)
 	@$(PYTEST) -s tests/real/count_recoveries.py $(PYTEST_ARGS)
 
-breakages: venv vllm models ## Breaks each requirement on purpose, and says whether its tests notice: ID=FR-020, ARGS=--fast
+breakages: venv vllm models ## Breaks each requirement on purpose and reports whether its tests notice: ID=FR-020, ARGS=--fast
 	@$(VENV)/bin/python tools/breakages.py --home $(OUT)/breakages $(addprefix --id ,$(ID)) $(ARGS)
 
-repeat-supervisor: venv ## The supervisor's tests again and again with threads switched as often as can be: REPEAT=200
+repeat-supervisor: venv ## The supervisor's tests, repeated with the fastest thread switching: REPEAT=200
 	@$(VENV)/bin/python tests/supervisor/repeat.py --runs $(REPEAT)
 
-bench: venv ## What this program costs, beside what people would use instead, into docs/benchmarks.md: ROW=ask_command, QUICK=1
+bench: venv ## What this program costs compared with the alternatives, into docs/benchmarks.md: ROW=ask_command, QUICK=1
 	@$(VENV)/bin/python -m benchmarks --build $(OUT) $(addprefix --row ,$(ROW)) $(if $(QUICK),--quick)
 
-terminal: venv vllm models ## What a person sees on the terminal, recorded in tmux, into docs/terminal.md
+terminal: venv vllm models ## What the commands print, recorded in tmux, into docs/terminal.md
 	@$(VENV)/bin/python tools/record_terminal.py --build $(OUT) --vllm $(REAL_VLLM) docs/terminal.md
 
 docs: venv ## The documentation as HTML, in .build/docs/html; a warning is an error

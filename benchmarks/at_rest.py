@@ -71,8 +71,6 @@ def run(bench: Bench) -> Iterator[Figure]:
     for what, sizes in (("RSS", rss), ("PSS", pss)):
         most = min(sizes["supervisord"], sizes["circus"])
         share = sizes[KEEPER] / most
-        note = (
-            "some 3 MB of the keeper's are nvidia-ml-py with what it imports, which is loaded where there are devices"
-        )
+        note = "some 3 MB of the keeper's are nvidia-ml-py and its imports, loaded only if there are devices"
         aim = "< supervisord and circus"
         yield Figure(ROW, f"memory at rest, {what}", dict(sizes), "MB", aim, share, 0.9999, note=note)

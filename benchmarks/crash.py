@@ -43,7 +43,7 @@ def run(bench: Bench) -> Iterator[Figure]:
         "the same by what people use",
         {name: sorted(values)[len(values) // 2] * 1e3 for name, values in rest.items()},
         "ms",
-        note="supervisord as its event listener hears it, circus as its after_reap hook does, honcho by its output",
+        note="supervisord through its event listener, circus through its after_reap hook, honcho through its output",
     )
 
 

@@ -26,5 +26,5 @@ def run(bench: Bench) -> Iterator[Figure]:
             listens = scratch.stamps.stamp("listens")["listens"]
             taken.append((program.result() - listens) * 1e3)
             program.do("stop")
-    note = "the port is knocked at 20 times a second at the most, so a knock comes 25 ms late on average"
+    note = "the port is probed at most 20 times a second, so a probe comes 25 ms late on average"
     yield within(ROW, "first 200 → ensure_healthy() returns, median", statistics.median(taken), "ms", 40, note=note)

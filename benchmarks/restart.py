@@ -28,7 +28,7 @@ def run(bench: Bench) -> Iterator[Figure]:
         "end of the delay → the process exists",
         {name: sorted(values)[len(values) // 2] * 1e3 for name, values in exists.items()},
         "ms",
-        note="the mark of the new tree is flushed to the disk in the delay, the port is looked at after it",
+        note="the mark of the new tree is flushed to disk during the delay, the port is checked after it",
     )
 
 

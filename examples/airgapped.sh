@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A model for a machine without a network: packed where there is one, served where there is none.
+# A model for a machine without a network: packed on a machine with one, served without.
 #
 #   with network:     examples/airgapped.sh pack org/model-name model.tar
 #   without:          examples/airgapped.sh serve org/model-name model.tar "a prompt"

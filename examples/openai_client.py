@@ -1,7 +1,7 @@
 """The `openai` client with a managed server: pip install openai, then python examples/openai_client.py "who are you?".
 
 The orchestrator sees to the server, the client of your choice to the requests. Ask `ensure_healthy` before each
-request: it costs microseconds while all is well, and starts or mends the server where it is not.
+request: it costs microseconds while the server is healthy, and otherwise starts or restarts it.
 """
 
 import sys

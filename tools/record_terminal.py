@@ -23,16 +23,16 @@ from acode_vllm.vocabulary.errors import CODES
 
 INTRODUCTION = """# On the terminal
 
-What a person sees, recorded in a terminal of {columns} columns by `make terminal`: a first start and a crash with a
-real vLLM {version} ({device} build) and a model of 1.7 MB, then each kind of failure, for which mostly the tests'
-stand-in for vLLM was told how to fail. PIDs and times are those of the recording.
+What the commands print, recorded by `make terminal` in a terminal of {columns} columns. The first start and the crash
+use a real vLLM {version} ({device} build) and a model of 1.7 MB. Most of the failures use the tests' stand-in for vLLM,
+which fails on request. PIDs and times are those of the recording.
 
 """
 NOT_SHOWN = {
     "ACODE-VLM-018": "a server that answers and fails its checks otherwise shows as 014 or 017",
-    "ACODE-VLM-021": "it takes a process that not even SIGKILL ends",
-    "ACODE-VLM-027": "only calls of the library have a time-out of the caller's",
-    "ACODE-VLM-031": "it takes a mistake of ours",
+    "ACODE-VLM-021": "it requires a process that survives SIGKILL",
+    "ACODE-VLM-027": "only calls of the library take a time-out",
+    "ACODE-VLM-031": "it requires a bug in acode-vllm",
 }
 
 
@@ -51,15 +51,15 @@ def first_start(build: Path, vllm: Mapping[str, Any]) -> Iterator[str]:
             if not last.startswith("$") and _words(last) not in map(_words, lines):
                 lines.append(last)
             stage.screen.wait_until(lambda now, text=text: now != text, 300, "more")  # type: ignore[misc]
-        yield "## A first start\n\nThe line of progress while it starts, one state of it after another:\n"
+        yield "## A first start\n\nThe progress line during the start, one state per line:\n"
         left = stage.screen.text.splitlines()
         yield block(stage.shown("\n".join(line for line in lines if line not in left)))
-        yield "And what is left of it:\n"
+        yield "The final output:\n"
         yield block(stage.shown(stage.screen.text))
         for command, words in (
-            ("acode providers status vllm", "Then its status"),
-            ('acode ask "who are you?"', "A second question finds the server there"),
-            ("acode providers stop vllm", "And the end"),
+            ("acode providers status vllm", "The status"),
+            ('acode ask "who are you?"', "A second question is answered by the running server"),
+            ("acode providers stop vllm", "The stop"),
         ):
             stage.screen.clear()
             stage.screen.run(command)
@@ -74,14 +74,14 @@ def watched_crash(build: Path, vllm: Mapping[str, Any]) -> Iterator[str]:
         stage.screen.clear()
         stage.screen.type("acode providers status vllm --watch")
         stage.screen.wait_for(r"(?m)^Service +Running")
-        yield "## `--watch` during a crash\n\n`acode providers status vllm --watch`, while all is well:\n"
+        yield "## `--watch` during a crash\n\n`acode providers status vllm --watch`, while the server is healthy:\n"
         yield block(stage.shown(stage.screen.screen))
         engine = next(p for p in psutil.Process(stage.status()["pid"]).children() if "EngineCore" in p.cmdline()[0])
         engine.kill()
         for state, words in (
             ("Crashed", "The engine was killed (SIGKILL)"),
-            ("Starting", "Two seconds later it is started again"),
-            ("Running", "And it serves"),
+            ("Starting", "Two seconds later it is restarted"),
+            ("Running", "It serves again"),
         ):
             stage.screen.wait_for(rf"(?m)^Service +{state}", 300)
             yield f"{words}:\n"
@@ -91,7 +91,7 @@ def watched_crash(build: Path, vllm: Mapping[str, Any]) -> Iterator[str]:
 
 def failures(build: Path) -> Iterator[str]:
     """Each code."""
-    yield "## Failures\n\nEach shows its code, what happened, what to do, and what proves it.\n"
+    yield "## Failures\n\nEach failure shows its code, what happened, what to do, and the evidence.\n"
     for failure in FAILURES:
         text = record(build, failure)
         if failure.code not in text:

@@ -1,6 +1,6 @@
 """The states of a service, the two kinds of mode, and the one table of transitions.
 
-A leaf: it imports nothing of ours. The names are the specification's (``spec/README``, "States" and "Modes").
+A leaf: it imports nothing of ours. The modes are the specification's (`docs/specification.tsv`, FR-003).
 """
 
 from __future__ import annotations

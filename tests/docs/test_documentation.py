@@ -14,7 +14,7 @@ import docs_pages
 import docs_states
 import pytest
 from doc_blocks import pages
-from import_graph import ROOT
+from import_graph import ROOT, read_sources
 
 from acode_vllm._version import __version__
 from acode_vllm.config.settings import TABLE
@@ -106,6 +106,26 @@ def test_every_transition_is_drawn_and_in_the_table() -> None:
         assert f"<title>{old.value} - {trigger.value} -&gt; {new.value}</title>" in picture
     cells = [cell for row in table.splitlines()[2:] for cell in row.strip("|").split("|")[1:] if cell.strip()]
     assert len(cells) == len(TRANSITIONS)
+
+
+def test_the_design_lists_every_room_below_the_rooms_that_it_imports() -> None:
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8").partition("\n## Rooms\n")[2]
+    order = [
+        f"acode_vllm/{room}".replace("acode_vllm/acode_vllm", "acode_vllm").replace("/", ".")
+        for room in re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
+    ]
+    sources = read_sources()
+    rooms = {source.room for source in sources.values()} - {"acode_vllm", "acode_vllm.workers"}
+    assert set(order) == {room for room in rooms if sources[room].path.name == "__init__.py"}
+    wrong = [
+        f"{source.module} imports {name}"
+        for source in sources.values()
+        for name in source.imports & sources.keys()
+        if source.room in order
+        and (other := sources[name].room) in order
+        and order.index(other) > order.index(source.room)
+    ]
+    assert wrong == []
 
 
 def test_an_unknown_generated_block_fails_the_build() -> None:

@@ -17,7 +17,14 @@ from acode_vllm.supervisor import ManualClock, WorkerDown, call
 from acode_vllm.vocabulary.health import Verdict
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
 from acode_vllm.workers.health.health_worker import KNOCK_SECONDS
-from acode_vllm.workers.messages.health_messages import CheckNow, HealthReported, ServerReady, Unwatch, Watch
+from acode_vllm.workers.messages.health_messages import (
+    CheckFailed,
+    CheckNow,
+    HealthReported,
+    ServerReady,
+    Unwatch,
+    Watch,
+)
 
 MakeHealth = Callable[..., Health]
 
@@ -37,6 +44,19 @@ def test_a_loading_server_is_reported_ready_once_and_refused_connections_are_no_
         assert ready.report.verdict is Verdict.HEALTHY
         report = worker.check()
         assert worker.next() == HealthReported(as_server(server), report, 0)
+
+
+def test_what_a_loading_server_fails_with_is_told_once_for_each_reason(health: MakeHealth) -> None:
+    with StandIn(statuses={"/v1/models": 302}) as server:
+        worker = health()
+        worker.tell(watch_of(server, ready=False))
+        failed = worker.next()
+        assert isinstance(failed, CheckFailed)
+        assert failed.server == as_server(server)
+        assert "models: status 302" in failed.report.reason
+        worker.check()
+        worker.check()
+        assert worker.reports.empty()
 
 
 def test_readiness_is_reported_one_try_and_one_check_after_the_server_listens(health: MakeHealth) -> None:

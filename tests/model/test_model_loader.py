@@ -15,9 +15,11 @@ from acode_vllm.supervisor import ChildSpec, Supervisor, WorkerDown, WorkerRef, 
 from acode_vllm.supervisor.events import ChildStarted
 from acode_vllm.supervisor.testing import ManualClock
 from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.vocabulary.health import HealthReport, PartReport, Verdict
 from acode_vllm.vocabulary.loading import LoadStage
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
 from acode_vllm.vocabulary.server_process import ProcessIdentity, ServerProcess
+from acode_vllm.workers.messages.health_messages import CheckFailed
 from acode_vllm.workers.messages.model_messages import (
     FollowLoad,
     LoadStep,
@@ -136,6 +138,23 @@ def test_a_load_that_takes_too_long_says_how_long_how_far_and_what_to_raise(benc
     assert "loading weights at 50 %, 1/2 shards, no progress for 120 s" in problem.message
     assert "model_load_timeout_seconds" in problem.remedy
     assert problem.log_path == str(bench.log)
+
+
+def test_a_load_that_ends_in_failing_checks_says_what_they_saw(bench: Bench) -> None:
+    bench.follow(options=VllmLifecycleOptions(model_load_timeout_seconds=120.0))
+    bench.write("hello\nINFO:     Application startup complete.\n")
+    bench.pass_time(LOOK_SECONDS)
+    part = PartReport("models", Verdict.UNHEALTHY, 0.01, "status 302", "http://x/v1/models")
+    report = HealthReport(0.0, 0.0, Verdict.UNHEALTHY, (part,), 0.01)
+    cast(bench.loader, CheckFailed(bench.server, report))
+    bench.clock.advance(120.0)
+    told: Reported | None = None
+    while not isinstance(told, LoadTimedOut):
+        told = bench.reports.get(timeout=DEADLINE)
+    assert told.problem.code == "ACODE-VLM-018"
+    assert "did not pass its check" in told.problem.message
+    assert "models: status 302" in told.problem.message
+    assert told.problem.evidence == ("http://x/v1/models: status 302 after 0.01 s",)
 
 
 def test_a_server_that_prints_nothing_is_given_up_after_the_start_timeout(bench: Bench) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 FRESH_SECONDS = 5.0
-"""A check or a sample that is not older is not taken anew, however many ask (spec/README, "Status")."""
+"""A check or a sample that is not older is not taken anew, however many ask."""
 
 
 @dataclass(frozen=True)

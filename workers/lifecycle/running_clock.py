@@ -1,4 +1,4 @@
-"""The clock of the restart window: it advances only while the service is Running (spec/README, FR-033).
+"""The clock of the restart window: it advances only while the service is Running (`docs/differences.md`, FR-033).
 
 A real start takes 25 s and more, so that four restarts never fall into 60 s of wall time; on this clock they do.
 """

@@ -12,7 +12,7 @@ from acode_vllm.vocabulary.status import RestartEntry, ServiceStatus
 from acode_vllm.workers.lifecycle.running_clock import WINDOW_SECONDS, RunningClock
 
 RESTARTS_SHOWN = 10
-"""Restarts that the status remembers (spec/README, "Status")."""
+"""Restarts that the status remembers."""
 
 
 class ServiceLedger:
