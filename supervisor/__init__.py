@@ -24,6 +24,7 @@ from .process.clock import SYSTEM_CLOCK, Clock, SystemClock
 from .process.errors import (
     AlreadyPresent,
     AlreadyStarted,
+    BadCombination,
     CallError,
     CallTimeout,
     ChildError,
@@ -80,6 +81,7 @@ __all__ = [
     "AlreadyStarted",
     "AutoShutdown",
     "Backoff",
+    "BadCombination",
     "CallError",
     "CallTimeout",
     "ChildAbandoned",

@@ -10,6 +10,7 @@ from .process.errors import StartFailed, StartTimeout
 from .process.fence import GivenUp
 from .process.process import Process
 from .process.reasons import SHUTDOWN, Crash, ExitReason, reason_of
+from .process.shown import show
 from .process.startable import Startable
 from .spec import BRUTAL_KILL, INFINITY, ChildSpec
 
@@ -37,26 +38,21 @@ class ChildControl:
     def start(self, spec: ChildSpec) -> Process | None:
         """Start a fresh incarnation and wait until it has initialised.
 
-        A stop of the supervisor ends the wait early: the child is interrupted, and has its
-        shutdown time to come back from ``init``, one way or the other.
+        If the supervisor is asked to end meanwhile, the child is interrupted, and has its
+        shutdown time to come back from ``init``, with success or without.
 
         Returns:
-            The process, which may have ended since; None where it said ``ignore``.
+            The process, which may have ended since; None if it said ``ignore``.
 
         Raises:
             StartFailed: It did not initialise.
         """
         process = self._launch(spec)
-
-        def done() -> bool:
-            return process.up or process.ended
-
-        deadline = deadline_after(self._own.clock, spec.start_timeout)
-        late: ExitReason | None = None
-        if not self._own.inbox.wait_for_child(process, lambda: done() or self._own.stop_requested, deadline):
-            late = Crash(StartTimeout(spec.id, spec.start_timeout or 0.0))
-        elif not done() and not self._hurry(process, spec, done, deadline):
-            late = SHUTDOWN
+        try:
+            late = self._wait_for_start(process, spec)
+        except BaseException:
+            self._drop(process)
+            raise
         if late is not None:
             self._give_up(process, spec.id, asked=True)
             raise StartFailed(spec.id, late)
@@ -89,18 +85,38 @@ class ChildControl:
         self._own.disown(process)
 
     def _launch(self, spec: ChildSpec) -> Process:
+        process: Process | None = None
         try:
             startable = spec.start()
             if not isinstance(startable, Startable):
-                raise TypeError(f"start of {spec.id!r} returned {startable!r}")
+                raise TypeError(f"start of {spec.id!r} returned {show(startable)}")
             process = startable.incarnate(spec.id, self._supervisor)
             self._own.adopt(process)
             process.start()
-        except GivenUp:
-            raise
         except BaseException as error:  # SystemExit in a factory must not end the supervisor
+            if process is not None:  # others may wait for its end already
+                self._drop(process)
+            if isinstance(error, GivenUp):
+                raise
             raise StartFailed(spec.id, reason_of(error)) from error
         return process
+
+    def _drop(self, process: Process) -> None:
+        process.give_up()
+        self._own.disown(process)
+
+    def _wait_for_start(self, process: Process, spec: ChildSpec) -> ExitReason | None:
+        """Wait until it has initialised or ended; returns why it is to be given up on."""
+
+        def done() -> bool:
+            return process.up or process.ended
+
+        deadline = deadline_after(self._own.clock, spec.start_timeout)
+        if not self._own.inbox.wait_for_child(process, lambda: done() or self._own.stop_requested, deadline):
+            return Crash(StartTimeout(spec.id, spec.start_timeout or 0.0))
+        if not done() and not self._hurry(process, spec, done, deadline):
+            return SHUTDOWN
+        return None
 
     def _hurry(
         self,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from traceback import TracebackException
 
 from .process.reasons import Crash, ExitReason
+from .process.shown import assert_never, show
 
 _log = logging.getLogger("acode_vllm.supervisor")
 
@@ -73,11 +75,17 @@ class RestartFailed:
 
 @dataclass(frozen=True)
 class RestartRecord:
-    """One counted restart: the child, when (seconds on the intensity clock) and why."""
+    """One counted restart.
+
+    Attributes:
+        child_id: The child.
+        moment: When, in seconds on the intensity clock.
+        reason: Why, as text.
+    """
 
     child_id: str
     moment: float
-    reason: ExitReason
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,8 @@ class RestartLimitReached:
         supervisor: The supervisor's name.
         intensity: How many restarts are allowed,
         period: within how many seconds.
-        history: The restarts of the period, oldest first; the last is the one too many.
+        history: The restarts of the period, oldest first, at most the last 100; the last is
+            the one too many.
     """
 
     supervisor: str
@@ -119,6 +128,9 @@ class InterruptFailed:
     supervisor: str
     child_id: str
     exception: BaseException
+
+    def __repr__(self) -> str:
+        return f"InterruptFailed({self.supervisor!r}, {self.child_id!r}, {show(self.exception)})"
 
 
 @dataclass(frozen=True)
@@ -151,12 +163,28 @@ SupervisorEvent = (
 
 def log_event(event: SupervisorEvent) -> None:
     """Log an event under ``acode_vllm.supervisor``: crashes and what follows as warnings."""
-    reason = getattr(event, "reason", None)
-    error = reason.exception if isinstance(reason, Crash) else None
-    if isinstance(event, (RestartLimitReached, ChildAbandoned)):
-        level = logging.ERROR
-    elif isinstance(event, (RestartFailed, InterruptFailed)) or (isinstance(event, ChildExited) and error is not None):
-        level = logging.WARNING
-    else:
-        level, error = logging.DEBUG, None
-    _log.log(level, "%s", event, exc_info=error)
+    error: BaseException | None = None
+    match event:
+        case RestartLimitReached() | ChildAbandoned():
+            level = logging.ERROR
+        case InterruptFailed():
+            level, error = logging.WARNING, event.exception
+        case RestartFailed(reason=reason):
+            level, error = logging.WARNING, reason.exception if isinstance(reason, Crash) else None
+        case ChildExited(reason=Crash(exception=exception)):
+            level, error = logging.WARNING, exception
+        case ChildStarted() | ChildExited() | RestartScheduled() | SupervisorStopped():
+            level = logging.DEBUG
+        case _:
+            assert_never(event)
+    if _log.isEnabledFor(level):
+        _log.log(level, "%s", event, exc_info=error if error is None or _can_be_traced(error) else None)
+
+
+def _can_be_traced(error: BaseException) -> bool:
+    """Tell whether a log handler can format ``error``; otherwise it would lose the whole line."""
+    try:
+        "".join(TracebackException.from_exception(error, limit=0).format())
+    except BaseException:  # noqa: BLE001 - a broken class of exception
+        return False
+    return True

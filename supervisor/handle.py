@@ -139,13 +139,14 @@ class SupervisorHandle(Startable):
         process = self._incarnation
         if process is None or not process.inbox.here:
             return
+        deadline = deadline_after(process.clock, timeout)
         with own_fence() as allowed:
             if not allowed:
                 raise Fenced(f"the caller of {self.name} was given up on")
             process.inbox.ask_to_end(SHUTDOWN)
         if is_under(current_process(), process):
             raise WouldDeadlock(f"{self.name} is stopping, and with it the caller")
-        if not process.wait_until(lambda it: it.settled, deadline_after(process.clock, timeout)):
+        if not process.wait_until(lambda it: it.settled, deadline):
             raise CallTimeout(f"{self.name} is still stopping")
         process.join()
 
@@ -157,6 +158,9 @@ class SupervisorHandle(Startable):
 
         Returns:
             Why it ended; None if the time was over first.
+
+        Raises:
+            WouldDeadlock: The caller is in its tree, so it would wait for itself.
         """
         return self.ref.wait(timeout)
 

@@ -7,10 +7,14 @@ Source: OTP manual, supervisor, "Child specification" (restart), "auto_shutdown"
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from typing import Final
 
+from .events import RestartRecord
 from .process.reasons import ExitReason, is_orderly
 from .spec import AutoShutdown, Restart
+
+HISTORY: Final = 100
+"""How many restarts a supervisor can tell of, however many it has counted."""
 
 
 def needs_restart(restart: Restart, reason: ExitReason) -> bool:
@@ -43,15 +47,20 @@ class RestartWindow:
         self._intensity = intensity
         self._period = period
         self._moments: deque[float] = deque()
+        self._records: deque[RestartRecord] = deque(maxlen=HISTORY)
 
-    def add(self, now: float) -> bool:
-        """Count a restart; False where it is one more than allowed."""
-        self._moments.append(now)
-        while self._moments[0] < now - self._period:
+    def add(self, restart: RestartRecord) -> bool:
+        """Count a restart; False if it is one more than allowed."""
+        oldest = restart.moment - self._period
+        self._moments.append(restart.moment)
+        self._records.append(restart)
+        while self._moments[0] < oldest:
             self._moments.popleft()
+        while self._records[0].moment < oldest:
+            self._records.popleft()
         return len(self._moments) <= self._intensity
 
     @property
-    def moments(self) -> Iterable[float]:
-        """When the counted restarts were, oldest first."""
-        return tuple(self._moments)
+    def history(self) -> tuple[RestartRecord, ...]:
+        """The counted restarts, oldest first; the last :data:`HISTORY` of them."""
+        return tuple(self._records)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Literal
 
-from .process.errors import DuplicateChild, InvalidSpec
+from .process.errors import BadCombination, DuplicateChild, InvalidSpec
+from .process.shown import plain, show
 from .process.startable import Startable
 
 
@@ -78,8 +79,7 @@ class Backoff:
     def __post_init__(self) -> None:
         for name in ("initial", "maximum", "reset_after"):
             _require_seconds(f"Backoff.{name}", getattr(self, name))
-        if not self.factor >= 1.0:
-            raise InvalidSpec(f"Backoff.factor must be at least 1, not {self.factor!r}")
+        _require_number("Backoff.factor", self.factor, 1)
 
     def delay(self, attempt: int) -> float:
         """Return the seconds before the ``attempt``-th restart in a row, from 1."""
@@ -111,6 +111,7 @@ class ChildSpec:
 
     Raises:
         InvalidSpec: A value that OTP would refuse too.
+        BadCombination: A permanent child that is significant.
     """
 
     id: str
@@ -123,13 +124,16 @@ class ChildSpec:
     start_timeout: float | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.id, str) or not self.id:
-            raise InvalidSpec(f"id must be a string that is not empty, not {self.id!r}")
+        plain_id = plain(self.id)
+        if not plain_id:
+            raise InvalidSpec(f"id must be a string that is not empty, not {show(self.id)}")
+        object.__setattr__(self, "id", plain_id)
         if not callable(self.start):
-            raise InvalidSpec(f"{self.id}: start must be callable, not {self.start!r}")
+            raise InvalidSpec(f"{self.id}: start must be callable, not {show(self.start)}")
         for name, kind in (("restart", Restart), ("type", ChildType), ("significant", bool)):
-            if not isinstance(getattr(self, name), kind):
-                raise InvalidSpec(f"{self.id}: {name} is {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise InvalidSpec(f"{self.id}: {name} must be a {kind.__name__}, not {show(value)}")
         if self.shutdown is None:
             worker = self.type is ChildType.WORKER
             object.__setattr__(self, "shutdown", 5.0 if worker else INFINITY)
@@ -140,7 +144,7 @@ class ChildSpec:
         if self.start_timeout is not None:
             _require_seconds(f"{self.id}: start_timeout", self.start_timeout)
         if self.significant and self.restart is Restart.PERMANENT:
-            raise InvalidSpec(f"{self.id}: a permanent child cannot be significant")
+            raise BadCombination(f"{self.id}: a permanent child cannot be significant")
 
     @property
     def reset_after(self) -> float:
@@ -157,14 +161,16 @@ def check_specs(specs: Iterable[ChildSpec], auto_shutdown: AutoShutdown) -> tupl
     """Return the specifications of one supervisor, checked against each other and it.
 
     Raises:
-        InvalidSpec, DuplicateChild: As OTP's ``supervisor:check_childspecs/2``.
+        InvalidSpec, BadCombination, DuplicateChild: As OTP's ``supervisor:check_childspecs/2``.
     """
+    if not isinstance(specs, Iterable):
+        raise InvalidSpec(f"children must be ChildSpecs, not {show(specs)}")
     checked: dict[str, ChildSpec] = {}
     for spec in specs:
         if not isinstance(spec, ChildSpec):
-            raise InvalidSpec(f"not a ChildSpec: {spec!r}")
+            raise InvalidSpec(f"not a ChildSpec: {show(spec)}")
         if spec.significant and auto_shutdown is AutoShutdown.NEVER:
-            raise InvalidSpec(f"{spec.id}: significant needs auto_shutdown")
+            raise BadCombination(f"{spec.id}: significant needs auto_shutdown")
         if spec.id in checked:
             raise DuplicateChild(f"two children have the id {spec.id!r}")
         checked[spec.id] = spec
@@ -178,12 +184,16 @@ def require_intensity(intensity: object, period: object) -> None:
         InvalidSpec: Unless it is a count of at least 0 within more than 0 seconds.
     """
     if not isinstance(intensity, int) or isinstance(intensity, bool) or intensity < 0:
-        raise InvalidSpec(f"intensity must be a count of at least 0, not {intensity!r}")
+        raise InvalidSpec(f"intensity must be a count of at least 0, not {show(intensity)}")
     _require_seconds("period", period)
     if period == 0:
         raise InvalidSpec("period must be more than 0 seconds")
 
 
 def _require_seconds(name: str, value: object) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
-        raise InvalidSpec(f"{name} must be a finite number of seconds of at least 0, not {value!r}")
+    _require_number(name, value, 0, " of seconds")
+
+
+def _require_number(name: str, value: object, least: int, unit: str = "") -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not least <= value < math.inf:
+        raise InvalidSpec(f"{name} must be a finite number{unit} of at least {least}, not {show(value)}")

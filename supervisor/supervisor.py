@@ -12,6 +12,7 @@ from .process.clock import SYSTEM_CLOCK, Clock, deadline_after
 from .process.errors import AlreadyStarted, CallTimeout, InvalidSpec, StartFailed
 from .process.process import Process
 from .process.reasons import SHUTDOWN, Shutdown
+from .process.shown import plain, show
 from .process.startable import Startable
 from .spec import AutoShutdown, ChildSpec, check_specs, require_intensity
 from .supervisor_loop import SupervisorLoop, SupervisorOptions
@@ -56,10 +57,18 @@ class Supervisor(SupervisorHandle):
         name: str | None = None,
         on_event: Callable[[SupervisorEvent], None] | None = None,
     ) -> None:
-        super().__init__(name or "supervisor")
+        plain_name = "supervisor" if name is None else plain(name)
+        if not plain_name:
+            raise InvalidSpec(f"name must be a string that is not empty, not {show(name)}")
+        super().__init__(plain_name)
         require_intensity(intensity, period)
         if not isinstance(auto_shutdown, AutoShutdown):
-            raise InvalidSpec(f"auto_shutdown is {auto_shutdown!r}")
+            raise InvalidSpec(f"auto_shutdown must be an AutoShutdown, not {show(auto_shutdown)}")
+        for option, value in (("intensity_clock", intensity_clock), ("on_event", on_event)):
+            if value is not None and not callable(value):
+                raise InvalidSpec(f"{option} must be callable, not {show(value)}")
+        if clock is not None and not all(callable(getattr(clock, method, None)) for method in ("monotonic", "wait")):
+            raise InvalidSpec(f"clock must have monotonic() and wait(), unlike {show(clock)}")
         self._named = name is not None
         self._clock = clock
         self._options = SupervisorOptions(
@@ -83,11 +92,12 @@ class Supervisor(SupervisorHandle):
             CallTimeout: The time is over; the tree is being stopped.
             AlreadyStarted: It was started before.
         """
-        clock = self._clock or SYSTEM_CLOCK
+        clock = SYSTEM_CLOCK if self._clock is None else self._clock
+        deadline = deadline_after(clock, timeout)
         process = self._make_process(self._name, clock, None)
         try:
             process.start()
-            up = process.wait_until(lambda it: it.up or it.settled, deadline_after(clock, timeout))
+            up = process.wait_until(lambda it: it.up or it.settled, deadline)
         except BaseException:
             # Ctrl-C while waiting: the tree must not come up behind the caller's back.
             process.inbox.ask_to_end(SHUTDOWN)
@@ -130,4 +140,5 @@ class Supervisor(SupervisorHandle):
         if not self._named:
             self._name = child_id
         above = supervisor.incarnation
-        return self._make_process(f"{supervisor.name}/{child_id}", self._clock or above.clock, above)
+        clock = above.clock if self._clock is None else self._clock
+        return self._make_process(f"{supervisor.name}/{child_id}", clock, above)

@@ -9,14 +9,15 @@ from enum import Enum
 from typing import Final, Literal
 
 from .handle import SupervisorHandle
-from .process.clock import Clock
-from .process.envelopes import Call, Cast, DownSignal, Envelope, Info, Sample, TimerDue
+from .process.clock import Clock, deadline_after
+from .process.envelopes import Call, Cast, DownSignal, Envelope, ExitSignal, Info, Sample, TimerDue, TryAgain
 from .process.errors import NotStarted
 from .process.fence import own_fence
 from .process.process import Process, act_for
-from .process.reasons import NORMAL, ExitReason
+from .process.reasons import NORMAL, ExitReason, require_reason
 from .process.ref import WorkerRef
 from .process.reply import NO_REPLY, ReplyTo
+from .process.shown import assert_never, show
 from .process.startable import Startable
 from .process.timers import Timer
 
@@ -96,11 +97,11 @@ class Worker(Startable):
         Returns:
             The reply; or NO_REPLY to answer later through ``reply_to``.
         """
-        raise NotImplementedError(f"{type(self).__name__} takes no calls: {message!r}")
+        raise NotImplementedError(f"{type(self).__name__} takes no calls: {show(message)}")
 
     def handle_cast(self, message: object) -> None:
         """Handle a message that wants no answer."""
-        raise NotImplementedError(f"{type(self).__name__} takes no casts: {message!r}")
+        raise NotImplementedError(f"{type(self).__name__} takes no casts: {show(message)}")
 
     def handle_info(self, message: object) -> None:
         """Handle a timer's message, a :class:`Down`, or what ``send_info`` sent.
@@ -170,12 +171,15 @@ class Worker(Startable):
         """
         with own_fence() as allowed:
             if allowed:
-                self.incarnation.inbox.ask_to_end(reason)
+                self.incarnation.inbox.ask_to_end(require_reason(reason))
 
     def send_after(self, seconds: float, message: object) -> Timer:
         """Have ``message`` delivered to :meth:`handle_info` in ``seconds``, on the clock."""
         self._require_own_thread()
-        timer = Timer(self.clock.monotonic() + seconds, message)
+        deadline = deadline_after(self.clock, seconds)
+        if deadline is None:
+            raise ValueError("send_after needs a number of seconds")
+        timer = Timer(deadline, message)
         self.incarnation.inbox.add_timer(timer)
         return timer
 
@@ -200,6 +204,8 @@ class Worker(Startable):
         :meth:`interrupt` or :meth:`terminate`.
         """
         process = self.incarnation
+        if not callable(target):
+            raise TypeError(f"target must be callable, not {show(target)}")
 
         def run() -> None:
             act_for(process)
@@ -240,21 +246,26 @@ class _WorkerBody:
 
     def receive(self, envelope: Envelope) -> None:
         worker = self._worker
-        if isinstance(envelope, Call):
-            reply = worker.handle_call(envelope.message, envelope.reply_to)
-            if reply is not NO_REPLY:
-                envelope.reply_to.reply(reply)
-        elif isinstance(envelope, (Cast, Sample)):
-            worker.handle_cast(envelope.message)
-        elif isinstance(envelope, Info):
-            worker.handle_info(envelope.message)
-        elif isinstance(envelope, TimerDue):
-            if envelope.timer.cancel():
-                worker.handle_info(envelope.timer.message)
-        elif isinstance(envelope, DownSignal):
-            token = envelope.token
-            if isinstance(token, MonitorToken) and worker.incarnation.monitors.unwatch(token):
-                worker.handle_info(Down(token, token.ref, envelope.reason))
+        match envelope:
+            case Call():
+                reply = worker.handle_call(envelope.message, envelope.reply_to)
+                if reply is not NO_REPLY:
+                    envelope.reply_to.reply(reply)
+            case Cast() | Sample():
+                worker.handle_cast(envelope.message)
+            case Info():
+                worker.handle_info(envelope.message)
+            case TimerDue():
+                for message in envelope.timer.claim():
+                    worker.handle_info(message)
+            case DownSignal():
+                token = envelope.token
+                if isinstance(token, MonitorToken) and worker.incarnation.monitors.unwatch(token):
+                    worker.handle_info(Down(token, token.ref, envelope.reason))
+            case ExitSignal() | TryAgain():
+                pass  # for supervisors
+            case _:
+                assert_never(envelope)
 
     def terminate(self, reason: ExitReason) -> None:
         self._worker.terminate(reason)

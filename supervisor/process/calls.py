@@ -6,10 +6,11 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from .clock import deadline_after
-from .envelopes import Cast
+from .envelopes import Cast, Sample, SampleKey
 from .errors import MailboxFull
 from .ref import WorkerRef
 from .reply import ReplyTo
+from .shown import show
 
 
 def call(ref: WorkerRef, message: object, timeout: float | None = 5.0) -> Any:
@@ -52,6 +53,8 @@ def send_request(ref: WorkerRef, message: object, when_answered: Callable[[Reply
     Raises:
         NoProc, WorkerDown, Overloaded, WouldDeadlock: As :func:`call`; ``when_answered`` is not called then.
     """
+    if not callable(when_answered):
+        raise TypeError(f"when_answered must be callable, not {show(when_answered)}")
     return ref.process.request(message, when_answered)
 
 
@@ -63,8 +66,7 @@ def cast(ref: WorkerRef, message: object) -> None:
     Raises:
         MailboxFull: There is no room, and nothing was sent.
     """
-    envelope = Cast(message)
-    if not ref.process.inbox.offer(lambda mailbox: mailbox.put(envelope)):
+    if not ref.process.inbox.offer(Cast(message)):
         raise MailboxFull(f"the mailbox of {ref.name} is full")
 
 
@@ -84,5 +86,5 @@ def cast_latest(ref: WorkerRef, key: Hashable, message: object, *, wake: bool = 
     Raises:
         MailboxFull: As many other keys wait already.
     """
-    if not ref.process.inbox.offer(lambda mailbox: mailbox.put_latest(key, message), wake=wake):
+    if not ref.process.inbox.offer(Sample(SampleKey(key), message), wake=wake):
         raise MailboxFull(f"the mailbox of {ref.name} holds too many kinds of samples")

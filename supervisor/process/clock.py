@@ -6,10 +6,13 @@ it. :class:`~.testing.ManualClock` is the test double.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
 from typing import Final, Protocol
+
+from .shown import show
 
 
 class Clock(Protocol):
@@ -50,8 +53,16 @@ SYSTEM_CLOCK: Final[Clock] = SystemClock()
 
 
 def deadline_after(clock: Clock, seconds: float | None) -> float | None:
-    """Return the moment ``seconds`` from now; None, for no deadline, stays None."""
-    return None if seconds is None else clock.monotonic() + seconds
+    """Return the moment ``seconds`` from now; None, for no deadline, stays None.
+
+    Raises:
+        ValueError: ``seconds`` is not a number: a wait until then would never end.
+    """
+    if seconds is None:
+        return None
+    if not isinstance(seconds, (int, float)) or math.isnan(seconds):
+        raise ValueError(f"not a number of seconds: {show(seconds)}")
+    return clock.monotonic() + seconds
 
 
 def wait_for(

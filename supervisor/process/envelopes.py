@@ -36,11 +36,30 @@ class Cast:
     message: object
 
 
-@dataclass
+class SampleKey:
+    """The key of a sample, made by the sender: its hash is known, and its ``==`` cannot raise in the reader."""
+
+    __slots__ = ("_hash", "_key")
+
+    def __init__(self, key: Hashable) -> None:
+        self._hash = hash(key)
+        self._key = key
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        try:
+            return isinstance(other, SampleKey) and bool(self._key == other._key)
+        except BaseException:  # noqa: BLE001 - the sender's bug must not end the reader
+            return False
+
+
+@dataclass(eq=False)
 class Sample:
     """A cast of which only the latest per key matters; replaced while it waits."""
 
-    key: Hashable
+    key: SampleKey
     message: object
 
 

@@ -21,13 +21,17 @@
     │   ├── Running             refused: the child runs
     │   └── Restarting          refused: the child waits for its restart
     ├── InvalidSpec             a value that OTP would refuse too (also a ValueError)
+    │   ├── BadCombination      values that are each right but do not go together
     │   └── DuplicateChild      two specifications with one id
     └── NotStarted              used before its start
 """
 
 from __future__ import annotations
 
-from .reasons import Crash, ExitReason, Shutdown
+from typing import ClassVar
+
+from .reasons import Crash, ExitReason, Shutdown, is_exception
+from .shown import show
 
 
 class SupervisorError(Exception):
@@ -50,12 +54,17 @@ class WorkerDown(CallError):
     """The process ended, or began to end, with the call unanswered.
 
     Attributes:
-        reason: With which it ended.
+        name: The process.
+        reason: Why it ended.
     """
 
     def __init__(self, name: str, reason: ExitReason) -> None:
-        super().__init__(f"{name} ended before it replied: {reason}")
+        super().__init__(name, reason)
+        self.name = name
         self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.name} ended before it replied: {show(self.reason)}"
 
 
 class Overloaded(CallError):
@@ -81,13 +90,20 @@ class MailboxFull(SupervisorError):
 class ChildError(SupervisorError):
     """An answer of the supervisor about one child.
 
+    The message is made when it is read: what it shows may be broken, or as deep as the tree.
+
     Attributes:
         child_id: The child's id.
     """
 
-    def __init__(self, child_id: str, message: str) -> None:
-        super().__init__(f"child {child_id!r}: {message}")
+    _problem: ClassVar[str] = "refused"
+
+    def __init__(self, child_id: str, *details: object) -> None:
+        super().__init__(child_id, *details)
         self.child_id = child_id
+
+    def __str__(self) -> str:
+        return f"child {show(self.child_id)}: {self._problem}"
 
 
 class StartFailed(ChildError):
@@ -100,12 +116,18 @@ class StartFailed(ChildError):
     """
 
     def __init__(self, child_id: str, reason: ExitReason) -> None:
-        super().__init__(child_id, f"its start failed: {reason}")
+        super().__init__(child_id, reason)
         self.reason = reason
-        if isinstance(reason, Crash):
-            self.__cause__ = reason.exception
-        elif isinstance(reason, Shutdown) and isinstance(reason.term, BaseException):
-            self.__cause__ = reason.term
+        cause = reason.exception if isinstance(reason, Crash) else reason.term if isinstance(reason, Shutdown) else None
+        if is_exception(cause):
+            self.__cause__ = cause
+
+    def __str__(self) -> str:
+        path, reason = [self.child_id], self.reason
+        while isinstance(reason, Shutdown) and isinstance(reason.term, StartFailed):
+            path.append(reason.term.child_id)
+            reason = reason.term.reason
+        return f"child {show('/'.join(path))}: its start failed: {show(reason)}"
 
 
 class StartTimeout(ChildError, TimeoutError):
@@ -116,8 +138,11 @@ class StartTimeout(ChildError, TimeoutError):
     """
 
     def __init__(self, child_id: str, seconds: float) -> None:
-        super().__init__(child_id, f"not initialised within {seconds} s")
+        super().__init__(child_id, seconds)
         self.seconds = seconds
+
+    def __str__(self) -> str:
+        return f"child {show(self.child_id)}: not initialised within {self.seconds} s"
 
 
 class AlreadyStarted(ChildError):
@@ -127,8 +152,10 @@ class AlreadyStarted(ChildError):
         child: Its WorkerRef.
     """
 
+    _problem = "already started"
+
     def __init__(self, child_id: str, child: object) -> None:
-        super().__init__(child_id, "already started")
+        super().__init__(child_id, child)
         self.child = child
 
 
@@ -138,33 +165,33 @@ class AlreadyPresent(ChildError):
     OTP's ``already_present``; that a restarting child counts as one is OTP's answer too.
     """
 
-    def __init__(self, child_id: str) -> None:
-        super().__init__(child_id, "already present, not running")
+    _problem = "already present, not running"
 
 
 class NotFound(ChildError):
     """There is no such child (OTP's ``not_found``)."""
 
-    def __init__(self, child_id: str) -> None:
-        super().__init__(child_id, "not found")
+    _problem = "not found"
 
 
 class Running(ChildError):
     """Refused because the child runs (OTP's ``running``)."""
 
-    def __init__(self, child_id: str) -> None:
-        super().__init__(child_id, "running")
+    _problem = "running"
 
 
 class Restarting(ChildError):
     """Refused because the child waits for its restart (OTP's ``restarting``)."""
 
-    def __init__(self, child_id: str) -> None:
-        super().__init__(child_id, "restarting")
+    _problem = "restarting"
 
 
 class InvalidSpec(SupervisorError, ValueError):
     """A specification or a supervisor's option that cannot be meant; nothing was started."""
+
+
+class BadCombination(InvalidSpec):
+    """Values that are each right but do not go together (OTP's ``bad_combination``)."""
 
 
 class DuplicateChild(InvalidSpec):

@@ -12,6 +12,8 @@ from __future__ import annotations
 import threading
 from types import TracebackType
 
+from .forks import birth
+
 
 class Fence:
     """Open at first; :meth:`close` is for ever.
@@ -20,11 +22,17 @@ class Fence:
     inside must not block.
     """
 
-    __slots__ = ("_closed", "_lock")
+    __slots__ = ("_birth", "_closed", "_lock")
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # what is told of a reply may itself send something
         self._closed = False
+        self._birth = birth()
+
+    @property
+    def here(self) -> bool:
+        """False in a forked child."""
+        return self._birth is birth()
 
     @property
     def closed(self) -> bool:
@@ -60,7 +68,7 @@ def carry(fence: Fence) -> None:
 def own_fence() -> Fence:
     """Return the current thread's fence; a thread outside the tree gets one always open."""
     fence: Fence | None = getattr(_thread, "fence", None)
-    if fence is None:
+    if fence is None or not fence.here:
         fence = _thread.fence = Fence()
     return fence
 

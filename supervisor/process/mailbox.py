@@ -12,19 +12,23 @@ the sender never sees a full mailbox because of it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 
-from .envelopes import Call, Envelope, Sample
+from .envelopes import Call, Envelope, Sample, SampleKey
+from .errors import InvalidSpec
+from .shown import show
 
 
 class Mailbox:
     """A queue of envelopes with room for ``size`` counted ones."""
 
     def __init__(self, size: int) -> None:
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise InvalidSpec(f"mailbox_size must be a count of at least 1, not {show(size)}")
         self._size = size
         self._queue: deque[tuple[Envelope, bool]] = deque()
         self._counted = 0
-        self._samples: dict[Hashable, Sample] = {}
+        self._samples: dict[SampleKey, Sample] = {}
         # The calls among them, by identity, oldest first: a supervisor of thousands looks for
         # calls at each of its waits, while the exits of all the others wait in the queue.
         self._calls: dict[int, Call] = {}
@@ -38,7 +42,9 @@ class Mailbox:
         return self._counted >= self._size
 
     def put(self, envelope: Envelope) -> bool:
-        """Append a counted envelope; False, and nothing done, where there is no room."""
+        """Append a counted envelope, or put a sample in its place; False, and nothing done, if there is no room."""
+        if isinstance(envelope, Sample):
+            return self._put_latest(envelope)
         if self.full:
             return False
         self._append(envelope, counted=True)
@@ -50,24 +56,19 @@ class Mailbox:
         self._append(envelope, counted=False)
         return True
 
-    def put_latest(self, key: Hashable, message: object) -> bool:
-        """Replace the waiting sample of ``key`` in its place, or append a new one.
-
-        Returns:
-            False where as many different keys wait as the mailbox has room for.
-        """
-        waiting = self._samples.get(key)
+    def _put_latest(self, sample: Sample) -> bool:
+        waiting = self._samples.get(sample.key)
         if waiting is not None:
-            waiting.message = message
+            # The sender drops the old message with its envelope, once the lock is released.
+            waiting.message, sample.message = sample.message, waiting.message
             return True
         if len(self._samples) >= self._size:
             return False
-        sample = Sample(key, message)
-        self._samples[key] = sample
+        self._samples[sample.key] = sample
         return self.put_reserved(sample)
 
     def take(self) -> Envelope | None:
-        """Remove and return the oldest envelope; None where there is none."""
+        """Remove and return the oldest envelope; None if nothing waits."""
         if not self._queue:
             return None
         envelope, counted = self._queue.popleft()
@@ -87,12 +88,14 @@ class Mailbox:
             self._calls = {key: call for key, call in self._calls.items() if key not in removed}
         return list(removed.values())
 
-    def clear(self) -> None:
-        """Drop everything that waits."""
-        self._queue.clear()
-        self._samples.clear()
-        self._calls.clear()
+    def empty(self) -> list[Envelope]:
+        """Take out and return everything that waits, for the caller to drop once the lock is released."""
+        waiting = [envelope for envelope, _ in self._queue]
+        self._queue = deque()
+        self._samples = {}
+        self._calls = {}
         self._counted = 0
+        return waiting
 
     def _append(self, envelope: Envelope, *, counted: bool) -> None:
         self._queue.append((envelope, counted))

@@ -19,7 +19,7 @@ class Monitors:
 
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a __del__ may come in between
         self._watchers: dict[object, Inbox] = {}
         self._watched: dict[object, Monitors] = {}
         self._ended = False

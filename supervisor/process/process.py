@@ -12,16 +12,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from enum import Enum
-from typing import Protocol
+from typing import Final
 
+from .body import Body
 from .clock import Clock, wait_for
-from .envelopes import Envelope, ExitSignal
+from .envelopes import ExitSignal
 from .errors import WorkerDown, WouldDeadlock
 from .fence import GivenUp, carry
-from .inbox import Inbox
+from .inbox import Inbox, is_under
 from .monitors import Monitors
-from .reasons import KILLED, NORMAL, ExitReason, reason_of
+from .reasons import KILLED, NORMAL, Crash, ExitReason, reason_of, release_frames
 from .reply import ReplyTo
+
+JOIN_SECONDS: Final = 5.0
+"""How long the last instructions of an ended thread are waited for: a ``__del__`` among them may block."""
 
 
 class ProcessPhase(Enum):
@@ -32,26 +36,6 @@ class ProcessPhase(Enum):
     RUNNING = "running"
     ENDING = "ending"
     ENDED = "ended"
-
-
-class Body(Protocol):
-    """What a process runs; all but :meth:`interrupt` on its own thread."""
-
-    def init(self) -> bool:
-        """Initialise; False for ``ignore``. What it raises is the reason of the failure."""
-        ...
-
-    def receive(self, envelope: Envelope) -> None:
-        """Handle one envelope."""
-        ...
-
-    def terminate(self, reason: ExitReason) -> None:
-        """Clean up; runs only after a successful :meth:`init`."""
-        ...
-
-    def interrupt(self) -> None:
-        """Unblock the process's thread. Runs on the thread of whoever stops it."""
-        ...
 
 
 class Process:
@@ -74,7 +58,7 @@ class Process:
         self.monitors = Monitors(self.inbox)
         self._body: Body | None = body
         self._parent = parent
-        self._changed = threading.Condition(threading.Lock())  # guards what follows
+        self._changed = threading.Condition()  # guards what follows
         self._phase = ProcessPhase.NEW
         self._up = False
         self._ignored = False
@@ -148,7 +132,12 @@ class Process:
     @property
     def is_own_thread(self) -> bool:
         """Whether the current thread is the one that runs this process."""
-        return threading.current_thread() is self._thread
+        return threading.current_thread() is self._thread and self.inbox.here
+
+    def waits_for_caller(self) -> bool:
+        """Tell whether this process cannot end before the current thread goes on."""
+        caller = current_process()
+        return caller is not None and caller.is_own_thread and is_under(caller, self)
 
     def wait_until(self, predicate: Callable[[Process], bool], deadline: float | None) -> bool:
         """Wait on an outside thread for a change of phase; False if the deadline came first."""
@@ -165,15 +154,18 @@ class Process:
     # For whoever starts or stops it.
 
     def start(self) -> None:
-        """Start the thread; whether it initialises is told by the phase."""
+        """Start the thread. The phase tells the outcome; there may be no more threads, then it has ended."""
         with self._changed:
             if self._phase is ProcessPhase.NEW:
                 self._phase = ProcessPhase.STARTING
         try:
             self._thread.start()
-        except BaseException as error:  # no more threads to be had
-            self._end(reason_of(error))
-            raise
+        except BaseException as error:
+            if not self._thread.is_alive():
+                self.inbox.fence.close()  # an interrupt may come before the thread does; it must not do anything then
+                self._end(Crash(error))
+            if not isinstance(error, Exception):
+                raise
 
     def abort_start(self, reason: ExitReason) -> None:
         """Ask it to end, but only while it initialises."""
@@ -193,7 +185,7 @@ class Process:
     def join(self) -> None:
         """Wait for the last instructions of a thread whose process has ended."""
         if not self.is_own_thread and not self.abandoned and self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(JOIN_SECONDS)
 
     def give_up(self) -> bool:
         """Fence it off, with everything under it: from now on it has no effect.
@@ -241,23 +233,30 @@ class Process:
     def _run(self) -> None:
         act_for(self)
         try:
-            self._end(self._live())
-        except GivenUp:
-            pass
+            reason = self._live()
+            self.inbox.require_life()
+        except BaseException as error:  # noqa: BLE001 - a bug of this package must not leave it alive for ever
+            if isinstance(error, GivenUp) and (self.abandoned or not self.inbox.here):
+                return
+            reason = Crash(error)
         finally:
             self._body = None  # an old reference must not keep a worker's state
+        release_frames(reason)
+        for child in list(self._children):  # those that it failed to stop
+            child.give_up()
+        self._end(reason)
 
     def _live(self) -> ExitReason:
         body = self._body
         assert body is not None
-        if self.abandoned:  # with its supervisor, before its thread came to run
-            raise GivenUp
+        self.inbox.require_life()  # given up on with its supervisor, before its thread came to run
         try:
             wanted = body.init()
         except GivenUp:
             raise
         except BaseException as error:  # noqa: BLE001 - every kind of exception is a crash
             return reason_of(error)
+        self.inbox.require_life()
         with self._changed:
             if self._phase is ProcessPhase.ENDED:
                 raise GivenUp
@@ -271,6 +270,7 @@ class Process:
         if self._parent is not None:
             self._parent.inbox.poke()
         reason = self._serve(body)
+        self.inbox.require_life()
         self.inbox.ask_to_end(reason)
         with self._changed:
             if self._phase is ProcessPhase.ENDED:
@@ -285,14 +285,14 @@ class Process:
         return reason
 
     def _serve(self, body: Body) -> ExitReason:
-        while (envelope := self.inbox.take()) is not None:
-            try:
+        try:
+            while (envelope := self.inbox.take()) is not None:
                 body.receive(envelope)
-            except GivenUp:
-                raise
-            except BaseException as error:  # noqa: BLE001 - as above
-                return reason_of(error)
-            del envelope  # an idle process keeps no message alive
+                del envelope  # an idle process keeps no message alive
+        except GivenUp:
+            raise
+        except BaseException as error:  # noqa: BLE001 - as above
+            return reason_of(error)
         assert self.inbox.stop_reason is not None
         return self.inbox.stop_reason
 
@@ -304,20 +304,22 @@ class Process:
                 return
             self._phase = ProcessPhase.ENDED
             self._reason = reason
-        unanswered = self.inbox.close()
-        # The supervisor first: who learns of the end and then asks the supervisor, finds
-        # that it has dealt with it.
-        if self._parent is not None:
-            if self._up:
-                self._parent.inbox.post(ExitSignal(self, reason))
-            else:
-                self._parent.inbox.poke()
-        for reply_to in unanswered:
-            reply_to.settle(None, WorkerDown(self.name, reason))
-        self.monitors.end(reason)
-        with self._changed:
-            self._settled = True
-            self._changed.notify_all()
+        try:
+            unanswered = self.inbox.close()
+            # The supervisor first: who learns of the end and then asks the supervisor, finds
+            # that it has dealt with it.
+            if self._parent is not None:
+                if self._up:
+                    self._parent.inbox.post(ExitSignal(self, reason))
+                else:
+                    self._parent.inbox.poke()
+            for reply_to in unanswered:
+                reply_to.settle(None, WorkerDown(self.name, reason))
+            self.monitors.end(reason)
+        finally:
+            with self._changed:
+                self._settled = True
+                self._changed.notify_all()
 
 
 _thread = threading.local()

@@ -8,8 +8,12 @@ else is abnormal.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from traceback import clear_frames
+from typing import Final, TypeGuard
+
+from .shown import show
 
 
 @dataclass(frozen=True)
@@ -27,16 +31,30 @@ class Shutdown:
 
     term: object = None
 
+    def __repr__(self) -> str:
+        return f"Shutdown(term={show(self.term)})"
+
 
 @dataclass(frozen=True)
 class Crash:
     """An exception that nobody caught; ``SystemExit`` and ``KeyboardInterrupt`` count too.
 
     Attributes:
-        exception: The exception, with its traceback.
+        exception: The exception. Its traceback shows every line, but the local variables of
+            its frames are released, so it keeps nothing of the worker alive.
+
+    Raises:
+        TypeError: ``exception`` is not an exception.
     """
 
     exception: BaseException
+
+    def __post_init__(self) -> None:
+        if not is_exception(self.exception):
+            raise TypeError(f"Crash takes an exception, not {show(self.exception)}")
+
+    def __repr__(self) -> str:
+        return f"Crash(exception={show(self.exception)})"
 
 
 @dataclass(frozen=True)
@@ -65,10 +83,13 @@ class Exit(Exception):
     """Raise it in a worker's hook to end the worker with a reason of your choice.
 
     Erlang's ``exit(Reason)``; any other exception ends the worker with :class:`Crash`.
+
+    Raises:
+        TypeError: ``reason`` is not an exit reason.
     """
 
     def __init__(self, reason: ExitReason) -> None:
-        super().__init__(reason)
+        super().__init__(require_reason(reason))
         self.reason = reason
 
 
@@ -78,5 +99,37 @@ def is_orderly(reason: ExitReason) -> bool:
 
 
 def reason_of(error: BaseException) -> ExitReason:
-    """Return the reason with which a process ends that let ``error`` through."""
-    return error.reason if isinstance(error, Exit) else Crash(error)
+    """Return the exit reason of a process that let ``error`` through."""
+    try:
+        return require_reason(error.reason) if isinstance(error, Exit) else Crash(error)
+    except BaseException:  # noqa: BLE001 - an Exit without a reason: its __init__ did not run to the end
+        return Crash(error)
+
+
+def require_reason(value: object) -> ExitReason:
+    """Return ``value`` if it is an exit reason.
+
+    Raises:
+        TypeError: It is not.
+    """
+    if isinstance(value, ExitReason):
+        return value
+    raise TypeError(f"not an exit reason: {show(value)}")
+
+
+def is_exception(value: object) -> TypeGuard[BaseException]:
+    """Tell whether ``value`` can be raised; ``isinstance`` believes what a mock says of itself."""
+    return issubclass(type(value), BaseException)
+
+
+def release_frames(reason: ExitReason) -> None:
+    """Drop the local variables that the tracebacks of a crash hold: a dead worker and all it owned."""
+    waiting: list[object] = [reason.exception] if isinstance(reason, Crash) else []
+    seen: set[int] = set()
+    while waiting:
+        error = waiting.pop()
+        if is_exception(error) and id(error) not in seen:
+            seen.add(id(error))
+            with suppress(Exception):  # a broken class of exception
+                clear_frames(error.__traceback__)
+                waiting += [error.__cause__, error.__context__, *getattr(error, "exceptions", ())]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .clock import deadline_after
 from .envelopes import Info
-from .errors import MailboxFull
+from .errors import MailboxFull, WouldDeadlock
 from .process import Process
 from .reasons import ExitReason
 
@@ -52,10 +52,16 @@ class WorkerRef:
 
         Returns:
             Why it ended; None if the time was over first (or after a fork).
+
+        Raises:
+            WouldDeadlock: The caller is the process itself, or below it in the tree.
         """
         process = self._process
-        if process.inbox.here:
-            process.wait_until(lambda it: it.settled, deadline_after(process.clock, timeout))
+        deadline = deadline_after(process.clock, timeout)
+        if process.inbox.here and not process.settled:
+            if process.waits_for_caller():
+                raise WouldDeadlock(f"{self.name} cannot end while the caller waits for it")
+            process.wait_until(lambda it: it.settled, deadline)
         return process.reason
 
     def send_info(self, message: object, *, reserved: bool = False) -> None:
@@ -71,10 +77,7 @@ class WorkerRef:
         Raises:
             MailboxFull: There is no room, and nothing was sent.
         """
-        envelope = Info(message)
-        if reserved:
-            self._process.inbox.offer(lambda mailbox: mailbox.put_reserved(envelope))
-        elif not self._process.inbox.offer(lambda mailbox: mailbox.put(envelope)):
+        if not self._process.inbox.offer(Info(message), reserved=reserved):
             raise MailboxFull(f"the mailbox of {self.name} is full")
 
     def __eq__(self, other: object) -> bool:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
 from typing import Any, Final
 
 from .clock import Clock, wait_for
 from .errors import CallTimeout
 from .fence import own_fence
+from .forks import birth
+from .reasons import is_exception
+from .shown import show
+
+_log = logging.getLogger("acode_vllm.supervisor")
 
 
 class NoReply(Enum):
@@ -31,7 +38,8 @@ class ReplyTo:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._condition = threading.Condition(threading.Lock())
+        self._birth = birth()
+        self._condition = threading.Condition()
         self._settled = False
         self._value: Any = None
         self._error: BaseException | None = None
@@ -42,15 +50,20 @@ class ReplyTo:
 
         Returns:
             Whether this was the answer: False where one was given before, the caller no
-            longer waits, or the thread belongs to a process that was given up on.
+            longer waits, the thread belongs to a process that was given up on, or this is a
+            forked process.
         """
-        with own_fence() as allowed:
-            return allowed and self.settle(value, None)
+        return self._answer(value, None)
 
     def fail(self, error: BaseException) -> bool:
-        """Answer with an exception, which the call then raises. As :meth:`reply`."""
-        with own_fence() as allowed:
-            return allowed and self.settle(None, error)
+        """Answer with an exception, which the call then raises; see :meth:`reply`.
+
+        Raises:
+            TypeError: ``error`` is not an exception.
+        """
+        if not is_exception(error):
+            raise TypeError(f"not an exception: {show(error)}")
+        return self._answer(None, error)
 
     def settle(self, value: object, error: BaseException | None) -> bool:
         """Answer on behalf of the package itself, past any fence; see :meth:`reply`."""
@@ -61,8 +74,18 @@ class ReplyTo:
             self._value, self._error = value, error
             self._condition.notify()
         if self._on_settled is not None:
-            self._on_settled(self)
+            try:
+                self._on_settled(self)
+            except BaseException:  # noqa: BLE001 - the asker's bug must not hurt the one that answers
+                with suppress(BaseException):
+                    _log.exception("when_answered failed")
         return True
+
+    def _answer(self, value: object, error: BaseException | None) -> bool:
+        if self._birth is not birth():
+            return False
+        with own_fence() as allowed:
+            return allowed and self.settle(value, error)
 
     def when_settled(self, callback: Callable[[ReplyTo], None]) -> None:
         """Have ``callback`` called once, on the thread that answers; set before it is sent."""

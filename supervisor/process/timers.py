@@ -10,17 +10,16 @@ from typing import Any
 class Timer:
     """One message to come. Made by ``Worker.send_after``."""
 
-    __slots__ = ("_active", "deadline", "message")
+    __slots__ = ("_message", "deadline")
 
     def __init__(self, deadline: float, message: Any) -> None:
         self.deadline = deadline
-        self.message = message
-        self._active = True
+        self._message = [message]  # whoever pops it has it, on any thread
 
     @property
     def active(self) -> bool:
         """Whether the message is still to be delivered."""
-        return self._active
+        return bool(self._message)
 
     def cancel(self) -> bool:
         """Stop it, also where it is due and waits in the mailbox. Any thread.
@@ -28,8 +27,14 @@ class Timer:
         Returns:
             Whether there was something to stop: False once it was delivered or cancelled.
         """
-        was_active, self._active = self._active, False
-        return was_active
+        return bool(self.claim())
+
+    def claim(self) -> list[Any]:
+        """Take the message out to deliver it: a list of one, or of none once delivered or cancelled."""
+        try:
+            return [self._message.pop()]
+        except IndexError:
+            return []
 
 
 class TimerQueue:
