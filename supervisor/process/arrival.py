@@ -18,8 +18,8 @@ class Arrival(threading.Condition):
     """
 
     def __init__(self) -> None:
+        # Not the base's: it makes a queue of waiters, a kilobyte for each process.
         self._mutex = threading.RLock()
-        super().__init__(self._mutex)
         self._notified = threading.Lock()  # released while there is a notification
         self._notified.acquire()
         self._depth = 0

@@ -8,7 +8,6 @@ while it is held either, for a message's ``__del__`` may take locks of its own.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from .arrival import Arrival
@@ -41,7 +40,7 @@ class Inbox:
         self._arrived = Arrival()
         self._mailbox = Mailbox(size)
         # What came in the middle of a change on the same thread, to be done before the next one.
-        self._late: deque[Callable[[], object]] = deque()
+        self._late: list[Callable[[], object]] = []
         self._timers = TimerQueue()
         self._unanswered: dict[ReplyTo, Caller | None] = {}
         self._stop_reason: ExitReason | None = None
@@ -162,8 +161,8 @@ class Inbox:
         """Take nothing any more; returns the calls without an answer, for the closer to fail."""
         with self._arrived:
             self._closed = True
-            dropped = self._mailbox.empty(), list(self._late)
-            self._late.clear()
+            dropped = self._mailbox.empty(), self._late
+            self._late = []
             self._arrived.notify()
             unanswered = list(self._unanswered)
         del dropped  # not before the lock is released
@@ -261,7 +260,7 @@ class Inbox:
         # Before anything else is put: so a timer arrives at its deadline, in order with what
         # others send, even if the thread has not woken up for it yet.
         while self._late:
-            self._late.popleft()()
+            self._late.pop(0)()
         if self._timers.next_deadline() is not None:
             now = self.clock.monotonic()
             while (timer := self._timers.pop_due(now)) is not None:
