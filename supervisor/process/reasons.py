@@ -130,6 +130,11 @@ def release_frames(reason: ExitReason) -> None:
         error = waiting.pop()
         if is_exception(error) and id(error) not in seen:
             seen.add(id(error))
-            with suppress(Exception):  # a broken class of exception
-                clear_frames(error.__traceback__)
+            with suppress(Exception):  # a broken class of exception, or a frame that still runs
                 waiting += [error.__cause__, error.__context__, *getattr(error, "exceptions", ())]
+                clear_frames(error.__traceback__)
+                # The callers of the frame that caught it hang on it, too.
+                frame = error.__traceback__.tb_frame.f_back if error.__traceback__ is not None else None
+                while frame is not None:
+                    frame.clear()
+                    frame = frame.f_back
