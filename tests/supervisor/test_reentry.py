@@ -20,8 +20,9 @@ from acode_vllm.supervisor import (
     cast,
     cast_latest,
 )
-from acode_vllm.supervisor.process.envelopes import Cast, Info
+from acode_vllm.supervisor.process.envelopes import Cast, Info, Sample, SampleKey
 from acode_vllm.supervisor.process.inbox import Inbox
+from acode_vllm.supervisor.process.timers import Timer
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -139,8 +140,6 @@ def test_no_message_is_dropped_under_the_lock(end: str) -> None:
         inbox.offer(Cast(Dying(last_words)))
         inbox.close()
     elif end == "replace":
-        from acode_vllm.supervisor.process.envelopes import Sample, SampleKey
-
         inbox.offer(Sample(SampleKey("key"), Dying(last_words)))
         inbox.offer(Sample(SampleKey("key"), "new"))
     elif end == "remove_calls":
@@ -152,8 +151,6 @@ def test_no_message_is_dropped_under_the_lock(end: str) -> None:
         inbox.offer(Cast(Dying(last_words)))
         inbox.take()
     else:
-        from acode_vllm.supervisor.process.timers import Timer
-
         timer = Timer(100.0, Dying(last_words))
         inbox.add_timer(timer)
         timer.cancel()
