@@ -1,8 +1,8 @@
 """Supervision trees of threads, after Erlang/OTP's ``supervisor`` and ``gen_server``.
 
-A :class:`Worker` is a thread that owns its state and is reached by messages; a
-:class:`Supervisor` starts workers in order, restarts the one that crashed (within a limit),
-and stops them in reverse order. The guide is ``docs/supervisor.md``.
+A :class:`Worker` is a thread that owns its state and is reached by messages. A
+:class:`Supervisor` starts workers in order, restarts those that crash (within a limit), and
+stops them in reverse order. The guide is ``docs/supervisor.md``.
 """
 
 from .events import (

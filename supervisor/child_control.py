@@ -1,4 +1,4 @@
-"""Starting and stopping one child: where a supervisor waits for another process."""
+"""Starting and stopping one child: the only place where a supervisor waits for another process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ class ChildControl:
     """Starts and stops the processes of one supervisor, on the supervisor's thread.
 
     Args:
-        supervisor: Whose children they are; it has been started.
+        supervisor: The supervisor; it has been started.
+        name: Its name.
         emit: Takes events.
     """
 
@@ -32,7 +33,7 @@ class ChildControl:
 
     @property
     def abandoned(self) -> tuple[str, ...]:
-        """The children given up on whose threads still run."""
+        """The ids of the children that were given up on and whose threads still run."""
         return tuple(child_id for process, child_id in self._abandoned.items() if process.lingers)
 
     def start(self, spec: ChildSpec) -> Process | None:
@@ -67,7 +68,7 @@ class ChildControl:
         """Stop a process by its ``shutdown`` rule, and wait for its end as that allows.
 
         Returns:
-            Why it ended; KILLED where it was given up on.
+            Why it ended; KILLED if it was given up on.
         """
         if not process.ended and spec.shutdown is not BRUTAL_KILL:
             process.inbox.ask_to_end(SHUTDOWN)
@@ -80,7 +81,7 @@ class ChildControl:
         return process.reason or SHUTDOWN
 
     def retire(self, process: Process) -> None:
-        """See the thread of an ended process off."""
+        """Wait for the last instructions of an ended process, and forget it."""
         process.join()
         self._own.disown(process)
 
@@ -94,7 +95,7 @@ class ChildControl:
             self._own.adopt(process)
             process.start()
         except BaseException as error:  # SystemExit in a factory must not end the supervisor
-            if process is not None:  # others may wait for its end already
+            if process is not None:  # others may already wait for its end
                 self._drop(process)
             if isinstance(error, GivenUp):
                 raise
@@ -144,7 +145,7 @@ class ChildControl:
     def _give_up(self, process: Process, child_id: str, *, asked: bool) -> None:
         left_behind = process.give_up()
         self._own.disown(process)
-        if left_behind or asked:  # an idle thread, not asked, just ends: nothing to report
+        if left_behind or asked:  # an idle thread that was not asked just ends: nothing to report
             self._abandoned = {p: id_ for p, id_ in self._abandoned.items() if p.lingers}
             self._abandoned[process] = child_id
             self._emit(ChildAbandoned(self._name, child_id, f"acode-{process.name}"))

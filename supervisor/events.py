@@ -1,4 +1,4 @@
-"""What happens in a tree, as data; :func:`log_event` is the default listener."""
+"""The events of a tree, as data; :func:`log_event` is the default listener."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ChildExited:
         supervisor: The supervisor's name.
         child_id: The child.
         reason: Why.
-        requested: Whether the supervisor had stopped it.
+        requested: Whether the supervisor stopped it.
     """
 
     supervisor: str
@@ -46,12 +46,12 @@ class ChildExited:
 
 @dataclass(frozen=True)
 class RestartScheduled:
-    """A child is to be started again.
+    """A child will be restarted.
 
     Attributes:
         supervisor: The supervisor's name.
         child_id: The child.
-        attempt: How many restarts in a row this makes, from 1.
+        attempt: Which restart in a row it is, from 1.
         delay: Seconds until then.
         reason: Why it ended, or why the last attempt failed.
     """
@@ -65,7 +65,7 @@ class RestartScheduled:
 
 @dataclass(frozen=True)
 class RestartFailed:
-    """A restarted child did not initialise; it will be tried again, within the limit."""
+    """A restarted child did not initialise; it is retried, within the limit."""
 
     supervisor: str
     child_id: str
@@ -90,14 +90,14 @@ class RestartRecord:
 
 @dataclass(frozen=True)
 class RestartLimitReached:
-    """One restart more than allowed was needed: the supervisor gives up.
+    """A child needed one restart more than is allowed: the supervisor gives up.
 
     Attributes:
         supervisor: The supervisor's name.
-        intensity: How many restarts are allowed,
-        period: within how many seconds.
-        history: The restarts of the period, oldest first, at most the last 100; the last is
-            the one too many.
+        intensity: How many restarts are allowed within ``period``.
+        period: Seconds.
+        history: The restarts of the period, oldest first, at most the last 100; the last one
+            is the one too many.
     """
 
     supervisor: str
@@ -108,7 +108,7 @@ class RestartLimitReached:
 
 @dataclass(frozen=True)
 class ChildAbandoned:
-    """A child did not end in its time: it is fenced off, and its thread may still run.
+    """A child did not end in time: it is fenced off, and its thread may still run.
 
     Attributes:
         supervisor: The supervisor's name.
@@ -123,7 +123,7 @@ class ChildAbandoned:
 
 @dataclass(frozen=True)
 class InterruptFailed:
-    """The ``interrupt`` hook of a child that is asked to end raised an exception."""
+    """The ``interrupt`` hook of a child raised an exception."""
 
     supervisor: str
     child_id: str
@@ -140,8 +140,7 @@ class SupervisorStopped:
     Attributes:
         supervisor: The supervisor's name.
         reason: Why it ends.
-        abandoned: The children that were given up on during its life and whose threads still
-            run.
+        abandoned: The children that it has given up on and whose threads still run.
     """
 
     supervisor: str
@@ -162,7 +161,7 @@ SupervisorEvent = (
 
 
 def log_event(event: SupervisorEvent) -> None:
-    """Log an event under ``acode_vllm.supervisor``: crashes and what follows as warnings."""
+    """Log an event under ``acode_vllm.supervisor``; crashes and their consequences at WARNING or above."""
     error: BaseException | None = None
     match event:
         case RestartLimitReached() | ChildAbandoned():

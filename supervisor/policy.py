@@ -1,4 +1,4 @@
-"""What a supervisor decides when a child has ended: OTP's rules as pure functions.
+"""What a supervisor does when a child has ended: OTP's rules as pure functions.
 
 Source: OTP manual, supervisor, "Child specification" (restart), "auto_shutdown" and
 "Maximum restart intensity".
@@ -14,23 +14,23 @@ from .process.reasons import ExitReason, is_orderly
 from .spec import AutoShutdown, Restart
 
 HISTORY: Final = 100
-"""How many restarts a supervisor can tell of, however many it has counted."""
+"""How many restarts a supervisor remembers, however many it counts."""
 
 
 def needs_restart(restart: Restart, reason: ExitReason) -> bool:
-    """Tell whether a child that ended by itself is started again."""
+    """Tell whether a child that ended by itself is restarted."""
     if restart is Restart.PERMANENT:
         return True
     return restart is Restart.TRANSIENT and not is_orderly(reason)
 
 
 def ends_supervisor(rule: AutoShutdown, significant: bool, other_significant: bool) -> bool:
-    """Tell whether the end of a child, which is not restarted, ends its supervisor.
+    """Tell whether the end of a child that is not restarted ends its supervisor.
 
     Args:
-        rule: The supervisor's.
-        significant: Whether the child is.
-        other_significant: Whether another significant child runs or is to be restarted.
+        rule: The supervisor's ``auto_shutdown``.
+        significant: Whether the child is significant.
+        other_significant: Whether another significant child runs or will be restarted.
     """
     if not significant or rule is AutoShutdown.NEVER:
         return False

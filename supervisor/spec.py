@@ -17,7 +17,7 @@ from .process.startable import Startable
 
 
 class Restart(Enum):
-    """Whether a child that ended is started again."""
+    """Whether a child that ended is restarted."""
 
     PERMANENT = "permanent"  # always
     TRANSIENT = "transient"  # only after an abnormal end
@@ -25,14 +25,14 @@ class Restart(Enum):
 
 
 class ChildType(Enum):
-    """What a child is; counted by ``count_children`` and sets the default ``shutdown``."""
+    """The kind of a child; ``count_children`` counts it, and it sets the default ``shutdown``."""
 
     WORKER = "worker"
     SUPERVISOR = "supervisor"
 
 
 class AutoShutdown(Enum):
-    """Whether a supervisor ends by itself when significant children have."""
+    """Whether a supervisor ends by itself when significant children have ended."""
 
     NEVER = "never"
     ANY_SIGNIFICANT = "any_significant"
@@ -52,10 +52,10 @@ class Infinity(Enum):
 
 
 BRUTAL_KILL: Final = BrutalKill.BRUTAL_KILL
-"""``shutdown``: the child is given up on at once, without being asked or waited for."""
+"""``shutdown``: the child is given up on at once, neither asked nor waited for."""
 
 INFINITY: Final = Infinity.INFINITY
-"""``shutdown``: the child is asked, then waited for without end."""
+"""``shutdown``: the child is asked to end, then waited for, however long it takes."""
 
 ShutdownRule = Literal[BrutalKill.BRUTAL_KILL, Infinity.INFINITY] | float
 
@@ -66,9 +66,9 @@ class Backoff:
 
     Attributes:
         initial: Seconds before the first restart.
-        factor: By which each further delay is longer.
-        maximum: Seconds that no delay exceeds.
-        reset_after: Seconds that a child must have been up for the row to begin anew.
+        factor: Each further delay is this many times longer.
+        maximum: The longest delay, in seconds.
+        reset_after: Seconds that a child must have been up to start again with ``initial``.
     """
 
     initial: float
@@ -91,23 +91,23 @@ class Backoff:
 
 @dataclass(frozen=True)
 class ChildSpec:
-    """What a supervisor has to know about a child.
+    """What a supervisor needs to know about a child.
 
     Attributes:
         id: Its name within the supervisor.
         start: Returns a new worker or supervisor, not yet started, at each start and
-            restart. Runs on the supervisor's thread, so it must be quick: what takes time
-            belongs into ``init``.
-        restart: Whether it is started again when it ended.
+            restart. It runs on the supervisor's thread, so it must be quick: slow work
+            belongs in ``init``.
+        restart: Whether it is restarted when it has ended.
         shutdown: How it is stopped: seconds from the request until it is given up on,
             BRUTAL_KILL or INFINITY. None, the default, is 5 s for a worker and INFINITY
-            for a supervisor, which needs the time that its children need.
-        type: What it is.
-        significant: Whether its end counts for the supervisor's ``auto_shutdown``; not for
-            permanent children.
-        restart_delay: Seconds (or a :class:`Backoff`) before every automatic restart. Not
+            for a supervisor, which needs as long as its children need.
+        type: Worker or supervisor.
+        significant: Whether its end counts for the supervisor's ``auto_shutdown``; a
+            permanent child cannot be significant.
+        restart_delay: Seconds (or a :class:`Backoff`) before each automatic restart. Not
             in OTP.
-        start_timeout: Seconds that an initialisation may take; None: as long as it wants.
+        start_timeout: Seconds that an initialisation may take; None: no limit.
 
     Raises:
         InvalidSpec: A value that OTP would refuse too.
@@ -148,7 +148,7 @@ class ChildSpec:
 
     @property
     def reset_after(self) -> float:
-        """Seconds that it must have been up for its next restart to count as the first."""
+        """Seconds that it must have been up for its next restart to be the first in a row again."""
         return (self.restart_delay if isinstance(self.restart_delay, Backoff) else Backoff(0.0)).reset_after
 
     def delay(self, attempt: int) -> float:
@@ -158,10 +158,11 @@ class ChildSpec:
 
 
 def check_specs(specs: Iterable[ChildSpec], auto_shutdown: AutoShutdown) -> tuple[ChildSpec, ...]:
-    """Return the specifications of one supervisor, checked against each other and it.
+    """Check the specifications of one supervisor, against each other and against the supervisor.
 
     Raises:
-        InvalidSpec, BadCombination, DuplicateChild: As OTP's ``supervisor:check_childspecs/2``.
+        InvalidSpec, BadCombination, DuplicateChild: OTP's ``supervisor:check_childspecs/2`` refuses
+            them too.
     """
     if not isinstance(specs, Iterable):
         raise InvalidSpec(f"children must be ChildSpecs, not {show(specs)}")
@@ -181,7 +182,7 @@ def require_intensity(intensity: object, period: object) -> None:
     """Check a supervisor's restart limit.
 
     Raises:
-        InvalidSpec: Unless it is a count of at least 0 within more than 0 seconds.
+        InvalidSpec: It is not a count of at least 0 within more than 0 seconds.
     """
     if not isinstance(intensity, int) or isinstance(intensity, bool) or intensity < 0:
         raise InvalidSpec(f"intensity must be a count of at least 0, not {show(intensity)}")

@@ -1,4 +1,4 @@
-"""The supervisor: starts its children, watches them, restarts them, stops them."""
+"""The supervisor: it starts, watches, restarts and stops its children."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ _Self = TypeVar("_Self", bound="Supervisor")  # typing.Self came with Python 3.1
 
 
 class Supervisor(SupervisorHandle):
-    """OTP's ``supervisor`` with the strategy ``one_for_one``: each child by itself.
+    """OTP's ``supervisor`` with the strategy ``one_for_one``: only the child that ended is restarted.
 
-    It runs on a thread of its own. A root is started with :meth:`start`; a nested one is what
-    a ``ChildSpec.start`` of another supervisor returns. Each object is started at most once.
+    It runs on a thread of its own. Start a root with :meth:`start`; return a nested one from
+    the ``ChildSpec.start`` of another supervisor. Each object is started at most once.
 
     Args:
         children: Started in this order, stopped in reverse.
-        intensity: How many automatic restarts are allowed,
-        period: within how many seconds, for all children together. One more, and the
-            supervisor gives up: it stops its children and ends with SHUTDOWN.
+        intensity: How many automatic restarts are allowed within ``period``, for all children
+            together. At one more the supervisor gives up: it stops its children and ends with
+            SHUTDOWN.
+        period: Seconds.
         auto_shutdown: Whether the end of significant children ends it.
-        clock: For all delays and time-outs of the tree; None: that of the supervisor above,
-            for a root the system's.
-        intensity_clock: Returns the seconds by which ``period`` is measured, where these
-            are not those of ``clock``: say, time in service only.
-        name: For threads and events; None: the child's id, for a root "supervisor".
+        clock: For all delays and time-outs of the tree. None: the clock of the supervisor
+            above; for a root, the system's.
+        intensity_clock: Returns the seconds by which ``period`` is measured, for example time
+            in service. None: ``clock``.
+        name: For threads and events. None: the child's id; for a root, "supervisor".
         on_event: Gets every event, on the supervisor's thread, so it must be quick and must
-            not call this supervisor; what it raises is logged and changes nothing. None:
+            not call this supervisor. If it raises, that is logged and changes nothing. None:
             events are logged.
 
     Raises:
@@ -81,15 +82,14 @@ class Supervisor(SupervisorHandle):
         )
 
     def start(self, timeout: float | None = None) -> None:
-        """Start a root supervisor, on a thread of its own; return when every child is up.
+        """Start a root supervisor on a thread of its own; return when every child is up.
 
         Args:
-            timeout: Seconds, on the tree's clock; None waits without end.
+            timeout: Seconds, on the tree's clock; None waits for ever.
 
         Raises:
-            StartFailed: A child did not initialise, for the reason told; the earlier ones are
-                stopped again.
-            CallTimeout: The time is over; the tree is being stopped.
+            StartFailed: A child did not initialise; the earlier ones are stopped.
+            CallTimeout: The time ran out; the tree is being stopped.
             AlreadyStarted: It was started before.
         """
         clock = SYSTEM_CLOCK if self._clock is None else self._clock

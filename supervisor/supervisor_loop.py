@@ -1,4 +1,4 @@
-"""What runs on a supervisor's thread: OTP's rules, one message at a time."""
+"""The loop on a supervisor's thread: OTP's rules, one message at a time."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _log = logging.getLogger("acode_vllm.supervisor")
 
 @dataclass(frozen=True)
 class SupervisorOptions:
-    """What a supervisor was made with; see :class:`~.supervisor.Supervisor`."""
+    """The options of a supervisor; see :class:`~.supervisor.Supervisor`."""
 
     children: tuple[ChildSpec, ...]
     intensity: int
@@ -49,11 +49,11 @@ class SupervisorOptions:
 
 
 class SupervisorLoop:
-    """The body of a supervisor's process. Everything but :meth:`interrupt` on its thread.
+    """The body of a supervisor's process. All but :meth:`interrupt` runs on its thread.
 
     Args:
-        supervisor: The supervisor that this is the inside of.
-        options: What it was made with.
+        supervisor: The supervisor that this belongs to.
+        options: Its options.
         published: Where ``whereis`` looks.
     """
 
@@ -73,7 +73,7 @@ class SupervisorLoop:
     # The process's hooks.
 
     def init(self) -> bool:
-        """Start the children in order; stop them again where one fails."""
+        """Start the children in order; stop them if one fails."""
         self._own: Process = self._supervisor.incarnation
         self._name = self._supervisor.name
         self._control = ChildControl(self._supervisor, self._name, self._emit)
@@ -124,7 +124,7 @@ class SupervisorLoop:
             raise failed
 
     def interrupt(self) -> None:
-        """Have a start that is still going on stop in its tracks."""
+        """Cancel a start that is still under way."""
         self._supervisor.incarnation.abort_start(SHUTDOWN)
 
     # Starting and stopping.
@@ -180,7 +180,7 @@ class SupervisorLoop:
     def _restart(self, child: Child, reason: ExitReason) -> None:
         spec = child.spec
         now = (self._options.intensity_clock or self._own.clock.monotonic)()
-        # What is shown of the reason: the reason itself would keep the exception alive, and what hangs on it.
+        # As text: the reason itself would keep the exception alive, and everything that it refers to.
         if not self._window.add(RestartRecord(spec.id, now, show(reason))):
             options = self._options
             self._emit(RestartLimitReached(self._name, options.intensity, options.period, self._window.history))
@@ -200,7 +200,7 @@ class SupervisorLoop:
             process = self._control.start(child.spec)
         except StartFailed as error:
             self._emit(RestartFailed(self._name, child.spec.id, child.attempts, error.reason))
-            # Through the mailbox, not in a loop: others get their turn between two tries.
+            # Through the mailbox, not in a loop, so that others get their turn between two attempts.
             child.pending = PendingRestart()
             self._own.inbox.post(TryAgain(child.spec.id, child.pending, error.reason))
         else:

@@ -9,10 +9,10 @@ from .reasons import ExitReason
 
 
 class Body(Protocol):
-    """What a process runs; all but :meth:`interrupt` on its own thread."""
+    """What a process runs. All but :meth:`interrupt` runs on its own thread."""
 
     def init(self) -> bool:
-        """Initialise; False for ``ignore``. What it raises is the reason of the failure."""
+        """Initialise; False for ``ignore``. An exception is the reason of the failure."""
         ...
 
     def receive(self, envelope: Envelope) -> None:
@@ -24,5 +24,5 @@ class Body(Protocol):
         ...
 
     def interrupt(self) -> None:
-        """Unblock the process's thread. Runs on the thread of whoever stops it."""
+        """Unblock the process's thread. Runs on the stopper's thread."""
         ...

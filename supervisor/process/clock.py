@@ -1,4 +1,4 @@
-"""Time enters here, so that a test can move it by hand.
+"""The clock, so that a test can move time by hand.
 
 Everything in this package reads one monotonic clock, in seconds, and waits only through
 it. :class:`~.testing.ManualClock` is the test double.
@@ -25,9 +25,9 @@ class Clock(Protocol):
     def wait(self, condition: threading.Condition, deadline: float | None) -> None:
         """Wait on ``condition``, whose lock the caller holds, once.
 
-        Returns when the condition was notified or the deadline is reached, and now and then
-        for no reason, as ``Condition.wait`` does: the caller looks again. None waits without
-        end, and then the thread does not wake up by itself.
+        Returns when the condition is notified, when the deadline is reached, or now and then
+        for no reason, as ``Condition.wait`` does: the caller looks again. With None the thread
+        never wakes up by itself.
         """
         ...
 
@@ -71,7 +71,7 @@ def wait_for(
     predicate: Callable[[], bool],
     deadline: float | None,
 ) -> bool:
-    """Wait, with the lock held, until ``predicate`` holds; False if the deadline came first."""
+    """Wait, with the lock held, until ``predicate`` is true; False if the deadline comes first."""
     while not predicate():
         if deadline is not None and clock.monotonic() >= deadline:
             return False

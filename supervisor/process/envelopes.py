@@ -1,4 +1,4 @@
-"""What a mailbox holds: the closed set of things that reach a process."""
+"""What a mailbox holds: the closed set of messages to a process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .timers import Timer
 
 
 class Caller(Protocol):
-    """The process on whose behalf a call is made, for telling who waits for whom."""
+    """The process that makes a call, to tell whether the called one waits for it."""
 
     @property
     def parent(self) -> Caller | None:
@@ -22,7 +22,7 @@ class Caller(Protocol):
 
 @dataclass(frozen=True)
 class Call:
-    """A request that is owed one answer; ``caller`` is None for threads outside the tree."""
+    """A request, which gets one answer; ``caller`` is None for threads outside the tree."""
 
     message: object
     reply_to: ReplyTo
@@ -57,7 +57,7 @@ class SampleKey:
 
 @dataclass(eq=False)
 class Sample:
-    """A cast of which only the latest per key matters; replaced while it waits."""
+    """A cast that a later one with the same key replaces while it waits."""
 
     key: SampleKey
     message: object
@@ -72,7 +72,7 @@ class Info:
 
 @dataclass(frozen=True)
 class TimerDue:
-    """A timer of the process itself whose time has come."""
+    """A timer of the process itself is due."""
 
     timer: Timer
 
@@ -99,7 +99,7 @@ class TryAgain:
 
     Attributes:
         child_id: The child.
-        token: Which restart; it has no effect once that one was cancelled.
+        token: Which restart; without effect once that one is cancelled.
         reason: Why the last attempt failed.
     """
 

@@ -4,15 +4,15 @@
 ::
 
     SupervisorError
-    ├── CallError               a call has no reply
-    │   ├── CallTimeout         none within the time (also a TimeoutError)
+    ├── CallError               a call got no reply
+    │   ├── CallTimeout         none in time (also a TimeoutError)
     │   ├── NoProc              the process had ended before, or lives in another OS process
     │   ├── WorkerDown          the process ended, or is ending, before it replied
     │   ├── Overloaded          its mailbox is full
-    │   ├── WouldDeadlock       the one called waits for the caller, or is the caller
-    │   └── Fenced              the caller was given up on; it reaches nobody any more
+    │   ├── WouldDeadlock       the called process waits for the caller, or is the caller
+    │   └── Fenced              the caller was given up on and cannot call any more
     ├── MailboxFull             a cast found no room
-    ├── ChildError              what the supervisor's calls answer; carries child_id
+    ├── ChildError              a supervisor's answer about a child; carries child_id
     │   ├── StartFailed         its initialisation failed
     │   ├── StartTimeout        its initialisation took longer than start_timeout
     │   ├── AlreadyStarted      the id is taken by a child that runs
@@ -23,7 +23,7 @@
     ├── InvalidSpec             a value that OTP would refuse too (also a ValueError)
     │   ├── BadCombination      values that are each right but do not go together
     │   └── DuplicateChild      two specifications with one id
-    └── NotStarted              used before its start
+    └── NotStarted              used before it was started
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ from .shown import show
 
 
 class SupervisorError(Exception):
-    """Root of all errors that this package raises."""
+    """Base class of all errors of this package."""
 
 
 class CallError(SupervisorError):
-    """A call that got no reply; the subclass tells why."""
+    """A call got no reply; the subclass tells why."""
 
 
 class CallTimeout(CallError, TimeoutError):
-    """No reply within the time; a reply that comes later is dropped."""
+    """No reply in time; a later reply is dropped."""
 
 
 class NoProc(CallError):
-    """Nobody is there: ended before the call, or left behind by a fork."""
+    """The process had ended before the call, or was left behind by a fork."""
 
 
 class WorkerDown(CallError):
-    """The process ended, or began to end, with the call unanswered.
+    """The process ended, or began to end, before it answered the call.
 
     Attributes:
         name: The process.
@@ -74,23 +74,23 @@ class Overloaded(CallError):
 class WouldDeadlock(CallError):
     """The call could only have waited for itself, so it is refused at once.
 
-    Either a process called itself, or it called a supervisor that is waiting for it: for its
-    initialisation or for its end. Erlang would hang there, or kill the caller in the call.
+    Either a process called itself, or it called a supervisor that is waiting for its
+    initialisation or its end. Erlang would hang there, or kill the caller in the call.
     """
 
 
 class Fenced(CallError):
-    """The caller's process was given up on by its supervisor: it cannot call any more."""
+    """The supervisor gave up on the caller's process, so it cannot call any more."""
 
 
 class MailboxFull(SupervisorError):
-    """A cast found the mailbox full; nothing was sent."""
+    """The mailbox is full; nothing was sent."""
 
 
 class ChildError(SupervisorError):
-    """An answer of the supervisor about one child.
+    """A supervisor's answer about one child.
 
-    The message is made when it is read: what it shows may be broken, or as deep as the tree.
+    The message is made when it is read, since what it shows may be broken, or as deep as the tree.
 
     Attributes:
         child_id: The child's id.
@@ -107,11 +107,11 @@ class ChildError(SupervisorError):
 
 
 class StartFailed(ChildError):
-    """The child's initialisation failed; ``__cause__`` is the exception, where there is one.
+    """The child's initialisation failed; ``__cause__`` is the exception, if there was one.
 
     Attributes:
-        reason: With which it failed. Where the child is a supervisor of which a child
-            failed, it is ``Shutdown(StartFailed(...))``, as in OTP
+        reason: Why. If the child is a supervisor and one of its children failed, it is
+            ``Shutdown(StartFailed(...))``, in OTP
             ``{shutdown, {failed_to_start_child, Id, Reason}}``.
     """
 
@@ -134,7 +134,7 @@ class StartTimeout(ChildError, TimeoutError):
     """The initialisation took longer than ``ChildSpec.start_timeout``; the child is abandoned.
 
     Attributes:
-        seconds: The time that it had.
+        seconds: The time that it was given.
     """
 
     def __init__(self, child_id: str, seconds: float) -> None:
@@ -187,7 +187,7 @@ class Restarting(ChildError):
 
 
 class InvalidSpec(SupervisorError, ValueError):
-    """A specification or a supervisor's option that cannot be meant; nothing was started."""
+    """A specification or a supervisor's option is invalid; nothing was started."""
 
 
 class BadCombination(InvalidSpec):
@@ -199,4 +199,4 @@ class DuplicateChild(InvalidSpec):
 
 
 class NotStarted(SupervisorError):
-    """Something that only a started worker or supervisor has was used before its start."""
+    """A worker or supervisor was used before it was started."""

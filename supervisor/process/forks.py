@@ -1,6 +1,6 @@
-"""Forks: a forked process has a copy of the data and none of the threads.
+"""Forks: a forked process has a copy of the data, but none of the threads.
 
-What was made before the fork is dead there, and a lock may stay locked for ever: nothing of it may be waited for.
+Whatever was made before the fork is dead there. Its locks may stay locked for ever, so nothing may wait for them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ _birth = object()
 
 
 def birth() -> object:
-    """Return the token of this OS process; what keeps it can tell whether it was forked since."""
+    """Return the token of this OS process; an object that keeps it can tell whether it was forked since."""
     return _birth
 
 

@@ -1,4 +1,4 @@
-"""What reaches a process, and the wait of its thread for it.
+"""The messages to a process, and how its thread waits for them.
 
 One lock makes closing and putting atomic to each other, so a call is either refused or
 answered. Nothing is sent to another process while the lock is held, so two processes cannot
@@ -22,15 +22,15 @@ from .timers import Timer, TimerQueue
 
 
 class Inbox:
-    """The mailbox of one process, its timers, and the calls that it owes an answer.
+    """The mailbox of one process, its timers, and its unanswered calls.
 
-    It is open, then asked to end (calls are refused, other messages are taken but no longer
-    read), then closed.
+    It is open, then asked to end (calls are refused, other messages are accepted but no
+    longer read), then closed.
 
     Attributes:
         name: The process's name.
         clock: For its timers and waits.
-        fence: The process's own; closed when it was given up on.
+        fence: The process's own; closed once it is given up on.
     """
 
     def __init__(self, name: str, clock: Clock, size: int) -> None:
@@ -39,7 +39,7 @@ class Inbox:
         self.fence = Fence()
         self._arrived = Arrival()
         self._mailbox = Mailbox(size)
-        # What came in the middle of a change on the same thread, to be done before the next one.
+        # What arrived in the middle of a change on the same thread; done before the next change.
         self._late: list[Callable[[], object]] = []
         self._timers = TimerQueue()
         self._unanswered: dict[ReplyTo, Caller | None] = {}
@@ -51,17 +51,17 @@ class Inbox:
 
     @property
     def here(self) -> bool:
-        """False in a forked child, which has a copy of the data and none of the threads."""
+        """False in a forked child, which has a copy of the data but none of the threads."""
         return self.fence.here
 
     @property
     def idle(self) -> bool:
-        """Whether the thread is between two hooks, or waits for a child: given up on, it then ends by itself."""
+        """Whether the thread is between two hooks, or waits for a child; if given up on, it then ends by itself."""
         return self._idle
 
     @property
     def stop_reason(self) -> ExitReason | None:
-        """With which it was asked to end; None while it was not."""
+        """The reason with which it was asked to end; None before."""
         return self._stop_reason
 
     # Sending to it; any thread.
@@ -69,7 +69,7 @@ class Inbox:
     def request(
         self, message: object, caller: Caller | None, when_settled: Callable[[ReplyTo], None] | None = None
     ) -> ReplyTo:
-        """Put a call in the mailbox; ``when_settled`` is called on the thread that answers it.
+        """Put a call in the mailbox. ``when_settled`` is called on the thread that answers it.
 
         Raises:
             NoProc, WorkerDown, Overloaded, WouldDeadlock, Fenced: See :mod:`.errors`.
@@ -94,8 +94,8 @@ class Inbox:
                     raise NoProc(f"{self.name} has ended")
                 if self._stop_reason is not None:
                     raise WorkerDown(self.name, self._stop_reason)
-                # A child that has just done what is waited for, and calls before this process has woken up to
-                # it, is heard.
+                # A child may call just after it has done what is waited for, before this process has woken up: it is
+                # heard.
                 if self._waiting_for is not None and not self._wait_over() and is_under(caller, self._waiting_for):
                     raise WouldDeadlock(f"{self.name} is waiting for the caller")
                 self._catch_up()
@@ -111,7 +111,7 @@ class Inbox:
         Args:
             envelope: The message.
             reserved: Room is kept for it.
-            wake: False leaves it until the process is woken by something else.
+            wake: False leaves it until something else wakes the process.
 
         Returns:
             False if there was no room. A message to an ended process, or from a fenced
@@ -131,20 +131,20 @@ class Inbox:
                 return accepted
 
     def post(self, envelope: Envelope) -> None:
-        """Put a message of the package itself, for which room is kept; past any fence."""
+        """Put a message of the package itself: room is reserved, and no fence holds it back."""
         with self._arrived as unchanging:
             if not self._closed:
                 self._put(envelope, True, unchanging)
             self._arrived.notify()
 
     def poke(self) -> None:
-        """Have the process's thread look again at what it waits for."""
+        """Make the process's thread check again what it waits for."""
         self._arrived.notify()
 
     def ask_to_end(self, reason: ExitReason) -> None:
-        """Have the thread stop reading; the calls that wait are answered WorkerDown now.
+        """Make the thread stop reading; waiting calls are answered with WorkerDown now.
 
-        The first reason stays. Does nothing in a forked process.
+        Only the first reason counts. Does nothing in a forked process.
         """
         if not self.here:
             return
@@ -158,7 +158,7 @@ class Inbox:
             call.reply_to.settle(None, WorkerDown(self.name, reason))
 
     def close(self) -> list[ReplyTo]:
-        """Take nothing any more; returns the calls without an answer, for the closer to fail."""
+        """Accept nothing any more; return the unanswered calls, for the caller to fail."""
         with self._arrived:
             self._closed = True
             dropped = self._mailbox.empty(), self._late
@@ -171,7 +171,7 @@ class Inbox:
     # On the process's own thread.
 
     def rest(self) -> None:
-        """Note that no hook runs, until :meth:`take` returns."""
+        """Record that no hook runs until :meth:`take` returns."""
         self._idle = True
 
     def take(self) -> Envelope | None:
@@ -207,10 +207,10 @@ class Inbox:
             raise GivenUp
 
     def wait_for_child(self, child: Caller, predicate: Callable[[], bool], deadline: float | None) -> bool:
-        """Wait for a child; meanwhile calls from it or below it are refused, not stuck.
+        """Wait for a child. Meanwhile calls from it or from below it are refused, since they would hang.
 
         Returns:
-            False where the deadline came before ``predicate``.
+            False if the deadline came before ``predicate``.
 
         Raises:
             GivenUp: The process was given up on.
@@ -236,7 +236,7 @@ class Inbox:
             return done
 
     def add_timer(self, timer: Timer) -> None:
-        """Have a TimerDue arrive at the timer's deadline. Its own thread, which waits for it."""
+        """Deliver a TimerDue at the timer's deadline. Only on the process's own thread, which waits for it."""
         with self._arrived as unchanging:
             if unchanging:
                 self._timers.add(timer)
@@ -251,7 +251,7 @@ class Inbox:
             return put(envelope)
         if not reserved and self._mailbox.full:
             return False
-        # Room is kept: nobody is left who could be told of a refusal later.
+        # Room is reserved: nobody could be told of a refusal later.
         late = put if isinstance(envelope, Sample) else self._mailbox.put_reserved
         self._late.append(lambda: late(envelope))
         return True

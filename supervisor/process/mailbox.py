@@ -1,12 +1,12 @@
-"""The mailbox: what waits for a process, in the order of arrival, bounded.
+"""The mailbox: the messages that wait for a process, in order of arrival, bounded.
 
 Not thread-safe by itself: the :class:`~.inbox.Inbox` holds its lock around every use, which
 also makes closing and putting atomic to each other.
 
-A full mailbox refuses what others send. Room is always kept for what must not be lost and is
-bounded elsewhere: exits, ends of monitored processes, timers. Samples (``cast_latest``) have
-a place of their own per key, so a slow reader costs memory for one sample of each kind and
-the sender never sees a full mailbox because of it.
+A full mailbox refuses what others send. Room is always reserved for what must not be lost and
+is bounded elsewhere: exits, ends of monitored processes, timers. Each key of a sample
+(``cast_latest``) has a place of its own, so a slow reader costs memory for one sample of each
+kind, and the sender never finds the mailbox full because of it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Mailbox:
         self._queue: deque[tuple[Envelope, bool]] = deque()
         self._counted = 0
         self._samples: dict[SampleKey, Sample] = {}
-        # The calls among them, by identity, oldest first: a supervisor of thousands looks for
-        # calls at each of its waits, while the exits of all the others wait in the queue.
+        # The calls in the queue, by identity, oldest first. A supervisor of thousands looks for
+        # calls at each of its waits, while the exits of all its children are in the queue.
         self._calls: dict[int, Call] = {}
 
     def __len__(self) -> int:
@@ -52,7 +52,7 @@ class Mailbox:
         return True
 
     def put_reserved(self, envelope: Envelope) -> bool:
-        """Append an envelope for which room is kept; always True."""
+        """Append an envelope with reserved room; always True."""
         self._append(envelope, counted=False)
         return True
 
@@ -80,7 +80,7 @@ class Mailbox:
         return envelope
 
     def remove_calls(self, unwanted: Callable[[Call], bool]) -> list[Call]:
-        """Take out and return the calls of which ``unwanted`` is true, oldest first."""
+        """Remove and return the calls for which ``unwanted`` is true, oldest first."""
         removed = {key: call for key, call in self._calls.items() if unwanted(call)}
         if removed:
             self._counted -= sum(counted for item, counted in self._queue if id(item) in removed)
@@ -89,7 +89,7 @@ class Mailbox:
         return list(removed.values())
 
     def empty(self) -> list[Envelope]:
-        """Take out and return everything that waits, for the caller to drop once the lock is released."""
+        """Remove and return everything, for the caller to drop once the lock is released."""
         waiting = [envelope for envelope, _ in self._queue]
         self._queue = deque()
         self._samples = {}

@@ -25,7 +25,7 @@ from .reasons import KILLED, NORMAL, Crash, ExitReason, reason_of, release_frame
 from .reply import ReplyTo
 
 JOIN_SECONDS: Final = 5.0
-"""How long the last instructions of an ended thread are waited for: a ``__del__`` among them may block."""
+"""How long to wait for the last instructions of an ended thread: a ``__del__`` among them may block."""
 
 
 class ProcessPhase(Enum):
@@ -43,14 +43,14 @@ class Process:
 
     Args:
         body: What it runs.
-        name: For people: ``supervisor/child``.
+        name: For display: ``supervisor/child``.
         clock: For its timers, its waits and the calls to it.
         parent: Its supervisor's process; None for a root.
         mailbox_size: How many messages may wait.
 
     Attributes:
-        inbox: What reaches it.
-        monitors: Who is told of its end.
+        inbox: The messages to it.
+        monitors: The processes that it watches, and those that watch it.
     """
 
     def __init__(self, body: Body, *, name: str, clock: Clock, parent: Process | None, mailbox_size: int) -> None:
@@ -67,11 +67,11 @@ class Process:
         self._children: dict[Process, None] = {}
         self._thread = threading.Thread(target=self._run, name=f"acode-{name}", daemon=True)
 
-    # What anybody may ask; any thread.
+    # For everyone; any thread.
 
     @property
     def name(self) -> str:
-        """Its name, for people."""
+        """Its name, for display."""
         return self.inbox.name
 
     @property
@@ -86,12 +86,12 @@ class Process:
 
     @property
     def phase(self) -> ProcessPhase:
-        """Where it is in its life."""
+        """Its phase."""
         return self._phase
 
     @property
     def up(self) -> bool:
-        """Whether it has initialised, at whatever phase it is now."""
+        """Whether it has initialised, whatever its phase is now."""
         return self._up
 
     @property
@@ -106,7 +106,7 @@ class Process:
 
     @property
     def settled(self) -> bool:
-        """Whether it has ended and everyone who is owed word of it has it."""
+        """Whether it has ended, and all callers and monitors have been told."""
         return self._settled
 
     @property
@@ -140,7 +140,7 @@ class Process:
         return caller is not None and caller.is_own_thread and is_under(caller, self)
 
     def wait_until(self, predicate: Callable[[Process], bool], deadline: float | None) -> bool:
-        """Wait on an outside thread for a change of phase; False if the deadline came first."""
+        """Wait for a change of phase; False if the deadline comes first."""
         with self._changed:
             return wait_for(self.clock, self._changed, lambda: predicate(self), deadline)
 
@@ -151,10 +151,10 @@ class Process:
             raise WouldDeadlock(f"{self.name} called itself")
         return self.inbox.request(message, caller, when_settled)
 
-    # For whoever starts or stops it.
+    # For its supervisor.
 
     def start(self) -> None:
-        """Start the thread. The phase tells the outcome; there may be no more threads, then it has ended."""
+        """Start the thread. If the system has no more threads, the process has ended when this returns."""
         with self._changed:
             if self._phase is ProcessPhase.NEW:
                 self._phase = ProcessPhase.STARTING
@@ -162,7 +162,7 @@ class Process:
             self._thread.start()
         except BaseException as error:
             if not self._thread.is_alive():
-                self.inbox.fence.close()  # an interrupt may come before the thread does; it must not do anything then
+                self.inbox.fence.close()  # after an interrupt the thread may still come; it must not do anything
                 self._end(Crash(error))
             if not isinstance(error, Exception):
                 raise
@@ -173,7 +173,7 @@ class Process:
             self.inbox.ask_to_end(reason)
 
     def interrupt(self) -> BaseException | None:
-        """Unblock its thread; returns what the body's interrupt raised, if it did."""
+        """Unblock its thread; return the exception of the body's interrupt, if it raised one."""
         body = self._body
         try:
             if body is not None:
@@ -188,13 +188,13 @@ class Process:
             self._thread.join(JOIN_SECONDS)
 
     def give_up(self) -> bool:
-        """Fence it off, with everything under it: from now on it has no effect.
+        """Fence it off, with everything below it: from now on it has no effect.
 
-        Monitors are told KILLED, calls fail, its supervisor hears nothing more of it. Its
-        thread is interrupted, and ends by itself where it gets back to the mailbox.
+        Monitors are told KILLED, calls fail, and its supervisor hears no more of it. Its thread
+        is interrupted, and ends by itself when it gets back to the mailbox.
 
         Returns:
-            Whether code of a worker is still running on a thread that is left behind.
+            Whether a worker's code still runs on a thread that is left behind.
         """
         left_behind = False
         waiting = [self]
@@ -206,7 +206,7 @@ class Process:
         return left_behind
 
     def fence_off(self) -> tuple[bool, list[Process]]:
-        """Do :meth:`give_up` for this process alone; returns also the children still to do."""
+        """Do :meth:`give_up` for this process alone; return also its children, which are still to do."""
         self.inbox.fence.close()
         with self._changed:
             children = list(self._children)
@@ -217,7 +217,8 @@ class Process:
         return left, children
 
     def adopt(self, child: Process) -> None:
-        """Take in a child, so that giving up on this one gives up on the child too."""
+        """Add a child, so that giving up on this process gives up on the child too."""
+        self.inbox.require_life()
         with self._changed:
             if self.abandoned:
                 raise GivenUp
@@ -225,8 +226,7 @@ class Process:
 
     def disown(self, child: Process) -> None:
         """Forget an ended child."""
-        with self._changed:
-            self._children.pop(child, None)
+        self._children.pop(child, None)
 
     # Its life, on its own thread.
 
@@ -242,7 +242,7 @@ class Process:
         finally:
             self._body = None  # an old reference must not keep a worker's state
         release_frames(reason)
-        for child in list(self._children):  # those that it failed to stop
+        for child in list(self._children):  # it failed to stop them
             child.give_up()
         self._end(reason)
 
@@ -296,7 +296,7 @@ class Process:
         assert self.inbox.stop_reason is not None
         return self.inbox.stop_reason
 
-    # Its end; on its own thread, or on its supervisor's where it was given up.
+    # Its end, on its own thread, or on its supervisor's if it was given up on.
 
     def _end(self, reason: ExitReason) -> None:
         with self._changed:
@@ -306,8 +306,8 @@ class Process:
             self._reason = reason
         try:
             unanswered = self.inbox.close()
-            # The supervisor first: who learns of the end and then asks the supervisor, finds
-            # that it has dealt with it.
+            # The supervisor first: anyone who learns of the end and then asks the supervisor
+            # finds that it has dealt with it.
             if self._parent is not None:
                 if self._up:
                     self._parent.inbox.post(ExitSignal(self, reason))
@@ -326,12 +326,12 @@ _thread = threading.local()
 
 
 def act_for(process: Process) -> None:
-    """Make the current thread one of ``process``: its calls and its fence are the process's."""
+    """Make the current thread one of ``process``, for its calls and its fence."""
     carry(process.inbox.fence)
     _thread.process = process
 
 
 def current_process() -> Process | None:
-    """Return the process on whose behalf the current thread runs; None outside the tree."""
+    """Return the process of the current thread; None outside the tree."""
     process: Process | None = getattr(_thread, "process", None)
     return process

@@ -1,9 +1,9 @@
 # ruff: noqa: N818 - the name is OTP's
 """Why a process ended: the exit reasons of OTP, as data.
 
-The restart rules look at nothing but the kind of reason (OTP manual, supervisor,
-"Restart"): :data:`NORMAL`, :data:`SHUTDOWN` and ``Shutdown(term)`` are orderly, everything
-else is abnormal.
+The restart rules look only at the kind of reason (OTP manual, supervisor, "Restart"):
+:data:`NORMAL`, :data:`SHUTDOWN` and ``Shutdown(term)`` are orderly, everything else is
+abnormal.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Shutdown:
     """An orderly end (OTP's ``shutdown``; with a term ``{shutdown, Term}``).
 
     Attributes:
-        term: What to tell the supervisor's owner about it, or None.
+        term: Any explanation for the supervisor's owner, or None.
     """
 
     term: object = None
@@ -37,7 +37,7 @@ class Shutdown:
 
 @dataclass(frozen=True)
 class Crash:
-    """An exception that nobody caught; ``SystemExit`` and ``KeyboardInterrupt`` count too.
+    """An uncaught exception, including ``SystemExit`` and ``KeyboardInterrupt``.
 
     Attributes:
         exception: The exception. Its traceback shows every line, but the local variables of
@@ -59,10 +59,10 @@ class Crash:
 
 @dataclass(frozen=True)
 class Killed:
-    """Given up on by its supervisor (OTP's ``killed``).
+    """Its supervisor gave up on it (OTP's ``killed``).
 
     A thread cannot be killed: the process is fenced off instead, so that nothing it still
-    does has an effect.
+    does has any effect.
     """
 
 
@@ -80,7 +80,7 @@ NOPROC: Final = NoProcess()
 
 
 class Exit(Exception):
-    """Raise it in a worker's hook to end the worker with a reason of your choice.
+    """Raised in a worker's hook, it ends the worker with a reason of your choice.
 
     Erlang's ``exit(Reason)``; any other exception ends the worker with :class:`Crash`.
 
@@ -94,7 +94,7 @@ class Exit(Exception):
 
 
 def is_orderly(reason: ExitReason) -> bool:
-    """Tell whether a transient child with this reason is left as it is."""
+    """Tell whether a transient child that ended with this reason is not restarted."""
     return isinstance(reason, (Normal, Shutdown))
 
 
@@ -133,7 +133,7 @@ def release_frames(reason: ExitReason) -> None:
             with suppress(Exception):  # a broken class of exception, or a frame that still runs
                 waiting += [error.__cause__, error.__context__, *getattr(error, "exceptions", ())]
                 clear_frames(error.__traceback__)
-                # The callers of the frame that caught it hang on it, too.
+                # The frame that caught it refers to its callers.
                 frame = error.__traceback__.tb_frame.f_back if error.__traceback__ is not None else None
                 while frame is not None:
                     frame.clear()

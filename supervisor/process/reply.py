@@ -1,4 +1,4 @@
-"""A call's reply: exactly one, from whichever thread is first."""
+"""A call's reply: exactly one, from the thread that is first."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class NoReply(Enum):
 
 
 NO_REPLY: Final = NoReply.NO_REPLY
-"""Returned by ``handle_call``: the reply comes later, through :class:`ReplyTo`."""
+"""Returned by ``handle_call``: the reply follows, through :class:`ReplyTo`."""
 
 
 class ReplyTo:
     """The caller that waits for a reply.
 
-    Keep it and answer later, from any thread. Exactly one answer reaches the caller: the
-    first; a worker that ends fails what it left unanswered with ``WorkerDown``.
+    Keep it to answer later, from any thread. Only the first answer reaches the caller. When a
+    worker ends, its unanswered calls fail with ``WorkerDown``.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -49,9 +49,8 @@ class ReplyTo:
         """Answer with a value. Any thread; never blocks.
 
         Returns:
-            Whether this was the answer: False where one was given before, the caller no
-            longer waits, the thread belongs to a process that was given up on, or this is a
-            forked process.
+            Whether this was the answer. False if there was one before, if the caller no
+            longer waits, if the thread's process was given up on, or in a forked process.
         """
         return self._answer(value, None)
 
@@ -88,29 +87,29 @@ class ReplyTo:
             return allowed and self.settle(value, error)
 
     def when_settled(self, callback: Callable[[ReplyTo], None]) -> None:
-        """Have ``callback`` called once, on the thread that answers; set before it is sent."""
+        """Set what is called once, on the thread that answers; before the request is sent."""
         self._on_settled = callback
 
     def wait(self, deadline: float | None, name: str) -> Any:
         """Wait on the caller's thread for the answer.
 
         Raises:
-            CallTimeout: The deadline came first; an answer from now on is refused.
-            BaseException: What the answer says.
+            CallTimeout: The deadline came first; later answers are refused.
+            BaseException: The answer is an exception.
         """
         try:
             with self._condition:
                 wait_for(self._clock, self._condition, lambda: self._settled, deadline)
         finally:
-            # Also where an interrupt (Ctrl-C) ended the wait: nobody reads an answer now.
+            # Also if an interrupt (Ctrl-C) ended the wait: nobody reads the answer now.
             self.settle(None, CallTimeout(f"{name} did not reply in time"))
         return self.result()
 
     def result(self) -> Any:
-        """Return what it was answered with. Only once it is settled.
+        """Return the answer. Only once it is settled.
 
         Raises:
-            BaseException: What the answer says.
+            BaseException: The answer is an exception.
         """
         if self._error is not None:
             raise self._error

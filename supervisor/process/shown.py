@@ -1,11 +1,11 @@
-"""Showing values that others made: never raises, never long."""
+"""Text for values that others made: it never raises and is never long."""
 
 from __future__ import annotations
 
 from typing import Final, NoReturn
 
 LIMIT: Final = 1000
-"""How many characters of a value are shown."""
+"""How many characters of a value to show."""
 
 
 def show(value: object) -> str:
@@ -21,7 +21,7 @@ def show(value: object) -> str:
 
 
 def plain(value: object) -> str | None:
-    """Return a string as a plain ``str``, whose hash and ``==`` are known; None for what is no string."""
+    """Return a string as a plain ``str``, without a subclass's hash and ``==``; None if it is no string."""
     return str.__str__(value) if issubclass(type(value), str) else None  # not by its word alone
 
 

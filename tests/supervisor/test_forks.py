@@ -148,3 +148,31 @@ def test_a_forked_process_may_have_a_tree_of_its_own(tree: Any) -> None:
         return outcome
 
     assert tree.tell(root.whereis("a"), fork_with_a_held_fence) == "good"
+
+
+@pytest.mark.parametrize("place", ["init", "factory", "event"])
+def test_a_fork_while_a_tree_starts_has_a_copy_that_starts_nothing(tree: Any, place: str) -> None:
+    read, write = os.pipe()
+    pids: list[int] = []
+
+    def fork(*_: object) -> None:
+        if not pids:
+            pids.append(os.fork())
+            if not pids[0]:
+                tree.log = lambda line: os.write(write, line.encode())  # what the copy still does
+
+    def factory() -> Any:
+        fork()
+        return tree.puppet_class("a", tree.log)
+
+    first = ChildSpec("a", factory) if place == "factory" else tree.spec("a")
+    if place == "init":
+        first = tree.spec("a", puppet={"on_init": fork})
+    second = ChildSpec("b", lambda: tree.puppet_class("b", tree.log))
+    root = tree.started(first, second, on_event=fork if place == "event" else lambda event: None)
+    assert root.count_children().active == 2
+    _, status = os.waitpid(pids[0], 0)
+    assert os.WIFEXITED(status)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        assert pipe.read() == b""
