@@ -1,8 +1,8 @@
 """Supervision trees of threads, after Erlang/OTP's ``supervisor`` and ``gen_server``.
 
-A :class:`Worker` is a thread that owns its state and is reached by messages; a
-:class:`Supervisor` starts workers in order, restarts the one that crashed (within a limit),
-and stops them in reverse order. The guide is ``docs/supervisor.md``.
+A :class:`Worker` is a thread that owns its state and is reached by messages. A
+:class:`Supervisor` starts workers in order, restarts those that crash (within a limit), and
+stops them in reverse order. The guide is ``docs/supervisor.md``.
 """
 
 from .events import (
@@ -24,6 +24,7 @@ from .process.clock import SYSTEM_CLOCK, Clock, SystemClock
 from .process.errors import (
     AlreadyPresent,
     AlreadyStarted,
+    BadCombination,
     CallError,
     CallTimeout,
     ChildError,
@@ -80,6 +81,7 @@ __all__ = [
     "AlreadyStarted",
     "AutoShutdown",
     "Backoff",
+    "BadCombination",
     "CallError",
     "CallTimeout",
     "ChildAbandoned",

@@ -12,10 +12,10 @@ from .spec import ChildSpec, ChildType
 
 
 class PendingRestart:
-    """A restart that is to come; the child is "restarting" while it has one.
+    """A restart to come; the child is "restarting" while it has one.
 
     Attributes:
-        timer: The delay before it; None where it waits in the mailbox for its turn.
+        timer: The delay before it; None if it waits in the mailbox for its turn.
     """
 
     __slots__ = ("timer",)
@@ -30,8 +30,8 @@ class Child:
 
     Attributes:
         spec: Its specification.
-        process: Its incarnation, while it runs.
-        pending: Its restart, while it waits for one.
+        process: Its incarnation while it runs.
+        pending: Its restart while it waits for one.
         attempts: Restarts in a row.
         up_since: When its incarnation had initialised, on the tree's clock.
     """
@@ -44,11 +44,11 @@ class Child:
 
     @property
     def active(self) -> bool:
-        """Whether it runs or is to run again."""
+        """Whether it runs or will run again."""
         return self.process is not None or self.pending is not None
 
     def info(self) -> ChildInfo:
-        """Return it as ``which_children`` shows it."""
+        """Return what ``which_children`` shows."""
         if self.process is not None:
             return ChildInfo(self.spec.id, WorkerRef(self.process), self.spec.type)
         return ChildInfo(self.spec.id, RESTARTING if self.pending else None, self.spec.type)
@@ -79,11 +79,11 @@ class Children:
         return self._by_id.get(child_id)
 
     def of_process(self, process: object) -> Child | None:
-        """Return the child whose incarnation this is; None for one that was replaced."""
+        """Return the child whose incarnation this is; None if it was replaced."""
         return self._by_process.get(process)
 
     def set_process(self, child: Child, process: Process | None) -> None:
-        """Note that a child runs as ``process``, or no longer runs."""
+        """Record that a child runs as ``process``, or no longer runs."""
         if child.process is not None:
             del self._by_process[child.process]
             del self._published[child.spec.id]
@@ -93,7 +93,7 @@ class Children:
             self._published[child.spec.id] = WorkerRef(process)
 
     def last_first(self) -> list[Child]:
-        """Return all children, the last in start order first."""
+        """Return all children in reverse start order."""
         return list(reversed(self._by_id.values()))
 
     def other_significant(self, child: Child) -> bool:

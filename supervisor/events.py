@@ -1,11 +1,13 @@
-"""What happens in a tree, as data; :func:`log_event` is the default listener."""
+"""The events of a tree, as data; :func:`log_event` is the default listener."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from traceback import TracebackException
 
 from .process.reasons import Crash, ExitReason
+from .process.shown import assert_never, show
 
 _log = logging.getLogger("acode_vllm.supervisor")
 
@@ -33,7 +35,7 @@ class ChildExited:
         supervisor: The supervisor's name.
         child_id: The child.
         reason: Why.
-        requested: Whether the supervisor had stopped it.
+        requested: Whether the supervisor stopped it.
     """
 
     supervisor: str
@@ -44,12 +46,12 @@ class ChildExited:
 
 @dataclass(frozen=True)
 class RestartScheduled:
-    """A child is to be started again.
+    """A child will be restarted.
 
     Attributes:
         supervisor: The supervisor's name.
         child_id: The child.
-        attempt: How many restarts in a row this makes, from 1.
+        attempt: Which restart in a row it is, from 1.
         delay: Seconds until then.
         reason: Why it ended, or why the last attempt failed.
     """
@@ -63,7 +65,7 @@ class RestartScheduled:
 
 @dataclass(frozen=True)
 class RestartFailed:
-    """A restarted child did not initialise; it will be tried again, within the limit."""
+    """A restarted child did not initialise; it is retried, within the limit."""
 
     supervisor: str
     child_id: str
@@ -73,22 +75,29 @@ class RestartFailed:
 
 @dataclass(frozen=True)
 class RestartRecord:
-    """One counted restart: the child, when (seconds on the intensity clock) and why."""
+    """One counted restart.
+
+    Attributes:
+        child_id: The child.
+        moment: When, in seconds on the intensity clock.
+        reason: Why, as text.
+    """
 
     child_id: str
     moment: float
-    reason: ExitReason
+    reason: str
 
 
 @dataclass(frozen=True)
 class RestartLimitReached:
-    """One restart more than allowed was needed: the supervisor gives up.
+    """A child needed one restart more than is allowed: the supervisor gives up.
 
     Attributes:
         supervisor: The supervisor's name.
-        intensity: How many restarts are allowed,
-        period: within how many seconds.
-        history: The restarts of the period, oldest first; the last is the one too many.
+        intensity: How many restarts are allowed within ``period``.
+        period: Seconds.
+        history: The restarts of the period, oldest first, at most the last 100; the last one
+            is the one too many.
     """
 
     supervisor: str
@@ -99,7 +108,7 @@ class RestartLimitReached:
 
 @dataclass(frozen=True)
 class ChildAbandoned:
-    """A child did not end in its time: it is fenced off, and its thread may still run.
+    """A child did not end in time: it is fenced off, and its thread may still run.
 
     Attributes:
         supervisor: The supervisor's name.
@@ -114,11 +123,14 @@ class ChildAbandoned:
 
 @dataclass(frozen=True)
 class InterruptFailed:
-    """The ``interrupt`` hook of a child that is asked to end raised an exception."""
+    """The ``interrupt`` hook of a child raised an exception."""
 
     supervisor: str
     child_id: str
     exception: BaseException
+
+    def __repr__(self) -> str:
+        return f"InterruptFailed({self.supervisor!r}, {self.child_id!r}, {show(self.exception)})"
 
 
 @dataclass(frozen=True)
@@ -128,8 +140,7 @@ class SupervisorStopped:
     Attributes:
         supervisor: The supervisor's name.
         reason: Why it ends.
-        abandoned: The children that were given up on during its life and whose threads still
-            run.
+        abandoned: The children that it has given up on and whose threads still run.
     """
 
     supervisor: str
@@ -150,13 +161,29 @@ SupervisorEvent = (
 
 
 def log_event(event: SupervisorEvent) -> None:
-    """Log an event under ``acode_vllm.supervisor``: crashes and what follows as warnings."""
-    reason = getattr(event, "reason", None)
-    error = reason.exception if isinstance(reason, Crash) else None
-    if isinstance(event, (RestartLimitReached, ChildAbandoned)):
-        level = logging.ERROR
-    elif isinstance(event, (RestartFailed, InterruptFailed)) or (isinstance(event, ChildExited) and error is not None):
-        level = logging.WARNING
-    else:
-        level, error = logging.DEBUG, None
-    _log.log(level, "%s", event, exc_info=error)
+    """Log an event under ``acode_vllm.supervisor``; crashes and their consequences at WARNING or above."""
+    error: BaseException | None = None
+    match event:
+        case RestartLimitReached() | ChildAbandoned():
+            level = logging.ERROR
+        case InterruptFailed():
+            level, error = logging.WARNING, event.exception
+        case RestartFailed(reason=reason):
+            level, error = logging.WARNING, reason.exception if isinstance(reason, Crash) else None
+        case ChildExited(reason=Crash(exception=exception)):
+            level, error = logging.WARNING, exception
+        case ChildStarted() | ChildExited() | RestartScheduled() | SupervisorStopped():
+            level = logging.DEBUG
+        case _:
+            assert_never(event)
+    if _log.isEnabledFor(level):
+        _log.log(level, "%s", event, exc_info=error if error is None or _can_be_traced(error) else None)
+
+
+def _can_be_traced(error: BaseException) -> bool:
+    """Tell whether a log handler can format ``error``; otherwise it would lose the whole line."""
+    try:
+        "".join(TracebackException.from_exception(error, limit=0).format())
+    except BaseException:  # noqa: BLE001 - a broken class of exception
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""A supervisor as others see it: OTP's API, callable on any thread."""
+"""The API of a supervisor, as in OTP; callable on any thread."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ from .spec import ChildSpec
 
 
 class SupervisorHandle(Startable):
-    """What a supervisor can be asked. Any thread.
+    """The calls that a supervisor answers. Any thread.
 
-    Each method but :meth:`whereis` sends a message to the supervisor's thread and waits for
-    the answer. ``timeout`` is in seconds on the tree's clock, None (OTP's default too) waits
-    without end. Besides what each method names, all of them raise the errors of
+    Each method except :meth:`whereis` sends a message to the supervisor's thread and waits for
+    the answer. ``timeout`` is in seconds on the tree's clock; None, as in OTP the default,
+    waits for ever. Besides what each method names, all of them raise the errors of
     :func:`~.calls.call`: NoProc after the supervisor's end, WorkerDown while it is stopping,
-    WouldDeadlock where it is waiting for the caller, CallTimeout, Overloaded.
+    WouldDeadlock if it is waiting for the caller, CallTimeout, Overloaded.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
-        # Written on the supervisor's thread only; one look into a dict is atomic.
+        # Written only on the supervisor's thread; one dict look-up is atomic.
         self._published: dict[str, WorkerRef] = {}
 
     @property
     def name(self) -> str:
-        """Its name, in the names of the threads and in events."""
+        """Its name, in thread names and events."""
         return self._name
 
     @property
@@ -54,7 +54,7 @@ class SupervisorHandle(Startable):
         return WorkerRef(self.incarnation)
 
     def whereis(self, child_id: str) -> WorkerRef | None:
-        """Return a running child; None where it does not run. Never blocks.
+        """Return a running child; None if it does not run. Never blocks.
 
         A child that has just ended may still be returned; a call to it raises NoProc.
         """
@@ -64,7 +64,7 @@ class SupervisorHandle(Startable):
         """Add a child, start it, and wait until it has initialised.
 
         Returns:
-            The child; None where its ``init`` said IGNORE (its specification is kept then,
+            The child; None if its ``init`` returned IGNORE (its specification is then kept,
             unless it is temporary).
 
         Raises:
@@ -78,8 +78,8 @@ class SupervisorHandle(Startable):
     def terminate_child(self, child_id: str, timeout: float | None = None) -> None:
         """Stop a child and wait for its end; or cancel its restart.
 
-        Its specification is kept for :meth:`restart_child`, unless it is temporary. Done
-        twice it does no harm.
+        Its specification is kept for :meth:`restart_child`, unless it is temporary. Stopping
+        it twice does no harm.
 
         Raises:
             NotFound: There is no such child.
@@ -90,10 +90,10 @@ class SupervisorHandle(Startable):
         """Start a child that does not run; not counted as a restart.
 
         Returns:
-            As :meth:`start_child`.
+            The child; None if its ``init`` returned IGNORE.
 
         Raises:
-            NotFound, Running, Restarting: Where it is not one that can be started.
+            NotFound, Running, Restarting: It cannot be started.
             StartFailed: It did not initialise; its specification is kept.
         """
         child: WorkerRef | None = self._ask(RestartChild(child_id), timeout)
@@ -103,12 +103,12 @@ class SupervisorHandle(Startable):
         """Forget a child that does not run.
 
         Raises:
-            NotFound, Running, Restarting: Where it is not one that can be forgotten.
+            NotFound, Running, Restarting: It cannot be forgotten.
         """
         self._ask(DeleteChild(child_id), timeout)
 
     def which_children(self, timeout: float | None = None) -> tuple[ChildInfo, ...]:
-        """List the children, the last started first, as OTP does."""
+        """List the children, the last started first, as in OTP."""
         children: tuple[ChildInfo, ...] = self._ask(WhichChildren(), timeout)
         return children
 
@@ -129,23 +129,24 @@ class SupervisorHandle(Startable):
     def stop(self, timeout: float | None = None) -> None:
         """Stop all children in reverse start order, then the supervisor; wait for its end.
 
-        Done twice, or before a start, or in a forked process, it does nothing. A process of
-        the tree itself only makes the request, for the wait would wait for the caller.
+        Does nothing before the start, after the end, or in a forked process. In a process of the
+        tree itself it only makes the request, since the wait would be for the caller.
 
         Raises:
             CallTimeout: It is still stopping.
-            WouldDeadlock: The caller is of this tree; the supervisor is stopping.
+            WouldDeadlock: The caller is in this tree; the supervisor is stopping.
         """
         process = self._incarnation
         if process is None or not process.inbox.here:
             return
+        deadline = deadline_after(process.clock, timeout)
         with own_fence() as allowed:
             if not allowed:
                 raise Fenced(f"the caller of {self.name} was given up on")
             process.inbox.ask_to_end(SHUTDOWN)
         if is_under(current_process(), process):
             raise WouldDeadlock(f"{self.name} is stopping, and with it the caller")
-        if not process.wait_until(lambda it: it.settled, deadline_after(process.clock, timeout)):
+        if not process.wait_until(lambda it: it.settled, deadline):
             raise CallTimeout(f"{self.name} is still stopping")
         process.join()
 
@@ -153,10 +154,13 @@ class SupervisorHandle(Startable):
         """Wait until the supervisor has ended: stopped, or given up.
 
         Args:
-            timeout: Seconds, on the tree's clock; None waits without end.
+            timeout: Seconds, on the tree's clock; None waits for ever.
 
         Returns:
-            Why it ended; None if the time was over first.
+            Why it ended; None if the time ran out first.
+
+        Raises:
+            WouldDeadlock: The caller is in its tree, so it would wait for itself.
         """
         return self.ref.wait(timeout)
 

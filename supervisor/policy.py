@@ -1,4 +1,4 @@
-"""What a supervisor decides when a child has ended: OTP's rules as pure functions.
+"""What a supervisor does when a child has ended: OTP's rules as pure functions.
 
 Source: OTP manual, supervisor, "Child specification" (restart), "auto_shutdown" and
 "Maximum restart intensity".
@@ -7,26 +7,30 @@ Source: OTP manual, supervisor, "Child specification" (restart), "auto_shutdown"
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from typing import Final
 
+from .events import RestartRecord
 from .process.reasons import ExitReason, is_orderly
 from .spec import AutoShutdown, Restart
 
+HISTORY: Final = 100
+"""How many restarts a supervisor remembers, however many it counts."""
+
 
 def needs_restart(restart: Restart, reason: ExitReason) -> bool:
-    """Tell whether a child that ended by itself is started again."""
+    """Tell whether a child that ended by itself is restarted."""
     if restart is Restart.PERMANENT:
         return True
     return restart is Restart.TRANSIENT and not is_orderly(reason)
 
 
 def ends_supervisor(rule: AutoShutdown, significant: bool, other_significant: bool) -> bool:
-    """Tell whether the end of a child, which is not restarted, ends its supervisor.
+    """Tell whether the end of a child that is not restarted ends its supervisor.
 
     Args:
-        rule: The supervisor's.
-        significant: Whether the child is.
-        other_significant: Whether another significant child runs or is to be restarted.
+        rule: The supervisor's ``auto_shutdown``.
+        significant: Whether the child is significant.
+        other_significant: Whether another significant child runs or will be restarted.
     """
     if not significant or rule is AutoShutdown.NEVER:
         return False
@@ -43,15 +47,20 @@ class RestartWindow:
         self._intensity = intensity
         self._period = period
         self._moments: deque[float] = deque()
+        self._records: deque[RestartRecord] = deque(maxlen=HISTORY)
 
-    def add(self, now: float) -> bool:
-        """Count a restart; False where it is one more than allowed."""
-        self._moments.append(now)
-        while self._moments[0] < now - self._period:
+    def add(self, restart: RestartRecord) -> bool:
+        """Count a restart; False if it is one more than allowed."""
+        oldest = restart.moment - self._period
+        self._moments.append(restart.moment)
+        self._records.append(restart)
+        while self._moments[0] < oldest:
             self._moments.popleft()
+        while self._records[0].moment < oldest:
+            self._records.popleft()
         return len(self._moments) <= self._intensity
 
     @property
-    def moments(self) -> Iterable[float]:
-        """When the counted restarts were, oldest first."""
-        return tuple(self._moments)
+    def history(self) -> tuple[RestartRecord, ...]:
+        """The counted restarts, oldest first; the last :data:`HISTORY` of them."""
+        return tuple(self._records)

@@ -1,4 +1,4 @@
-"""The questions that a supervisor answers, as messages, and what some of the answers hold."""
+"""The requests that a supervisor answers, as messages, and the data in some of its answers."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ RESTARTING: Final = RestartingState.RESTARTING
 
 @dataclass(frozen=True)
 class ChildInfo:
-    """One child, as ``which_children`` shows it.
+    """One child in the answer of ``which_children``.
 
     Attributes:
         id: The child.
-        child: Its ref while it runs, RESTARTING while it waits for a restart, else None.
+        child: Its ref while it runs, RESTARTING while it waits for a restart, otherwise None.
         type: What it is.
     """
 
@@ -37,11 +37,11 @@ class ChildInfo:
 
 @dataclass(frozen=True)
 class ChildCounts:
-    """What ``count_children`` counts.
+    """The answer of ``count_children``.
 
     Attributes:
         specs: All children, running or not.
-        active: Those that run.
+        active: The children that run.
         supervisors: All children of type supervisor, running or not.
         workers: All children of type worker, running or not.
     """

@@ -1,4 +1,4 @@
-"""The supervisor: starts its children, watches them, restarts them, stops them."""
+"""The supervisor: it starts, watches, restarts and stops its children."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from .process.clock import SYSTEM_CLOCK, Clock, deadline_after
 from .process.errors import AlreadyStarted, CallTimeout, InvalidSpec, StartFailed
 from .process.process import Process
 from .process.reasons import SHUTDOWN, Shutdown
+from .process.shown import plain, show
 from .process.startable import Startable
 from .spec import AutoShutdown, ChildSpec, check_specs, require_intensity
 from .supervisor_loop import SupervisorLoop, SupervisorOptions
@@ -20,24 +21,25 @@ _Self = TypeVar("_Self", bound="Supervisor")  # typing.Self came with Python 3.1
 
 
 class Supervisor(SupervisorHandle):
-    """OTP's ``supervisor`` with the strategy ``one_for_one``: each child by itself.
+    """OTP's ``supervisor`` with the strategy ``one_for_one``: only the child that ended is restarted.
 
-    It runs on a thread of its own. A root is started with :meth:`start`; a nested one is what
-    a ``ChildSpec.start`` of another supervisor returns. Each object is started at most once.
+    It runs on a thread of its own. Start a root with :meth:`start`; return a nested one from
+    the ``ChildSpec.start`` of another supervisor. Each object is started at most once.
 
     Args:
         children: Started in this order, stopped in reverse.
-        intensity: How many automatic restarts are allowed,
-        period: within how many seconds, for all children together. One more, and the
-            supervisor gives up: it stops its children and ends with SHUTDOWN.
+        intensity: How many automatic restarts are allowed within ``period``, for all children
+            together. At one more the supervisor gives up: it stops its children and ends with
+            SHUTDOWN.
+        period: Seconds.
         auto_shutdown: Whether the end of significant children ends it.
-        clock: For all delays and time-outs of the tree; None: that of the supervisor above,
-            for a root the system's.
-        intensity_clock: Returns the seconds by which ``period`` is measured, where these
-            are not those of ``clock``: say, time in service only.
-        name: For threads and events; None: the child's id, for a root "supervisor".
+        clock: For all delays and time-outs of the tree. None: the clock of the supervisor
+            above; for a root, the system's.
+        intensity_clock: Returns the seconds by which ``period`` is measured, for example time
+            in service. None: ``clock``.
+        name: For threads and events. None: the child's id; for a root, "supervisor".
         on_event: Gets every event, on the supervisor's thread, so it must be quick and must
-            not call this supervisor; what it raises is logged and changes nothing. None:
+            not call this supervisor. If it raises, that is logged and changes nothing. None:
             events are logged.
 
     Raises:
@@ -56,10 +58,18 @@ class Supervisor(SupervisorHandle):
         name: str | None = None,
         on_event: Callable[[SupervisorEvent], None] | None = None,
     ) -> None:
-        super().__init__(name or "supervisor")
+        plain_name = "supervisor" if name is None else plain(name)
+        if not plain_name:
+            raise InvalidSpec(f"name must be a string that is not empty, not {show(name)}")
+        super().__init__(plain_name)
         require_intensity(intensity, period)
         if not isinstance(auto_shutdown, AutoShutdown):
-            raise InvalidSpec(f"auto_shutdown is {auto_shutdown!r}")
+            raise InvalidSpec(f"auto_shutdown must be an AutoShutdown, not {show(auto_shutdown)}")
+        for option, value in (("intensity_clock", intensity_clock), ("on_event", on_event)):
+            if value is not None and not callable(value):
+                raise InvalidSpec(f"{option} must be callable, not {show(value)}")
+        if clock is not None and not all(callable(getattr(clock, method, None)) for method in ("monotonic", "wait")):
+            raise InvalidSpec(f"clock must have monotonic() and wait(), unlike {show(clock)}")
         self._named = name is not None
         self._clock = clock
         self._options = SupervisorOptions(
@@ -72,22 +82,22 @@ class Supervisor(SupervisorHandle):
         )
 
     def start(self, timeout: float | None = None) -> None:
-        """Start a root supervisor, on a thread of its own; return when every child is up.
+        """Start a root supervisor on a thread of its own; return when every child is up.
 
         Args:
-            timeout: Seconds, on the tree's clock; None waits without end.
+            timeout: Seconds, on the tree's clock; None waits for ever.
 
         Raises:
-            StartFailed: A child did not initialise, for the reason told; the earlier ones are
-                stopped again.
-            CallTimeout: The time is over; the tree is being stopped.
+            StartFailed: A child did not initialise; the earlier ones are stopped.
+            CallTimeout: The time ran out; the tree is being stopped.
             AlreadyStarted: It was started before.
         """
-        clock = self._clock or SYSTEM_CLOCK
+        clock = SYSTEM_CLOCK if self._clock is None else self._clock
+        deadline = deadline_after(clock, timeout)
         process = self._make_process(self._name, clock, None)
         try:
             process.start()
-            up = process.wait_until(lambda it: it.up or it.settled, deadline_after(clock, timeout))
+            up = process.wait_until(lambda it: it.up or it.settled, deadline)
         except BaseException:
             # Ctrl-C while waiting: the tree must not come up behind the caller's back.
             process.inbox.ask_to_end(SHUTDOWN)
@@ -130,4 +140,5 @@ class Supervisor(SupervisorHandle):
         if not self._named:
             self._name = child_id
         above = supervisor.incarnation
-        return self._make_process(f"{supervisor.name}/{child_id}", self._clock or above.clock, above)
+        clock = above.clock if self._clock is None else self._clock
+        return self._make_process(f"{supervisor.name}/{child_id}", clock, above)

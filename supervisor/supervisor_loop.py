@@ -1,10 +1,10 @@
-"""What runs on a supervisor's thread: OTP's rules, one message at a time."""
+"""The loop on a supervisor's thread: OTP's rules, one message at a time."""
 
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,11 +22,13 @@ from .events import (
 )
 from .handle import SupervisorHandle
 from .policy import RestartWindow, ends_supervisor, needs_restart
-from .process.envelopes import Call, Envelope, ExitSignal, TimerDue, TryAgain
+from .process.envelopes import Call, Cast, DownSignal, Envelope, ExitSignal, Info, Sample, TimerDue, TryAgain
 from .process.errors import AlreadyPresent, AlreadyStarted, NotFound, Restarting, Running, StartFailed, SupervisorError
+from .process.fence import GivenUp
 from .process.process import Process
-from .process.reasons import SHUTDOWN, Exit, ExitReason, Shutdown
+from .process.reasons import SHUTDOWN, Exit, ExitReason, Shutdown, reason_of
 from .process.ref import WorkerRef
+from .process.shown import assert_never, plain, show
 from .process.timers import Timer
 from .requests import CountChildren, DeleteChild, GetChildSpec, RestartChild, StartChild, TerminateChild, WhichChildren
 from .spec import AutoShutdown, ChildSpec, Restart, check_specs
@@ -36,7 +38,7 @@ _log = logging.getLogger("acode_vllm.supervisor")
 
 @dataclass(frozen=True)
 class SupervisorOptions:
-    """What a supervisor was made with; see :class:`~.supervisor.Supervisor`."""
+    """The options of a supervisor; see :class:`~.supervisor.Supervisor`."""
 
     children: tuple[ChildSpec, ...]
     intensity: int
@@ -47,11 +49,11 @@ class SupervisorOptions:
 
 
 class SupervisorLoop:
-    """The body of a supervisor's process. Everything but :meth:`interrupt` on its thread.
+    """The body of a supervisor's process. All but :meth:`interrupt` runs on its thread.
 
     Args:
-        supervisor: The supervisor that this is the inside of.
-        options: What it was made with.
+        supervisor: The supervisor that this belongs to.
+        options: Its options.
         published: Where ``whereis`` looks.
     """
 
@@ -67,47 +69,62 @@ class SupervisorLoop:
         self._options = options
         self._children = Children(published)
         self._window = RestartWindow(options.intensity, options.period)
-        self._history: deque[RestartRecord] = deque(maxlen=options.intensity + 1)
 
     # The process's hooks.
 
     def init(self) -> bool:
-        """Start the children in order; stop them again where one fails."""
+        """Start the children in order; stop them if one fails."""
         self._own: Process = self._supervisor.incarnation
         self._name = self._supervisor.name
         self._control = ChildControl(self._supervisor, self._name, self._emit)
-        failure: ExitReason | None = None
-        for spec in self._options.children:
-            try:
+        try:
+            for spec in self._options.children:
                 self._add(spec)
-            except StartFailed as error:
-                failure = Shutdown(error)
+                if self._own.stop_requested:
+                    raise Exit(SHUTDOWN)
+        except GivenUp:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever it is, what was started is stopped
+            failure = Shutdown(error) if isinstance(error, StartFailed) else reason_of(error)
             if self._own.stop_requested:
                 failure = SHUTDOWN
-            if failure is not None:
-                self.terminate(failure)
-                raise Exit(failure)
+            self.terminate(failure)
+            raise Exit(failure) from None
         return True
 
     def receive(self, envelope: Envelope) -> None:
         """Handle one message."""
-        if isinstance(envelope, ExitSignal):
-            self._child_ended(envelope)
-        elif isinstance(envelope, Call):
-            self._answer(envelope)
-        elif isinstance(envelope, TryAgain):
-            self._try_again(envelope)
-        elif isinstance(envelope, TimerDue) and envelope.timer.cancel():
-            self._attempt(envelope.timer.message)
+        match envelope:
+            case ExitSignal():
+                self._child_ended(envelope)
+            case Call():
+                self._answer(envelope)
+            case TryAgain():
+                self._try_again(envelope)
+            case TimerDue():
+                for child in envelope.timer.claim():
+                    self._attempt(child)
+            case Cast() | Sample() | Info() | DownSignal():
+                pass  # not for a supervisor
+            case _:
+                assert_never(envelope)
 
     def terminate(self, reason: ExitReason) -> None:
         """Stop the children in reverse start order, one after the other."""
+        failed: BaseException | None = None
         for child in self._children.last_first():
-            self._stop(child)
+            try:
+                self._stop(child)
+            except GivenUp:  # noqa: PERF203 - each by itself
+                raise
+            except BaseException as error:  # noqa: BLE001 - the clock's, say: the others are stopped all the same
+                failed = error
         self._emit(SupervisorStopped(self._name, reason, self._control.abandoned))
+        if failed is not None:
+            raise failed
 
     def interrupt(self) -> None:
-        """Have a start that is still going on stop in its tracks."""
+        """Cancel a start that is still under way."""
         self._supervisor.incarnation.abort_start(SHUTDOWN)
 
     # Starting and stopping.
@@ -163,10 +180,10 @@ class SupervisorLoop:
     def _restart(self, child: Child, reason: ExitReason) -> None:
         spec = child.spec
         now = (self._options.intensity_clock or self._own.clock.monotonic)()
-        self._history.append(RestartRecord(spec.id, now, reason))
-        if not self._window.add(now):
-            history = tuple(self._history)
-            self._emit(RestartLimitReached(self._name, self._options.intensity, self._options.period, history))
+        # As text: the reason itself would keep the exception alive, and everything that it refers to.
+        if not self._window.add(RestartRecord(spec.id, now, show(reason))):
+            options = self._options
+            self._emit(RestartLimitReached(self._name, options.intensity, options.period, self._window.history))
             raise Exit(SHUTDOWN)
         child.attempts += 1
         delay = spec.delay(child.attempts)
@@ -183,7 +200,7 @@ class SupervisorLoop:
             process = self._control.start(child.spec)
         except StartFailed as error:
             self._emit(RestartFailed(self._name, child.spec.id, child.attempts, error.reason))
-            # Through the mailbox, not in a loop: others get their turn between two tries.
+            # Through the mailbox, not in a loop, so that others get their turn between two attempts.
             child.pending = PendingRestart()
             self._own.inbox.post(TryAgain(child.spec.id, child.pending, error.reason))
         else:
@@ -206,29 +223,32 @@ class SupervisorLoop:
     def _answer(self, envelope: Call) -> None:
         try:
             answer = self._outcome(envelope.message)
-        except SupervisorError as error:
+        except GivenUp:
+            raise
+        except BaseException as error:  # noqa: BLE001 - what a caller asks with must not end the supervisor
             envelope.reply_to.settle(None, error)
         else:
             envelope.reply_to.settle(answer, None)
 
     def _outcome(self, request: object) -> object:
-        if isinstance(request, StartChild):
-            return self._start_child(request.spec)
-        if isinstance(request, TerminateChild):
-            self._terminate_child(self._find(request.child_id))
-            return None
-        if isinstance(request, RestartChild):
-            return self._restart_child(self._find_stopped(request.child_id))
-        if isinstance(request, DeleteChild):
-            self._children.remove(self._find_stopped(request.child_id))
-            return None
-        if isinstance(request, WhichChildren):
-            return tuple(child.info() for child in self._children.last_first())
-        if isinstance(request, CountChildren):
-            return self._children.counts()
-        if isinstance(request, GetChildSpec):
-            return self._get_childspec(request.child)
-        raise SupervisorError(f"{self._name} is a supervisor, and does not know {request!r}")
+        match request:
+            case StartChild():
+                return self._start_child(request.spec)
+            case TerminateChild():
+                self._terminate_child(self._find(request.child_id))
+            case RestartChild():
+                return self._restart_child(self._find_stopped(request.child_id))
+            case DeleteChild():
+                self._children.remove(self._find_stopped(request.child_id))
+            case WhichChildren():
+                return tuple(child.info() for child in self._children.last_first())
+            case CountChildren():
+                return self._children.counts()
+            case GetChildSpec():
+                return self._get_childspec(request.child)
+            case _:  # anybody may send anything
+                raise SupervisorError(f"{self._name} is a supervisor and does not know {show(request)}")
+        return None
 
     def _start_child(self, spec: ChildSpec) -> WorkerRef | None:
         check_specs([spec], self._options.auto_shutdown)
@@ -258,8 +278,8 @@ class SupervisorLoop:
         return found.spec
 
     def _find(self, child_id: str) -> Child:
-        # A caller's mistake (no string at all) is answered, too: it must not end the supervisor.
-        child = self._children.get(child_id) if isinstance(child_id, str) else None
+        plain_id = plain(child_id)
+        child = None if plain_id is None else self._children.get(plain_id)
         if child is None:
             raise NotFound(child_id)
         return child
@@ -276,4 +296,5 @@ class SupervisorLoop:
         try:
             self._options.on_event(event)
         except BaseException:  # noqa: BLE001 - a listener's bug must not hurt the tree
-            _log.exception("on_event failed for %s", event)
+            with suppress(BaseException):
+                _log.exception("on_event failed for %s", event)

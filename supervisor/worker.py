@@ -9,14 +9,15 @@ from enum import Enum
 from typing import Final, Literal
 
 from .handle import SupervisorHandle
-from .process.clock import Clock
-from .process.envelopes import Call, Cast, DownSignal, Envelope, Info, Sample, TimerDue
+from .process.clock import Clock, deadline_after
+from .process.envelopes import Call, Cast, DownSignal, Envelope, ExitSignal, Info, Sample, TimerDue, TryAgain
 from .process.errors import NotStarted
 from .process.fence import own_fence
 from .process.process import Process, act_for
-from .process.reasons import NORMAL, ExitReason
+from .process.reasons import NORMAL, ExitReason, require_reason
 from .process.ref import WorkerRef
 from .process.reply import NO_REPLY, ReplyTo
+from .process.shown import assert_never, show
 from .process.startable import Startable
 from .process.timers import Timer
 
@@ -28,14 +29,14 @@ class Ignore(Enum):
 
 
 IGNORE: Final = Ignore.IGNORE
-"""Returned by ``init``: do not run, and that is no failure."""
+"""Returned by ``init``: do not run; this is not a failure."""
 
 
 class MonitorToken:
-    """Names one monitoring; returned by ``Worker.monitor``.
+    """Identifies one monitor; returned by ``Worker.monitor``.
 
     Attributes:
-        ref: Who is monitored.
+        ref: The monitored process.
     """
 
     __slots__ = ("ref",)
@@ -50,8 +51,8 @@ class Down:
 
     Attributes:
         token: What ``monitor`` returned.
-        ref: Who ended.
-        reason: Why; NOPROC where it had ended before it was monitored.
+        ref: The process that ended.
+        reason: Why; NOPROC if it had ended before it was monitored.
     """
 
     token: MonitorToken
@@ -60,14 +61,14 @@ class Down:
 
 
 class Worker(Startable):
-    """Base of all workers: state that one thread owns, and messages that change it.
+    """Base class of workers: state that one thread owns, and messages that change it.
 
     Override the hooks. They run on the worker's thread, one at a time, so they need no locks;
     only :meth:`interrupt` runs elsewhere. An exception that leaves a hook ends the worker
     with :class:`~.reasons.Crash`, and its supervisor decides what follows: "let it crash".
 
-    A subclass may have any constructor, and need not call this class's; it runs on the
-    supervisor's thread, before there is a worker's thread, and should only keep its
+    A subclass may have any constructor and need not call this class's. The constructor runs
+    on the supervisor's thread, before the worker's thread exists, and should only store its
     arguments.
 
     Attributes:
@@ -83,7 +84,8 @@ class Worker(Startable):
     def init(self) -> Literal[Ignore.IGNORE] | None:
         """Acquire what the worker needs. The supervisor waits for it, so be quick.
 
-        What it raises is why the start failed; :meth:`terminate` does not run then.
+        If it raises, the start has failed with that exception, and :meth:`terminate` does not
+        run.
 
         Returns:
             None, or IGNORE not to run.
@@ -94,36 +96,33 @@ class Worker(Startable):
         """Answer a request.
 
         Returns:
-            The reply; or NO_REPLY to answer later through ``reply_to``.
+            The reply, or NO_REPLY to answer later through ``reply_to``.
         """
-        raise NotImplementedError(f"{type(self).__name__} takes no calls: {message!r}")
+        raise NotImplementedError(f"{type(self).__name__} takes no calls: {show(message)}")
 
     def handle_cast(self, message: object) -> None:
-        """Handle a message that wants no answer."""
-        raise NotImplementedError(f"{type(self).__name__} takes no casts: {message!r}")
+        """Handle a message that needs no answer."""
+        raise NotImplementedError(f"{type(self).__name__} takes no casts: {show(message)}")
 
     def handle_info(self, message: object) -> None:
-        """Handle a timer's message, a :class:`Down`, or what ``send_info`` sent.
-
-        Unless overridden it ignores them.
-        """
+        """Handle a timer's message, a :class:`Down`, or what ``send_info`` sent. By default, ignore it."""
 
     def terminate(self, reason: ExitReason) -> None:
         """Release what the worker holds; the last of its hooks.
 
-        Runs at every end after a successful :meth:`init`, with its reason, but not where
-        the worker is given up on. Within it, replies can still be given.
+        Runs at every end after a successful :meth:`init`, unless the worker is given up on.
+        It can still reply to calls.
         """
 
     def interrupt(self) -> None:
-        """Unblock the worker, which is asked to end. Runs on the **stopper's** thread.
+        """Unblock the worker when it is asked to end. Runs on the **stopper's** thread.
 
-        For a worker that blocks outside its mailbox: close the socket, kill the process it
-        waits for. It must not block, may be called more than once, at any moment from before
-        :meth:`init` on, and by itself need not end the worker. Does nothing by default.
+        For a worker that blocks outside its mailbox: close the socket, kill the process that it
+        waits for. It must not block. It may be called more than once, at any moment, even
+        before :meth:`init`. It need not end the worker. By default it does nothing.
         """
 
-    # What a worker can use, on its own thread unless said otherwise.
+    # For the worker, on its own thread unless the docstring says otherwise.
 
     @property
     def ref(self) -> WorkerRef:
@@ -139,8 +138,8 @@ class Worker(Startable):
     def supervisor(self) -> SupervisorHandle:
         """Its own supervisor. Any thread.
 
-        A call that could not be answered, since the supervisor is waiting for this worker
-        (for its ``init``, or its end), raises WouldDeadlock or WorkerDown at once.
+        While the supervisor waits for this worker (for its ``init`` or its end), a call to it
+        raises WouldDeadlock or WorkerDown at once.
         """
         if self._own_supervisor is None:
             raise NotStarted(f"{type(self).__name__} has not been started")
@@ -150,7 +149,7 @@ class Worker(Startable):
     def stopping(self) -> bool:
         """Whether it was asked to end or was given up on. Any thread.
 
-        For long work within one hook that wants to end early.
+        For a long-running hook that can return early.
         """
         return self.incarnation.stop_requested or self.incarnation.abandoned
 
@@ -166,40 +165,45 @@ class Worker(Startable):
     def stop(self, reason: ExitReason = NORMAL) -> None:
         """End after the current hook, with this reason. Any thread.
 
-        Calls that wait are answered WorkerDown now. The first request to end stays.
+        Waiting calls are answered with WorkerDown now. Only the first request to end counts.
         """
         with own_fence() as allowed:
             if allowed:
-                self.incarnation.inbox.ask_to_end(reason)
+                self.incarnation.inbox.ask_to_end(require_reason(reason))
 
     def send_after(self, seconds: float, message: object) -> Timer:
-        """Have ``message`` delivered to :meth:`handle_info` in ``seconds``, on the clock."""
+        """Deliver ``message`` to :meth:`handle_info` in ``seconds``, on the tree's clock."""
         self._require_own_thread()
-        timer = Timer(self.clock.monotonic() + seconds, message)
+        deadline = deadline_after(self.clock, seconds)
+        if deadline is None:
+            raise ValueError("send_after needs a number of seconds")
+        timer = Timer(deadline, message)
         self.incarnation.inbox.add_timer(timer)
         return timer
 
     def monitor(self, ref: WorkerRef) -> MonitorToken:
-        """Be sent a :class:`Down` when ``ref`` ends; at once if it already has."""
+        """Ask for a :class:`Down` when ``ref`` ends; at once if it already has."""
         self._require_own_thread()
         token = MonitorToken(ref)
         self.incarnation.monitors.watch(token, ref.process.monitors)
         return token
 
     def demonitor(self, token: MonitorToken) -> None:
-        """Stop monitoring; no Down with this token comes any more, not even a waiting one."""
+        """Stop monitoring: no Down with this token is delivered any more, not even a waiting one."""
         self._require_own_thread()
         self.incarnation.monitors.unwatch(token)
 
     def start_helper(self, target: Callable[[], object], name: str = "helper") -> threading.Thread:
-        """Start a daemon thread that does something blocking for this incarnation.
+        """Start a daemon thread for blocking work of this incarnation.
 
-        It owns nothing of the worker's state: it sends what it found with
+        It owns none of the worker's state: it sends its result with
         ``ref.send_info(..., reserved=True)`` or ``ReplyTo.reply``. When the worker is given
-        up on, what it sends is dropped too. Who starts it ends it: unblock it in
+        up on, what the helper sends is dropped too. The worker ends its helper: unblock it in
         :meth:`interrupt` or :meth:`terminate`.
         """
         process = self.incarnation
+        if not callable(target):
+            raise TypeError(f"target must be callable, not {show(target)}")
 
         def run() -> None:
             act_for(process)
@@ -240,21 +244,26 @@ class _WorkerBody:
 
     def receive(self, envelope: Envelope) -> None:
         worker = self._worker
-        if isinstance(envelope, Call):
-            reply = worker.handle_call(envelope.message, envelope.reply_to)
-            if reply is not NO_REPLY:
-                envelope.reply_to.reply(reply)
-        elif isinstance(envelope, (Cast, Sample)):
-            worker.handle_cast(envelope.message)
-        elif isinstance(envelope, Info):
-            worker.handle_info(envelope.message)
-        elif isinstance(envelope, TimerDue):
-            if envelope.timer.cancel():
-                worker.handle_info(envelope.timer.message)
-        elif isinstance(envelope, DownSignal):
-            token = envelope.token
-            if isinstance(token, MonitorToken) and worker.incarnation.monitors.unwatch(token):
-                worker.handle_info(Down(token, token.ref, envelope.reason))
+        match envelope:
+            case Call():
+                reply = worker.handle_call(envelope.message, envelope.reply_to)
+                if reply is not NO_REPLY:
+                    envelope.reply_to.reply(reply)
+            case Cast() | Sample():
+                worker.handle_cast(envelope.message)
+            case Info():
+                worker.handle_info(envelope.message)
+            case TimerDue():
+                for message in envelope.timer.claim():
+                    worker.handle_info(message)
+            case DownSignal():
+                token = envelope.token
+                if isinstance(token, MonitorToken) and worker.incarnation.monitors.unwatch(token):
+                    worker.handle_info(Down(token, token.ref, envelope.reason))
+            case ExitSignal() | TryAgain():
+                pass  # for supervisors
+            case _:
+                assert_never(envelope)
 
     def terminate(self, reason: ExitReason) -> None:
         self._worker.terminate(reason)

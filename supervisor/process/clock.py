@@ -1,4 +1,4 @@
-"""Time enters here, so that a test can move it by hand.
+"""The clock, so that a test can move time by hand.
 
 Everything in this package reads one monotonic clock, in seconds, and waits only through
 it. :class:`~.testing.ManualClock` is the test double.
@@ -6,10 +6,13 @@ it. :class:`~.testing.ManualClock` is the test double.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
 from typing import Final, Protocol
+
+from .shown import show
 
 
 class Clock(Protocol):
@@ -22,9 +25,9 @@ class Clock(Protocol):
     def wait(self, condition: threading.Condition, deadline: float | None) -> None:
         """Wait on ``condition``, whose lock the caller holds, once.
 
-        Returns when the condition was notified or the deadline is reached, and now and then
-        for no reason, as ``Condition.wait`` does: the caller looks again. None waits without
-        end, and then the thread does not wake up by itself.
+        Returns when the condition is notified, when the deadline is reached, or now and then
+        for no reason, as ``Condition.wait`` does: the caller looks again. With None the thread
+        never wakes up by itself.
         """
         ...
 
@@ -50,8 +53,16 @@ SYSTEM_CLOCK: Final[Clock] = SystemClock()
 
 
 def deadline_after(clock: Clock, seconds: float | None) -> float | None:
-    """Return the moment ``seconds`` from now; None, for no deadline, stays None."""
-    return None if seconds is None else clock.monotonic() + seconds
+    """Return the moment ``seconds`` from now; None, for no deadline, stays None.
+
+    Raises:
+        ValueError: ``seconds`` is not a number: a wait until then would never end.
+    """
+    if seconds is None:
+        return None
+    if not isinstance(seconds, (int, float)) or math.isnan(seconds):
+        raise ValueError(f"not a number of seconds: {show(seconds)}")
+    return clock.monotonic() + seconds
 
 
 def wait_for(
@@ -60,7 +71,7 @@ def wait_for(
     predicate: Callable[[], bool],
     deadline: float | None,
 ) -> bool:
-    """Wait, with the lock held, until ``predicate`` holds; False if the deadline came first."""
+    """Wait, with the lock held, until ``predicate`` is true; False if the deadline comes first."""
     while not predicate():
         if deadline is not None and clock.monotonic() >= deadline:
             return False

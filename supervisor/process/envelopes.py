@@ -1,4 +1,4 @@
-"""What a mailbox holds: the closed set of things that reach a process."""
+"""What a mailbox holds: the closed set of messages to a process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .timers import Timer
 
 
 class Caller(Protocol):
-    """The process on whose behalf a call is made, for telling who waits for whom."""
+    """The process that makes a call, to tell whether the called one waits for it."""
 
     @property
     def parent(self) -> Caller | None:
@@ -22,7 +22,7 @@ class Caller(Protocol):
 
 @dataclass(frozen=True)
 class Call:
-    """A request that is owed one answer; ``caller`` is None for threads outside the tree."""
+    """A request, which gets one answer; ``caller`` is None for threads outside the tree."""
 
     message: object
     reply_to: ReplyTo
@@ -36,11 +36,30 @@ class Cast:
     message: object
 
 
-@dataclass
-class Sample:
-    """A cast of which only the latest per key matters; replaced while it waits."""
+class SampleKey:
+    """The key of a sample, made by the sender: its hash is known, and its ``==`` cannot raise in the reader."""
 
-    key: Hashable
+    __slots__ = ("_hash", "_key")
+
+    def __init__(self, key: Hashable) -> None:
+        self._hash = hash(key)
+        self._key = key
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        try:
+            return isinstance(other, SampleKey) and bool(self._key == other._key)
+        except BaseException:  # noqa: BLE001 - the sender's bug must not end the reader
+            return False
+
+
+@dataclass(eq=False)
+class Sample:
+    """A cast that a later one with the same key replaces while it waits."""
+
+    key: SampleKey
     message: object
 
 
@@ -53,7 +72,7 @@ class Info:
 
 @dataclass(frozen=True)
 class TimerDue:
-    """A timer of the process itself whose time has come."""
+    """A timer of the process itself is due."""
 
     timer: Timer
 
@@ -80,7 +99,7 @@ class TryAgain:
 
     Attributes:
         child_id: The child.
-        token: Which restart; it has no effect once that one was cancelled.
+        token: Which restart; without effect once that one is cancelled.
         reason: Why the last attempt failed.
     """
 

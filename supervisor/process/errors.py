@@ -4,15 +4,15 @@
 ::
 
     SupervisorError
-    ├── CallError               a call has no reply
-    │   ├── CallTimeout         none within the time (also a TimeoutError)
+    ├── CallError               a call got no reply
+    │   ├── CallTimeout         none in time (also a TimeoutError)
     │   ├── NoProc              the process had ended before, or lives in another OS process
     │   ├── WorkerDown          the process ended, or is ending, before it replied
     │   ├── Overloaded          its mailbox is full
-    │   ├── WouldDeadlock       the one called waits for the caller, or is the caller
-    │   └── Fenced              the caller was given up on; it reaches nobody any more
+    │   ├── WouldDeadlock       the called process waits for the caller, or is the caller
+    │   └── Fenced              the caller was given up on and cannot call any more
     ├── MailboxFull             a cast found no room
-    ├── ChildError              what the supervisor's calls answer; carries child_id
+    ├── ChildError              a supervisor's answer about a child; carries child_id
     │   ├── StartFailed         its initialisation failed
     │   ├── StartTimeout        its initialisation took longer than start_timeout
     │   ├── AlreadyStarted      the id is taken by a child that runs
@@ -21,41 +21,50 @@
     │   ├── Running             refused: the child runs
     │   └── Restarting          refused: the child waits for its restart
     ├── InvalidSpec             a value that OTP would refuse too (also a ValueError)
+    │   ├── BadCombination      values that are each right but do not go together
     │   └── DuplicateChild      two specifications with one id
-    └── NotStarted              used before its start
+    └── NotStarted              used before it was started
 """
 
 from __future__ import annotations
 
-from .reasons import Crash, ExitReason, Shutdown
+from typing import ClassVar
+
+from .reasons import Crash, ExitReason, Shutdown, is_exception
+from .shown import show
 
 
 class SupervisorError(Exception):
-    """Root of all errors that this package raises."""
+    """Base class of all errors of this package."""
 
 
 class CallError(SupervisorError):
-    """A call that got no reply; the subclass tells why."""
+    """A call got no reply; the subclass tells why."""
 
 
 class CallTimeout(CallError, TimeoutError):
-    """No reply within the time; a reply that comes later is dropped."""
+    """No reply in time; a later reply is dropped."""
 
 
 class NoProc(CallError):
-    """Nobody is there: ended before the call, or left behind by a fork."""
+    """The process had ended before the call, or was left behind by a fork."""
 
 
 class WorkerDown(CallError):
-    """The process ended, or began to end, with the call unanswered.
+    """The process ended, or began to end, before it answered the call.
 
     Attributes:
-        reason: With which it ended.
+        name: The process.
+        reason: Why it ended.
     """
 
     def __init__(self, name: str, reason: ExitReason) -> None:
-        super().__init__(f"{name} ended before it replied: {reason}")
+        super().__init__(name, reason)
+        self.name = name
         self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.name} ended before it replied: {show(self.reason)}"
 
 
 class Overloaded(CallError):
@@ -65,59 +74,75 @@ class Overloaded(CallError):
 class WouldDeadlock(CallError):
     """The call could only have waited for itself, so it is refused at once.
 
-    Either a process called itself, or it called a supervisor that is waiting for it: for its
-    initialisation or for its end. Erlang would hang there, or kill the caller in the call.
+    Either a process called itself, or it called a supervisor that is waiting for its
+    initialisation or its end. Erlang would hang there, or kill the caller in the call.
     """
 
 
 class Fenced(CallError):
-    """The caller's process was given up on by its supervisor: it cannot call any more."""
+    """The supervisor gave up on the caller's process, so it cannot call any more."""
 
 
 class MailboxFull(SupervisorError):
-    """A cast found the mailbox full; nothing was sent."""
+    """The mailbox is full; nothing was sent."""
 
 
 class ChildError(SupervisorError):
-    """An answer of the supervisor about one child.
+    """A supervisor's answer about one child.
+
+    The message is made when it is read, since what it shows may be broken, or as deep as the tree.
 
     Attributes:
         child_id: The child's id.
     """
 
-    def __init__(self, child_id: str, message: str) -> None:
-        super().__init__(f"child {child_id!r}: {message}")
+    _problem: ClassVar[str] = "refused"
+
+    def __init__(self, child_id: str, *details: object) -> None:
+        super().__init__(child_id, *details)
         self.child_id = child_id
+
+    def __str__(self) -> str:
+        return f"child {show(self.child_id)}: {self._problem}"
 
 
 class StartFailed(ChildError):
-    """The child's initialisation failed; ``__cause__`` is the exception, where there is one.
+    """The child's initialisation failed; ``__cause__`` is the exception, if there was one.
 
     Attributes:
-        reason: With which it failed. Where the child is a supervisor of which a child
-            failed, it is ``Shutdown(StartFailed(...))``, as in OTP
+        reason: Why. If the child is a supervisor and one of its children failed, it is
+            ``Shutdown(StartFailed(...))``, in OTP
             ``{shutdown, {failed_to_start_child, Id, Reason}}``.
     """
 
     def __init__(self, child_id: str, reason: ExitReason) -> None:
-        super().__init__(child_id, f"its start failed: {reason}")
+        super().__init__(child_id, reason)
         self.reason = reason
-        if isinstance(reason, Crash):
-            self.__cause__ = reason.exception
-        elif isinstance(reason, Shutdown) and isinstance(reason.term, BaseException):
-            self.__cause__ = reason.term
+        cause = reason.exception if isinstance(reason, Crash) else reason.term if isinstance(reason, Shutdown) else None
+        if is_exception(cause):
+            self.__cause__ = cause
+
+    def __str__(self) -> str:
+        path, reason = [self.child_id], self.reason
+        while isinstance(reason, Shutdown) and isinstance(reason.term, StartFailed):
+            path.append(reason.term.child_id)
+            reason = reason.term.reason
+        return f"child {show('/'.join(path))}: its start failed: {show(reason)}"
 
 
 class StartTimeout(ChildError, TimeoutError):
     """The initialisation took longer than ``ChildSpec.start_timeout``; the child is abandoned.
 
     Attributes:
-        seconds: The time that it had.
+        seconds: The time that it was given.
     """
 
     def __init__(self, child_id: str, seconds: float) -> None:
-        super().__init__(child_id, f"not initialised within {seconds} s")
+        super().__init__(child_id, seconds)
         self.seconds = seconds
+
+    def __str__(self) -> str:
+        return f"child {show(self.child_id)}: not initialised within {self.seconds} s"
 
 
 class AlreadyStarted(ChildError):
@@ -127,8 +152,10 @@ class AlreadyStarted(ChildError):
         child: Its WorkerRef.
     """
 
+    _problem = "already started"
+
     def __init__(self, child_id: str, child: object) -> None:
-        super().__init__(child_id, "already started")
+        super().__init__(child_id, child)
         self.child = child
 
 
@@ -138,33 +165,33 @@ class AlreadyPresent(ChildError):
     OTP's ``already_present``; that a restarting child counts as one is OTP's answer too.
     """
 
-    def __init__(self, child_id: str) -> None:
-        super().__init__(child_id, "already present, not running")
+    _problem = "already present, not running"
 
 
 class NotFound(ChildError):
     """There is no such child (OTP's ``not_found``)."""
 
-    def __init__(self, child_id: str) -> None:
-        super().__init__(child_id, "not found")
+    _problem = "not found"
 
 
 class Running(ChildError):
     """Refused because the child runs (OTP's ``running``)."""
 
-    def __init__(self, child_id: str) -> None:
-        super().__init__(child_id, "running")
+    _problem = "running"
 
 
 class Restarting(ChildError):
     """Refused because the child waits for its restart (OTP's ``restarting``)."""
 
-    def __init__(self, child_id: str) -> None:
-        super().__init__(child_id, "restarting")
+    _problem = "restarting"
 
 
 class InvalidSpec(SupervisorError, ValueError):
-    """A specification or a supervisor's option that cannot be meant; nothing was started."""
+    """A specification or a supervisor's option is invalid; nothing was started."""
+
+
+class BadCombination(InvalidSpec):
+    """Values that are each right but do not go together (OTP's ``bad_combination``)."""
 
 
 class DuplicateChild(InvalidSpec):
@@ -172,4 +199,4 @@ class DuplicateChild(InvalidSpec):
 
 
 class NotStarted(SupervisorError):
-    """Something that only a started worker or supervisor has was used before its start."""
+    """A worker or supervisor was used before it was started."""

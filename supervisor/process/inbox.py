@@ -1,18 +1,18 @@
-"""What reaches a process, and the wait of its thread for it.
+"""The messages to a process, and how its thread waits for them.
 
 One lock makes closing and putting atomic to each other, so a call is either refused or
 answered. Nothing is sent to another process while the lock is held, so two processes cannot
-lock each other out; the order is sender's fence, then receiver's lock.
+lock each other out; the order is sender's fence, then receiver's lock. No message is dropped
+while it is held either, for a message's ``__del__`` may take locks of its own.
 """
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable
 
+from .arrival import Arrival
 from .clock import Clock, wait_for
-from .envelopes import Call, Caller, Envelope, TimerDue
+from .envelopes import Call, Caller, Envelope, Sample, TimerDue
 from .errors import Fenced, NoProc, Overloaded, WorkerDown, WouldDeadlock
 from .fence import Fence, GivenUp, own_fence
 from .mailbox import Mailbox
@@ -22,25 +22,25 @@ from .timers import Timer, TimerQueue
 
 
 class Inbox:
-    """The mailbox of one process, its timers, and the calls that it owes an answer.
+    """The mailbox of one process, its timers, and its unanswered calls.
 
-    It is open, then asked to end (calls are refused, other messages are taken but no longer
-    read), then closed.
+    It is open, then asked to end (calls are refused, other messages are accepted but no
+    longer read), then closed.
 
     Attributes:
         name: The process's name.
         clock: For its timers and waits.
-        fence: The process's own; closed when it was given up on.
+        fence: The process's own; closed once it is given up on.
     """
 
     def __init__(self, name: str, clock: Clock, size: int) -> None:
         self.name = name
         self.clock = clock
         self.fence = Fence()
-        self._os_pid = os.getpid()
-        self._lock = threading.Lock()
-        self._arrived = threading.Condition(self._lock)
+        self._arrived = Arrival()
         self._mailbox = Mailbox(size)
+        # What arrived in the middle of a change on the same thread; done before the next change.
+        self._late: list[Callable[[], object]] = []
         self._timers = TimerQueue()
         self._unanswered: dict[ReplyTo, Caller | None] = {}
         self._stop_reason: ExitReason | None = None
@@ -51,18 +51,17 @@ class Inbox:
 
     @property
     def here(self) -> bool:
-        """False in a forked child, which has a copy of the data and none of the threads."""
-        return self._os_pid == os.getpid()
+        """False in a forked child, which has a copy of the data but none of the threads."""
+        return self.fence.here
 
     @property
     def idle(self) -> bool:
-        """Whether the thread is between two hooks, or waits for a child: given up on, it then ends by itself."""
-        with self._lock:
-            return self._idle
+        """Whether the thread is between two hooks, or waits for a child; if given up on, it then ends by itself."""
+        return self._idle
 
     @property
     def stop_reason(self) -> ExitReason | None:
-        """With which it was asked to end; None while it was not."""
+        """The reason with which it was asked to end; None before."""
         return self._stop_reason
 
     # Sending to it; any thread.
@@ -70,7 +69,7 @@ class Inbox:
     def request(
         self, message: object, caller: Caller | None, when_settled: Callable[[ReplyTo], None] | None = None
     ) -> ReplyTo:
-        """Put a call in the mailbox; ``when_settled`` is called on the thread that answers it.
+        """Put a call in the mailbox. ``when_settled`` is called on the thread that answers it.
 
         Raises:
             NoProc, WorkerDown, Overloaded, WouldDeadlock, Fenced: See :mod:`.errors`.
@@ -88,31 +87,34 @@ class Inbox:
         with own_fence() as allowed:
             if not allowed:
                 raise Fenced(f"the caller of {self.name} was given up on")
-            with self._lock:
+            with self._arrived as unchanging:
+                if not unchanging:
+                    raise WouldDeadlock(f"the caller has interrupted its own thread in a change to {self.name}")
                 if self._closed:
                     raise NoProc(f"{self.name} has ended")
                 if self._stop_reason is not None:
                     raise WorkerDown(self.name, self._stop_reason)
-                # A child that has just done what is waited for, and calls before this process has woken up to
-                # it, is heard.
+                # A child may call just after it has done what is waited for, before this process has woken up: it is
+                # heard.
                 if self._waiting_for is not None and not self._wait_over() and is_under(caller, self._waiting_for):
                     raise WouldDeadlock(f"{self.name} is waiting for the caller")
-                self._queue_due_timers()
+                self._catch_up()
                 if not self._mailbox.put(Call(message, reply_to, caller)):
                     raise Overloaded(f"the mailbox of {self.name} is full")
                 self._unanswered[reply_to] = caller
                 self._arrived.notify()
         return reply_to
 
-    def offer(self, put: Callable[[Mailbox], bool], *, wake: bool = True) -> bool:
-        """Put a message in the mailbox, if the process and the sender are there for it.
+    def offer(self, envelope: Envelope, *, reserved: bool = False, wake: bool = True) -> bool:
+        """Put a message in the mailbox, unless the process or the sender has ended.
 
         Args:
-            put: Puts it there.
-            wake: False leaves it until the process is woken by something else.
+            envelope: The message.
+            reserved: Room is kept for it.
+            wake: False leaves it until something else wakes the process.
 
         Returns:
-            False where there was no room. A message to an ended process, or from a fenced
+            False if there was no room. A message to an ended process, or from a fenced
             one, is dropped, and that is no refusal.
         """
         if not self.here:
@@ -120,56 +122,57 @@ class Inbox:
         with own_fence() as allowed:
             if not allowed:
                 return True
-            with self._lock:
+            with self._arrived as unchanging:
                 if self._closed:
                     return True
-                self._queue_due_timers()
-                accepted = put(self._mailbox)
+                accepted = self._put(envelope, reserved, unchanging)
                 if wake:
                     self._arrived.notify()
                 return accepted
 
     def post(self, envelope: Envelope) -> None:
-        """Put a message of the package itself, for which room is kept; past any fence."""
-        with self._lock:
+        """Put a message of the package itself: room is reserved, and no fence holds it back."""
+        with self._arrived as unchanging:
             if not self._closed:
-                self._queue_due_timers()
-                self._mailbox.put_reserved(envelope)
+                self._put(envelope, True, unchanging)
             self._arrived.notify()
 
     def poke(self) -> None:
-        """Have the process's thread look again at what it waits for."""
-        with self._lock:
-            self._arrived.notify()
+        """Make the process's thread check again what it waits for."""
+        self._arrived.notify()
 
     def ask_to_end(self, reason: ExitReason) -> None:
-        """Have the thread stop reading; the calls that wait are answered WorkerDown now.
+        """Make the thread stop reading; waiting calls are answered with WorkerDown now.
 
-        The first reason stays.
+        Only the first reason counts. Does nothing in a forked process.
         """
-        with self._lock:
+        if not self.here:
+            return
+        with self._arrived as unchanging:
             if self._stop_reason is None:
                 self._stop_reason = reason
             reason = self._stop_reason
-            calls = self._mailbox.remove_calls(lambda _: True)
+            calls = self._mailbox.remove_calls(lambda _: True) if unchanging else []  # else answered at the end
             self._arrived.notify()
         for call in calls:
             call.reply_to.settle(None, WorkerDown(self.name, reason))
 
     def close(self) -> list[ReplyTo]:
-        """Take nothing any more; returns the calls without an answer, for the closer to fail."""
-        with self._lock:
+        """Accept nothing any more; return the unanswered calls, for the caller to fail."""
+        with self._arrived:
             self._closed = True
-            self._mailbox.clear()
+            dropped = self._mailbox.empty(), self._late
+            self._late = []
             self._arrived.notify()
-            return list(self._unanswered)
+            unanswered = list(self._unanswered)
+        del dropped  # not before the lock is released
+        return unanswered
 
     # On the process's own thread.
 
     def rest(self) -> None:
-        """Note that no hook runs, until :meth:`take` returns."""
-        with self._lock:
-            self._idle = True
+        """Record that no hook runs until :meth:`take` returns."""
+        self._idle = True
 
     def take(self) -> Envelope | None:
         """Wait for the next envelope; None once the process is asked to end.
@@ -177,41 +180,53 @@ class Inbox:
         Raises:
             GivenUp: The process was given up on.
         """
-        with self._lock:
+        self.require_life()
+        with self._arrived:
             self._idle = True
             envelope = None
             while envelope is None:
+                self._arrived.forget()
                 if self.fence.closed:
                     raise GivenUp
                 if self._stop_reason is not None:
                     break
-                self._queue_due_timers()
+                self._catch_up()
                 envelope = self._mailbox.take()
                 if envelope is None:
                     self.clock.wait(self._arrived, self._timers.next_deadline())
             self._idle = False
             return envelope
 
+    def require_life(self) -> None:
+        """Make sure that the thread still runs the process.
+
+        Raises:
+            GivenUp: The process was given up on, or the thread is a forked copy.
+        """
+        if self.fence.closed or not self.here:
+            raise GivenUp
+
     def wait_for_child(self, child: Caller, predicate: Callable[[], bool], deadline: float | None) -> bool:
-        """Wait for a child; meanwhile calls from it or below it are refused, not stuck.
+        """Wait for a child. Meanwhile calls from it or from below it are refused, since they would hang.
 
         Returns:
-            False where the deadline came before ``predicate``.
+            False if the deadline came before ``predicate``.
 
         Raises:
             GivenUp: The process was given up on.
         """
-        with self._lock:
-            if self.fence.closed:
-                raise GivenUp
+        self.require_life()
+        with self._arrived:
             if predicate():
                 return True
             self._waiting_for, self._wait_over = child, predicate
-            self._mailbox.remove_calls(lambda call: is_under(call.caller, child))
-            stuck = [reply_to for reply_to, caller in self._unanswered.items() if is_under(caller, child)]
-        for reply_to in stuck:  # also the very call that asked for this wait
-            reply_to.settle(None, WouldDeadlock(f"{self.name} is waiting for the caller"))
-        with self._lock:
+            dropped = self._mailbox.remove_calls(lambda call: is_under(call.caller, child))
+            unanswered = list(self._unanswered.items())
+        del dropped  # not before the lock is released
+        for reply_to, caller in unanswered:
+            if is_under(caller, child):  # also the very call that asked for this wait
+                reply_to.settle(None, WouldDeadlock(f"{self.name} is waiting for the caller"))
+        with self._arrived:
             self._idle = True
             done = wait_for(self.clock, self._arrived, lambda: self.fence.closed or predicate(), deadline)
             self._idle = False
@@ -221,20 +236,38 @@ class Inbox:
             return done
 
     def add_timer(self, timer: Timer) -> None:
-        """Have a TimerDue arrive at the timer's deadline. Its own thread, which waits for it."""
-        with self._lock:
-            self._timers.add(timer)
+        """Deliver a TimerDue at the timer's deadline. Only on the process's own thread, which waits for it."""
+        with self._arrived as unchanging:
+            if unchanging:
+                self._timers.add(timer)
+            else:
+                self._late.append(lambda: self._timers.add(timer))
+                self._arrived.notify()
 
-    def _queue_due_timers(self) -> None:
+    def _put(self, envelope: Envelope, reserved: bool, unchanging: bool) -> bool:
+        put = self._mailbox.put_reserved if reserved else self._mailbox.put
+        if unchanging:
+            self._catch_up()
+            return put(envelope)
+        if not reserved and self._mailbox.full:
+            return False
+        # Room is reserved: nobody could be told of a refusal later.
+        late = put if isinstance(envelope, Sample) else self._mailbox.put_reserved
+        self._late.append(lambda: late(envelope))
+        return True
+
+    def _catch_up(self) -> None:
         # Before anything else is put: so a timer arrives at its deadline, in order with what
-        # others send, even where the thread has not woken up for it yet.
+        # others send, even if the thread has not woken up for it yet.
+        while self._late:
+            self._late.pop(0)()
         if self._timers.next_deadline() is not None:
             now = self.clock.monotonic()
             while (timer := self._timers.pop_due(now)) is not None:
                 self._mailbox.put_reserved(TimerDue(timer))
 
     def _forget(self, reply_to: ReplyTo) -> None:
-        with self._lock:
+        with self._arrived:
             self._unanswered.pop(reply_to, None)
 
 

@@ -1,32 +1,36 @@
-"""The mailbox: what waits for a process, in the order of arrival, bounded.
+"""The mailbox: the messages that wait for a process, in order of arrival, bounded.
 
 Not thread-safe by itself: the :class:`~.inbox.Inbox` holds its lock around every use, which
 also makes closing and putting atomic to each other.
 
-A full mailbox refuses what others send. Room is always kept for what must not be lost and is
-bounded elsewhere: exits, ends of monitored processes, timers. Samples (``cast_latest``) have
-a place of their own per key, so a slow reader costs memory for one sample of each kind and
-the sender never sees a full mailbox because of it.
+A full mailbox refuses what others send. Room is always reserved for what must not be lost and
+is bounded elsewhere: exits, ends of monitored processes, timers. Each key of a sample
+(``cast_latest``) has a place of its own, so a slow reader costs memory for one sample of each
+kind, and the sender never finds the mailbox full because of it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 
-from .envelopes import Call, Envelope, Sample
+from .envelopes import Call, Envelope, Sample, SampleKey
+from .errors import InvalidSpec
+from .shown import show
 
 
 class Mailbox:
     """A queue of envelopes with room for ``size`` counted ones."""
 
     def __init__(self, size: int) -> None:
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise InvalidSpec(f"mailbox_size must be a count of at least 1, not {show(size)}")
         self._size = size
         self._queue: deque[tuple[Envelope, bool]] = deque()
         self._counted = 0
-        self._samples: dict[Hashable, Sample] = {}
-        # The calls among them, by identity, oldest first: a supervisor of thousands looks for
-        # calls at each of its waits, while the exits of all the others wait in the queue.
+        self._samples: dict[SampleKey, Sample] = {}
+        # The calls in the queue, by identity, oldest first. A supervisor of thousands looks for
+        # calls at each of its waits, while the exits of all its children are in the queue.
         self._calls: dict[int, Call] = {}
 
     def __len__(self) -> int:
@@ -38,7 +42,9 @@ class Mailbox:
         return self._counted >= self._size
 
     def put(self, envelope: Envelope) -> bool:
-        """Append a counted envelope; False, and nothing done, where there is no room."""
+        """Append a counted envelope, or put a sample in its place; False, and nothing done, if there is no room."""
+        if isinstance(envelope, Sample):
+            return self._put_latest(envelope)
         if self.full:
             return False
         self._append(envelope, counted=True)
@@ -46,28 +52,23 @@ class Mailbox:
         return True
 
     def put_reserved(self, envelope: Envelope) -> bool:
-        """Append an envelope for which room is kept; always True."""
+        """Append an envelope with reserved room; always True."""
         self._append(envelope, counted=False)
         return True
 
-    def put_latest(self, key: Hashable, message: object) -> bool:
-        """Replace the waiting sample of ``key`` in its place, or append a new one.
-
-        Returns:
-            False where as many different keys wait as the mailbox has room for.
-        """
-        waiting = self._samples.get(key)
+    def _put_latest(self, sample: Sample) -> bool:
+        waiting = self._samples.get(sample.key)
         if waiting is not None:
-            waiting.message = message
+            # The sender drops the old message with its envelope, once the lock is released.
+            waiting.message, sample.message = sample.message, waiting.message
             return True
         if len(self._samples) >= self._size:
             return False
-        sample = Sample(key, message)
-        self._samples[key] = sample
+        self._samples[sample.key] = sample
         return self.put_reserved(sample)
 
     def take(self) -> Envelope | None:
-        """Remove and return the oldest envelope; None where there is none."""
+        """Remove and return the oldest envelope; None if nothing waits."""
         if not self._queue:
             return None
         envelope, counted = self._queue.popleft()
@@ -79,7 +80,7 @@ class Mailbox:
         return envelope
 
     def remove_calls(self, unwanted: Callable[[Call], bool]) -> list[Call]:
-        """Take out and return the calls of which ``unwanted`` is true, oldest first."""
+        """Remove and return the calls for which ``unwanted`` is true, oldest first."""
         removed = {key: call for key, call in self._calls.items() if unwanted(call)}
         if removed:
             self._counted -= sum(counted for item, counted in self._queue if id(item) in removed)
@@ -87,12 +88,14 @@ class Mailbox:
             self._calls = {key: call for key, call in self._calls.items() if key not in removed}
         return list(removed.values())
 
-    def clear(self) -> None:
-        """Drop everything that waits."""
-        self._queue.clear()
-        self._samples.clear()
-        self._calls.clear()
+    def empty(self) -> list[Envelope]:
+        """Remove and return everything, for the caller to drop once the lock is released."""
+        waiting = [envelope for envelope, _ in self._queue]
+        self._queue = deque()
+        self._samples = {}
+        self._calls = {}
         self._counted = 0
+        return waiting
 
     def _append(self, envelope: Envelope, *, counted: bool) -> None:
         self._queue.append((envelope, counted))

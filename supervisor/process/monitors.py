@@ -1,4 +1,4 @@
-"""Who is told of a process's end: OTP's monitors."""
+"""OTP's monitors: they tell other processes of the end of one."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from .reasons import NOPROC, ExitReason
 
 
 class Monitors:
-    """Whom one process watches, and who watches it.
+    """The processes that one process watches, and those that watch it.
 
     Args:
-        inbox: The process's, where it hears of the ends of others.
+        inbox: The inbox of the process, which gets the ends of others.
     """
 
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a __del__ may come in between
         self._watchers: dict[object, Inbox] = {}
         self._watched: dict[object, Monitors] = {}
         self._ended = False
 
     def watch(self, token: object, target: Monitors) -> None:
-        """Be sent a DownSignal with this token when ``target`` ends; at once where it has."""
+        """Ask for a DownSignal with this token when ``target`` ends; at once if it has ended."""
         with own_fence() as allowed:
             if allowed:
                 with self._lock:
@@ -34,7 +34,7 @@ class Monitors:
                     self._inbox.post(DownSignal(token, NOPROC))
 
     def unwatch(self, token: object) -> bool:
-        """Forget a watching; False where there is none, its signal having been read."""
+        """Stop watching; False if its signal was already read."""
         with self._lock:
             target = self._watched.pop(token, None)
         if target is not None:
@@ -42,7 +42,7 @@ class Monitors:
         return target is not None
 
     def add_watcher(self, token: object, watcher: Inbox) -> bool:
-        """Take in a watcher; False where this process has ended."""
+        """Add a watcher; False if this process has ended."""
         with self._lock:
             if not self._ended and self._inbox.here:
                 self._watchers[token] = watcher
@@ -50,12 +50,12 @@ class Monitors:
             return False
 
     def remove_watcher(self, token: object) -> None:
-        """Forget a watcher."""
+        """Remove a watcher."""
         with self._lock:
             self._watchers.pop(token, None)
 
     def end(self, reason: ExitReason) -> None:
-        """Tell the watchers, and watch nobody any more."""
+        """Tell the watchers, and stop watching others."""
         with self._lock:
             self._ended = True
             watchers, self._watchers = self._watchers, {}

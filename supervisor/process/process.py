@@ -12,16 +12,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from enum import Enum
-from typing import Protocol
+from typing import Final
 
+from .body import Body
 from .clock import Clock, wait_for
-from .envelopes import Envelope, ExitSignal
+from .envelopes import ExitSignal
 from .errors import WorkerDown, WouldDeadlock
 from .fence import GivenUp, carry
-from .inbox import Inbox
+from .inbox import Inbox, is_under
 from .monitors import Monitors
-from .reasons import KILLED, NORMAL, ExitReason, reason_of
+from .reasons import KILLED, NORMAL, Crash, ExitReason, reason_of, release_frames
 from .reply import ReplyTo
+
+JOIN_SECONDS: Final = 5.0
+"""How long to wait for the last instructions of an ended thread: a ``__del__`` among them may block."""
 
 
 class ProcessPhase(Enum):
@@ -34,39 +38,19 @@ class ProcessPhase(Enum):
     ENDED = "ended"
 
 
-class Body(Protocol):
-    """What a process runs; all but :meth:`interrupt` on its own thread."""
-
-    def init(self) -> bool:
-        """Initialise; False for ``ignore``. What it raises is the reason of the failure."""
-        ...
-
-    def receive(self, envelope: Envelope) -> None:
-        """Handle one envelope."""
-        ...
-
-    def terminate(self, reason: ExitReason) -> None:
-        """Clean up; runs only after a successful :meth:`init`."""
-        ...
-
-    def interrupt(self) -> None:
-        """Unblock the process's thread. Runs on the thread of whoever stops it."""
-        ...
-
-
 class Process:
     """One incarnation of a worker or supervisor.
 
     Args:
         body: What it runs.
-        name: For people: ``supervisor/child``.
+        name: For display: ``supervisor/child``.
         clock: For its timers, its waits and the calls to it.
         parent: Its supervisor's process; None for a root.
         mailbox_size: How many messages may wait.
 
     Attributes:
-        inbox: What reaches it.
-        monitors: Who is told of its end.
+        inbox: The messages to it.
+        monitors: The processes that it watches, and those that watch it.
     """
 
     def __init__(self, body: Body, *, name: str, clock: Clock, parent: Process | None, mailbox_size: int) -> None:
@@ -74,7 +58,7 @@ class Process:
         self.monitors = Monitors(self.inbox)
         self._body: Body | None = body
         self._parent = parent
-        self._changed = threading.Condition(threading.Lock())  # guards what follows
+        self._changed = threading.Condition()  # guards what follows
         self._phase = ProcessPhase.NEW
         self._up = False
         self._ignored = False
@@ -83,11 +67,11 @@ class Process:
         self._children: dict[Process, None] = {}
         self._thread = threading.Thread(target=self._run, name=f"acode-{name}", daemon=True)
 
-    # What anybody may ask; any thread.
+    # For everyone; any thread.
 
     @property
     def name(self) -> str:
-        """Its name, for people."""
+        """Its name, for display."""
         return self.inbox.name
 
     @property
@@ -102,12 +86,12 @@ class Process:
 
     @property
     def phase(self) -> ProcessPhase:
-        """Where it is in its life."""
+        """Its phase."""
         return self._phase
 
     @property
     def up(self) -> bool:
-        """Whether it has initialised, at whatever phase it is now."""
+        """Whether it has initialised, whatever its phase is now."""
         return self._up
 
     @property
@@ -122,7 +106,7 @@ class Process:
 
     @property
     def settled(self) -> bool:
-        """Whether it has ended and everyone who is owed word of it has it."""
+        """Whether it has ended, and all callers and monitors have been told."""
         return self._settled
 
     @property
@@ -148,10 +132,15 @@ class Process:
     @property
     def is_own_thread(self) -> bool:
         """Whether the current thread is the one that runs this process."""
-        return threading.current_thread() is self._thread
+        return threading.current_thread() is self._thread and self.inbox.here
+
+    def waits_for_caller(self) -> bool:
+        """Tell whether this process cannot end before the current thread goes on."""
+        caller = current_process()
+        return caller is not None and caller.is_own_thread and is_under(caller, self)
 
     def wait_until(self, predicate: Callable[[Process], bool], deadline: float | None) -> bool:
-        """Wait on an outside thread for a change of phase; False if the deadline came first."""
+        """Wait for a change of phase; False if the deadline comes first."""
         with self._changed:
             return wait_for(self.clock, self._changed, lambda: predicate(self), deadline)
 
@@ -162,18 +151,21 @@ class Process:
             raise WouldDeadlock(f"{self.name} called itself")
         return self.inbox.request(message, caller, when_settled)
 
-    # For whoever starts or stops it.
+    # For its supervisor.
 
     def start(self) -> None:
-        """Start the thread; whether it initialises is told by the phase."""
+        """Start the thread. If the system has no more threads, the process has ended when this returns."""
         with self._changed:
             if self._phase is ProcessPhase.NEW:
                 self._phase = ProcessPhase.STARTING
         try:
             self._thread.start()
-        except BaseException as error:  # no more threads to be had
-            self._end(reason_of(error))
-            raise
+        except BaseException as error:
+            if not self._thread.is_alive():
+                self.inbox.fence.close()  # after an interrupt the thread may still come; it must not do anything
+                self._end(Crash(error))
+            if not isinstance(error, Exception):
+                raise
 
     def abort_start(self, reason: ExitReason) -> None:
         """Ask it to end, but only while it initialises."""
@@ -181,7 +173,7 @@ class Process:
             self.inbox.ask_to_end(reason)
 
     def interrupt(self) -> BaseException | None:
-        """Unblock its thread; returns what the body's interrupt raised, if it did."""
+        """Unblock its thread; return the exception of the body's interrupt, if it raised one."""
         body = self._body
         try:
             if body is not None:
@@ -193,16 +185,16 @@ class Process:
     def join(self) -> None:
         """Wait for the last instructions of a thread whose process has ended."""
         if not self.is_own_thread and not self.abandoned and self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(JOIN_SECONDS)
 
     def give_up(self) -> bool:
-        """Fence it off, with everything under it: from now on it has no effect.
+        """Fence it off, with everything below it: from now on it has no effect.
 
-        Monitors are told KILLED, calls fail, its supervisor hears nothing more of it. Its
-        thread is interrupted, and ends by itself where it gets back to the mailbox.
+        Monitors are told KILLED, calls fail, and its supervisor hears no more of it. Its thread
+        is interrupted, and ends by itself when it gets back to the mailbox.
 
         Returns:
-            Whether code of a worker is still running on a thread that is left behind.
+            Whether a worker's code still runs on a thread that is left behind.
         """
         left_behind = False
         waiting = [self]
@@ -214,7 +206,7 @@ class Process:
         return left_behind
 
     def fence_off(self) -> tuple[bool, list[Process]]:
-        """Do :meth:`give_up` for this process alone; returns also the children still to do."""
+        """Do :meth:`give_up` for this process alone; return also its children, which are still to do."""
         self.inbox.fence.close()
         with self._changed:
             children = list(self._children)
@@ -225,7 +217,8 @@ class Process:
         return left, children
 
     def adopt(self, child: Process) -> None:
-        """Take in a child, so that giving up on this one gives up on the child too."""
+        """Add a child, so that giving up on this process gives up on the child too."""
+        self.inbox.require_life()
         with self._changed:
             if self.abandoned:
                 raise GivenUp
@@ -233,31 +226,37 @@ class Process:
 
     def disown(self, child: Process) -> None:
         """Forget an ended child."""
-        with self._changed:
-            self._children.pop(child, None)
+        self._children.pop(child, None)
 
     # Its life, on its own thread.
 
     def _run(self) -> None:
         act_for(self)
         try:
-            self._end(self._live())
-        except GivenUp:
-            pass
+            reason = self._live()
+            self.inbox.require_life()
+        except BaseException as error:  # noqa: BLE001 - a bug of this package must not leave it alive for ever
+            if isinstance(error, GivenUp) and (self.abandoned or not self.inbox.here):
+                return
+            reason = Crash(error)
         finally:
             self._body = None  # an old reference must not keep a worker's state
+        release_frames(reason)
+        for child in list(self._children):  # it failed to stop them
+            child.give_up()
+        self._end(reason)
 
     def _live(self) -> ExitReason:
         body = self._body
         assert body is not None
-        if self.abandoned:  # with its supervisor, before its thread came to run
-            raise GivenUp
+        self.inbox.require_life()  # given up on with its supervisor, before its thread came to run
         try:
             wanted = body.init()
         except GivenUp:
             raise
         except BaseException as error:  # noqa: BLE001 - every kind of exception is a crash
             return reason_of(error)
+        self.inbox.require_life()
         with self._changed:
             if self._phase is ProcessPhase.ENDED:
                 raise GivenUp
@@ -271,6 +270,7 @@ class Process:
         if self._parent is not None:
             self._parent.inbox.poke()
         reason = self._serve(body)
+        self.inbox.require_life()
         self.inbox.ask_to_end(reason)
         with self._changed:
             if self._phase is ProcessPhase.ENDED:
@@ -285,18 +285,18 @@ class Process:
         return reason
 
     def _serve(self, body: Body) -> ExitReason:
-        while (envelope := self.inbox.take()) is not None:
-            try:
+        try:
+            while (envelope := self.inbox.take()) is not None:
                 body.receive(envelope)
-            except GivenUp:
-                raise
-            except BaseException as error:  # noqa: BLE001 - as above
-                return reason_of(error)
-            del envelope  # an idle process keeps no message alive
+                del envelope  # an idle process keeps no message alive
+        except GivenUp:
+            raise
+        except BaseException as error:  # noqa: BLE001 - as above
+            return reason_of(error)
         assert self.inbox.stop_reason is not None
         return self.inbox.stop_reason
 
-    # Its end; on its own thread, or on its supervisor's where it was given up.
+    # Its end, on its own thread, or on its supervisor's if it was given up on.
 
     def _end(self, reason: ExitReason) -> None:
         with self._changed:
@@ -304,32 +304,34 @@ class Process:
                 return
             self._phase = ProcessPhase.ENDED
             self._reason = reason
-        unanswered = self.inbox.close()
-        # The supervisor first: who learns of the end and then asks the supervisor, finds
-        # that it has dealt with it.
-        if self._parent is not None:
-            if self._up:
-                self._parent.inbox.post(ExitSignal(self, reason))
-            else:
-                self._parent.inbox.poke()
-        for reply_to in unanswered:
-            reply_to.settle(None, WorkerDown(self.name, reason))
-        self.monitors.end(reason)
-        with self._changed:
-            self._settled = True
-            self._changed.notify_all()
+        try:
+            unanswered = self.inbox.close()
+            # The supervisor first: anyone who learns of the end and then asks the supervisor
+            # finds that it has dealt with it.
+            if self._parent is not None:
+                if self._up:
+                    self._parent.inbox.post(ExitSignal(self, reason))
+                else:
+                    self._parent.inbox.poke()
+            for reply_to in unanswered:
+                reply_to.settle(None, WorkerDown(self.name, reason))
+            self.monitors.end(reason)
+        finally:
+            with self._changed:
+                self._settled = True
+                self._changed.notify_all()
 
 
 _thread = threading.local()
 
 
 def act_for(process: Process) -> None:
-    """Make the current thread one of ``process``: its calls and its fence are the process's."""
+    """Make the current thread one of ``process``, for its calls and its fence."""
     carry(process.inbox.fence)
     _thread.process = process
 
 
 def current_process() -> Process | None:
-    """Return the process on whose behalf the current thread runs; None outside the tree."""
+    """Return the process of the current thread; None outside the tree."""
     process: Process | None = getattr(_thread, "process", None)
     return process

@@ -1,10 +1,10 @@
-"""The handle by which others know a process."""
+"""The reference by which others know a process."""
 
 from __future__ import annotations
 
 from .clock import deadline_after
 from .envelopes import Info
-from .errors import MailboxFull
+from .errors import MailboxFull, WouldDeadlock
 from .process import Process
 from .reasons import ExitReason
 
@@ -12,9 +12,8 @@ from .reasons import ExitReason
 class WorkerRef:
     """One incarnation of a worker or supervisor; Erlang's pid.
 
-    It stays what it is when the process ends: a restart makes a new one, which
-    ``Supervisor.whereis`` gives. Any thread may hold and use it; two refs are equal when they
-    mean the same incarnation.
+    A restart makes a new one; ``Supervisor.whereis`` returns it. Any thread may hold and use a
+    ref. Two refs are equal if they refer to the same incarnation.
     """
 
     __slots__ = ("_process",)
@@ -29,7 +28,7 @@ class WorkerRef:
 
     @property
     def name(self) -> str:
-        """``supervisor/child``, for people."""
+        """``supervisor/child``, for display."""
         return self._process.name
 
     @property
@@ -45,36 +44,39 @@ class WorkerRef:
     def wait(self, timeout: float | None = None) -> ExitReason | None:
         """Wait until it has ended, on the caller's thread.
 
-        Whoever then asks its supervisor finds that it has dealt with the end.
+        A call to its supervisor afterwards finds that it has dealt with the end.
 
         Args:
-            timeout: Seconds, on the tree's clock; None waits without end.
+            timeout: Seconds, on the tree's clock; None waits for ever.
 
         Returns:
-            Why it ended; None if the time was over first (or after a fork).
+            Why it ended; None if the time ran out first, or in a forked process.
+
+        Raises:
+            WouldDeadlock: The caller is the process itself, or below it in the tree.
         """
         process = self._process
-        if process.inbox.here:
-            process.wait_until(lambda it: it.settled, deadline_after(process.clock, timeout))
+        deadline = deadline_after(process.clock, timeout)
+        if process.inbox.here and not process.settled:
+            if process.waits_for_caller():
+                raise WouldDeadlock(f"{self.name} cannot end while the caller waits for it")
+            process.wait_until(lambda it: it.settled, deadline)
         return process.reason
 
     def send_info(self, message: object, *, reserved: bool = False) -> None:
-        """Send a message that its ``handle_info`` gets. Any thread; never blocks.
+        """Send a message to its ``handle_info``. Any thread; never blocks.
 
-        To an ended process it is dropped.
+        A message to an ended process is dropped.
 
         Args:
             message: The message.
-            reserved: Room is kept for it: for a message that must arrive and of which the
-                sender sends few, such as the result of a helper thread.
+            reserved: Room is reserved for it. For rare messages that must arrive, such as the
+                result of a helper thread.
 
         Raises:
             MailboxFull: There is no room, and nothing was sent.
         """
-        envelope = Info(message)
-        if reserved:
-            self._process.inbox.offer(lambda mailbox: mailbox.put_reserved(envelope))
-        elif not self._process.inbox.offer(lambda mailbox: mailbox.put(envelope)):
+        if not self._process.inbox.offer(Info(message), reserved=reserved):
             raise MailboxFull(f"the mailbox of {self.name} is full")
 
     def __eq__(self, other: object) -> bool:

@@ -1,15 +1,22 @@
-"""A call's reply: exactly one, from whichever thread is first."""
+"""A call's reply: exactly one, from the thread that is first."""
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
 from typing import Any, Final
 
 from .clock import Clock, wait_for
 from .errors import CallTimeout
 from .fence import own_fence
+from .forks import birth
+from .reasons import is_exception
+from .shown import show
+
+_log = logging.getLogger("acode_vllm.supervisor")
 
 
 class NoReply(Enum):
@@ -19,19 +26,20 @@ class NoReply(Enum):
 
 
 NO_REPLY: Final = NoReply.NO_REPLY
-"""Returned by ``handle_call``: the reply comes later, through :class:`ReplyTo`."""
+"""Returned by ``handle_call``: the reply follows, through :class:`ReplyTo`."""
 
 
 class ReplyTo:
     """The caller that waits for a reply.
 
-    Keep it and answer later, from any thread. Exactly one answer reaches the caller: the
-    first; a worker that ends fails what it left unanswered with ``WorkerDown``.
+    Keep it to answer later, from any thread. Only the first answer reaches the caller. When a
+    worker ends, its unanswered calls fail with ``WorkerDown``.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._condition = threading.Condition(threading.Lock())
+        self._birth = birth()
+        self._condition = threading.Condition()
         self._settled = False
         self._value: Any = None
         self._error: BaseException | None = None
@@ -41,16 +49,20 @@ class ReplyTo:
         """Answer with a value. Any thread; never blocks.
 
         Returns:
-            Whether this was the answer: False where one was given before, the caller no
-            longer waits, or the thread belongs to a process that was given up on.
+            Whether this was the answer. False if there was one before, if the caller no
+            longer waits, if the thread's process was given up on, or in a forked process.
         """
-        with own_fence() as allowed:
-            return allowed and self.settle(value, None)
+        return self._answer(value, None)
 
     def fail(self, error: BaseException) -> bool:
-        """Answer with an exception, which the call then raises. As :meth:`reply`."""
-        with own_fence() as allowed:
-            return allowed and self.settle(None, error)
+        """Answer with an exception, which the call then raises; see :meth:`reply`.
+
+        Raises:
+            TypeError: ``error`` is not an exception.
+        """
+        if not is_exception(error):
+            raise TypeError(f"not an exception: {show(error)}")
+        return self._answer(None, error)
 
     def settle(self, value: object, error: BaseException | None) -> bool:
         """Answer on behalf of the package itself, past any fence; see :meth:`reply`."""
@@ -61,33 +73,43 @@ class ReplyTo:
             self._value, self._error = value, error
             self._condition.notify()
         if self._on_settled is not None:
-            self._on_settled(self)
+            try:
+                self._on_settled(self)
+            except BaseException:  # noqa: BLE001 - the asker's bug must not hurt the one that answers
+                with suppress(BaseException):
+                    _log.exception("when_answered failed")
         return True
 
+    def _answer(self, value: object, error: BaseException | None) -> bool:
+        if self._birth is not birth():
+            return False
+        with own_fence() as allowed:
+            return allowed and self.settle(value, error)
+
     def when_settled(self, callback: Callable[[ReplyTo], None]) -> None:
-        """Have ``callback`` called once, on the thread that answers; set before it is sent."""
+        """Set what is called once, on the thread that answers; before the request is sent."""
         self._on_settled = callback
 
     def wait(self, deadline: float | None, name: str) -> Any:
         """Wait on the caller's thread for the answer.
 
         Raises:
-            CallTimeout: The deadline came first; an answer from now on is refused.
-            BaseException: What the answer says.
+            CallTimeout: The deadline came first; later answers are refused.
+            BaseException: The answer is an exception.
         """
         try:
             with self._condition:
                 wait_for(self._clock, self._condition, lambda: self._settled, deadline)
         finally:
-            # Also where an interrupt (Ctrl-C) ended the wait: nobody reads an answer now.
+            # Also if an interrupt (Ctrl-C) ended the wait: nobody reads the answer now.
             self.settle(None, CallTimeout(f"{name} did not reply in time"))
         return self.result()
 
     def result(self) -> Any:
-        """Return what it was answered with. Only once it is settled.
+        """Return the answer. Only once it is settled.
 
         Raises:
-            BaseException: What the answer says.
+            BaseException: The answer is an exception.
         """
         if self._error is not None:
             raise self._error

@@ -1,4 +1,4 @@
-"""What a child specification's ``start`` returns: the common root of Worker and Supervisor."""
+"""What a child specification's ``start`` returns: the base class of Worker and Supervisor."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from .process import Process
 
 
 class Startable(ABC):
-    """Something that becomes a process once, when its supervisor starts it."""
+    """An object that becomes a process once, when its supervisor starts it."""
 
     _incarnation: Process | None = None
 
     @abstractmethod
     def incarnate(self, child_id: str, supervisor: Startable) -> Process:
-        """Return its process, not yet started. Called on its supervisor's thread, once."""
+        """Return its process, not yet started. Called once, on its supervisor's thread."""
 
     @property
     def incarnation(self) -> Process:

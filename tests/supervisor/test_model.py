@@ -75,7 +75,7 @@ class Model:
 
     def start_child(self, name: str, restart: str, significant: bool, delay: float) -> str:
         if significant and (restart == "permanent" or self.auto == "never"):
-            return "InvalidSpec"
+            return "BadCombination"
         if name in self.children:
             return "AlreadyStarted" if self.children[name].state == "running" else "AlreadyPresent"
         outcome = self.start(name)

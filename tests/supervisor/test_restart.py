@@ -127,8 +127,8 @@ def test_the_supervisor_that_gives_up_tells_why_and_stops_all_in_reverse(tree: A
     limit = tree.of(RestartLimitReached)[0]
     assert (limit.intensity, limit.period) == (1, 5.0)
     assert [(record.child_id, record.moment, record.reason) for record in limit.history] == [
-        ("b", 0.0, first),
-        ("b", 1.0, second),
+        ("b", 0.0, repr(first)),
+        ("b", 1.0, repr(second)),
     ]
     assert tree.log.lines[-2:] == ["end c Shutdown", "end a Shutdown"]
 

@@ -14,6 +14,7 @@ from acode_vllm.supervisor import (
     AlreadyStarted,
     AutoShutdown,
     Backoff,
+    BadCombination,
     CallTimeout,
     ChildAbandoned,
     ChildInfo,
@@ -21,14 +22,19 @@ from acode_vllm.supervisor import (
     ChildType,
     Crash,
     DuplicateChild,
+    Exit,
     InvalidSpec,
+    Normal,
     NotStarted,
+    ReplyTo,
     Restart,
     Shutdown,
     StartFailed,
     StartTimeout,
     Supervisor,
     Worker,
+    call,
+    send_request,
 )
 
 
@@ -107,12 +113,14 @@ def test_ignore_keeps_the_spec_without_a_child_but_forgets_a_temporary_one(tree:
         {"restart_delay": -0.5},
         {"restart_delay": float("nan")},
         {"start_timeout": -1},
-        {"restart": Restart.PERMANENT, "significant": True},
+        {"start_timeout": float("nan")},
+        {"restart_delay": "1"},
     ],
 )
 def test_an_invalid_spec_is_refused(bad: dict[str, Any]) -> None:
-    with pytest.raises(InvalidSpec):
+    with pytest.raises(InvalidSpec) as caught:
         ChildSpec(**{"id": "a", "start": Worker, **bad})
+    assert type(caught.value) is InvalidSpec
 
 
 @pytest.mark.parametrize(
@@ -126,13 +134,79 @@ def test_an_invalid_spec_is_refused(bad: dict[str, Any]) -> None:
         {"period": float("inf")},
         {"auto_shutdown": "never"},
         {"children": [Worker]},
-        {"children": [ChildSpec("a", Worker), ChildSpec("a", Worker)]},
-        {"children": [ChildSpec("a", Worker, Restart.TRANSIENT, significant=True)]},
+        {"children": 5},
+        {"children": ChildSpec("a", Worker)},
+        {"children": "a"},
+        {"clock": 5},
+        {"clock": float},
+        {"intensity_clock": 0.0},
+        {"name": ""},
+        {"name": 5},
+        {"on_event": 5},
+        {"on_event": "log"},
     ],
 )
 def test_an_invalid_supervisor_is_refused_before_anything_starts(bad: dict[str, Any]) -> None:
-    with pytest.raises(InvalidSpec):
+    with pytest.raises(InvalidSpec) as caught:
         Supervisor(**bad)
+    assert type(caught.value) is InvalidSpec
+
+
+@pytest.mark.parametrize("auto_shutdown", list(AutoShutdown))
+def test_a_bad_combination_has_an_error_of_its_own(tree: Any, auto_shutdown: AutoShutdown) -> None:
+    with pytest.raises(BadCombination):
+        ChildSpec("a", Worker, Restart.PERMANENT, significant=True)
+    spec = tree.spec("a", restart=Restart.TRANSIENT, significant=True)
+    root = tree.started(auto_shutdown=auto_shutdown)
+    if auto_shutdown is AutoShutdown.NEVER:
+        with pytest.raises(BadCombination):
+            Supervisor([spec])
+        with pytest.raises(BadCombination):
+            root.start_child(spec)
+    else:
+        assert root.start_child(spec).is_alive
+
+
+@pytest.mark.parametrize("size", ["x", 0, -1, 1.5, True, None])
+def test_a_mailbox_size_that_is_no_count_fails_the_start(tree: Any, size: Any) -> None:
+    class Sized(Worker):
+        mailbox_size = size
+
+    root = tree.started()
+    with pytest.raises(StartFailed) as caught:
+        root.start_child(ChildSpec("a", Sized))
+    assert isinstance(caught.value.__cause__, InvalidSpec)
+    assert "mailbox_size" in str(caught.value)
+    assert root.which_children() == ()
+
+
+@pytest.mark.parametrize("reason", [None, 5, "normal", Normal, ValueError(), ValueError])
+def test_what_is_no_exit_reason_is_refused(tree: Any, reason: Any) -> None:
+    with pytest.raises(TypeError):
+        Exit(reason)
+    root = tree.started(tree.spec("a"))
+    held = tree.tell(root.whereis("a"), lambda worker: worker)
+    with pytest.raises(TypeError):
+        held.stop(reason)
+    assert root.whereis("a").is_alive
+
+
+@pytest.mark.parametrize("error", [None, 5, "error", ValueError])
+def test_what_is_no_exception_is_no_crash_and_no_answer(tree: Any, error: Any) -> None:
+    with pytest.raises(TypeError):
+        Crash(error)
+    with pytest.raises(TypeError):
+        ReplyTo(tree.clock).fail(error)
+
+
+def test_what_cannot_be_called_is_refused_where_it_is_given(tree: Any) -> None:
+    root = tree.started(tree.spec("a"))
+    held = tree.tell(root.whereis("a"), lambda worker: worker)
+    with pytest.raises(TypeError):
+        send_request(root.whereis("a"), "hello", 5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        held.start_helper(5)
+    assert call(root.whereis("a"), "received") == []
 
 
 def test_duplicates_have_an_error_of_their_own() -> None:
@@ -140,10 +214,21 @@ def test_duplicates_have_an_error_of_their_own() -> None:
         Supervisor([ChildSpec("a", Worker), ChildSpec("a", Worker)])
 
 
-@pytest.mark.parametrize("bad", [{"initial": -1}, {"initial": 1, "factor": 0.5}, {"initial": 1, "maximum": -1}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"initial": -1},
+        {"initial": "1"},
+        {"factor": 0.5},
+        {"factor": "2"},
+        {"factor": float("nan")},
+        {"factor": float("inf")},
+        {"maximum": -1},
+    ],
+)
 def test_an_invalid_backoff_is_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(InvalidSpec):
-        Backoff(**bad)
+        Backoff(**{"initial": 1.0, **bad})
 
 
 def test_the_shutdown_default_depends_on_the_type() -> None:

@@ -26,7 +26,8 @@ from acode_vllm.supervisor import (
     WouldDeadlock,
     call,
 )
-from acode_vllm.supervisor.process.process import Body, Process
+from acode_vllm.supervisor.process.body import Body
+from acode_vllm.supervisor.process.process import Process
 
 
 def test_stop_is_in_reverse_start_order_also_after_restarts(tree: Any) -> None:
