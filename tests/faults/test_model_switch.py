@@ -99,7 +99,7 @@ class TestGoingBack:
         vllm.ensure_healthy(timeout=WAIT)
         with pytest.raises(ModelNotFoundError) as caught:
             vllm.ensure_healthy("/no/such/folder", timeout=WAIT)
-        assert f"{model} is loaded again" in caught.value.problem.evidence
+        assert f"{model} is still served" in caught.value.problem.evidence
         self._served_again(vllm, model)
 
     def test_from_a_model_that_vllm_does_not_load(
