@@ -92,15 +92,16 @@ def test_a_request_that_takes_longer_than_it_may_is_cut_off_with_a_warning(
 
 
 class TestGoingBack:
-    """What was served before is served again, and the caller has the error."""
+    """What was served before is served on, or again, and the caller has the error."""
 
     def test_from_a_model_that_is_not_there(self, service: MakeService, model: str) -> None:
         vllm = service()
-        vllm.ensure_healthy(timeout=WAIT)
+        pid = vllm.ensure_healthy(timeout=WAIT).pid
         with pytest.raises(ModelNotFoundError) as caught:
             vllm.ensure_healthy("/no/such/folder", timeout=WAIT)
         assert f"{model} is still served" in caught.value.problem.evidence
-        self._served_again(vllm, model)
+        status = vllm.ensure_healthy(timeout=WAIT)
+        assert (status.state, status.model, status.pid) == (ServiceState.RUNNING, model, pid), "it was not touched"
 
     def test_from_a_model_that_vllm_does_not_load(
         self, service: MakeService, model: str, other_model: str, tmp_path: Path
