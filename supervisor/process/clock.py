@@ -71,7 +71,10 @@ def wait_for(
     predicate: Callable[[], bool],
     deadline: float | None,
 ) -> bool:
-    """Wait, with the lock held, until ``predicate`` is true; False if the deadline comes first."""
+    """Wait until ``predicate`` is true; False if the deadline comes first.
+
+    With the lock held; for an :class:`.Arrival`, which keeps notifications, without it too.
+    """
     while not predicate():
         if deadline is not None and clock.monotonic() >= deadline:
             return False
