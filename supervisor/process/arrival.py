@@ -47,6 +47,9 @@ class Arrival(threading.Condition):
         finally:
             self.lock.acquire()
 
+    def __repr__(self) -> str:
+        return f"<Arrival {self.lock}>"
+
     def forget(self) -> None:
         """Drop the notification: the thread is about to look."""
         self._notified.acquire(blocking=False)
