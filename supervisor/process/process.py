@@ -22,7 +22,7 @@ from .errors import WorkerDown, WouldDeadlock
 from .fence import GivenUp, carry
 from .inbox import Inbox, is_under
 from .monitors import Monitors
-from .reasons import KILLED, NORMAL, Crash, ExitReason, reason_of, release_frames
+from .reasons import KILLED, NORMAL, Crash, ExitReason, cause_of, reason_of, release_frames
 from .reply import ReplyTo
 
 JOIN_SECONDS: Final = 5.0
@@ -247,7 +247,7 @@ class Process:
             reason = Crash(error)
         finally:
             self._body = None  # an old reference must not keep a worker's state
-        release_frames(reason)
+        release_frames(cause_of(reason))
         for child in list(self._children):  # it failed to stop them
             child.give_up()
         self._end(reason)

@@ -70,8 +70,8 @@ class ReplyTo:
         with self._lock:
             if self._settled:
                 return False
-            self._settled = True
             self._value, self._error = value, error
+            self._settled = True
             self._answered.notify()
         if self._on_settled is not None:
             try:
