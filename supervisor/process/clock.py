@@ -23,7 +23,7 @@ class Clock(Protocol):
         ...
 
     def wait(self, condition: threading.Condition, deadline: float | None) -> None:
-        """Wait on ``condition``, whose lock the caller holds, once.
+        """Wait on ``condition`` once. The caller holds its lock, unless the condition keeps notifications.
 
         Returns when the condition is notified, when the deadline is reached, or now and then
         for no reason, as ``Condition.wait`` does: the caller looks again. With None the thread

@@ -111,12 +111,12 @@ class Inbox:
 
         Args:
             envelope: The message.
-            reserved: Room is kept for it.
+            reserved: Room is reserved for it.
             wake: False leaves it until something else wakes the process.
 
         Returns:
-            False if there was no room. A message to an ended process, or from a fenced
-            one, is dropped, and that is no refusal.
+            False if there was no room. A message to an ended process, or from a fenced one, is
+            dropped; that counts as accepted.
         """
         if not self.here:
             return True
