@@ -26,7 +26,7 @@ from .process.envelopes import Call, Cast, DownSignal, Envelope, ExitSignal, Inf
 from .process.errors import AlreadyPresent, AlreadyStarted, NotFound, Restarting, Running, StartFailed, SupervisorError
 from .process.fence import GivenUp
 from .process.process import Process
-from .process.reasons import SHUTDOWN, Exit, ExitReason, Shutdown, reason_of
+from .process.reasons import SHUTDOWN, Exit, ExitReason, Shutdown, reason_of, release_frames
 from .process.ref import WorkerRef
 from .process.shown import assert_never, plain, show
 from .process.timers import Timer
@@ -226,6 +226,7 @@ class SupervisorLoop:
         except GivenUp:
             raise
         except BaseException as error:  # noqa: BLE001 - what a caller asks with must not end the supervisor
+            release_frames(error)
             envelope.reply_to.settle(None, error)
         else:
             envelope.reply_to.settle(answer, None)

@@ -23,7 +23,7 @@ class Clock(Protocol):
         ...
 
     def wait(self, condition: threading.Condition, deadline: float | None) -> None:
-        """Wait on ``condition``, whose lock the caller holds, once.
+        """Wait on ``condition`` once. The caller holds its lock, unless the condition keeps notifications.
 
         Returns when the condition is notified, when the deadline is reached, or now and then
         for no reason, as ``Condition.wait`` does: the caller looks again. With None the thread
@@ -71,7 +71,10 @@ def wait_for(
     predicate: Callable[[], bool],
     deadline: float | None,
 ) -> bool:
-    """Wait, with the lock held, until ``predicate`` is true; False if the deadline comes first."""
+    """Wait until ``predicate`` is true; False if the deadline comes first.
+
+    With the lock held; for an :class:`.Arrival`, which keeps notifications, without it too.
+    """
     while not predicate():
         if deadline is not None and clock.monotonic() >= deadline:
             return False

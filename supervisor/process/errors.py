@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from .reasons import Crash, ExitReason, Shutdown, is_exception
+from .reasons import ExitReason, Shutdown, cause_of
 from .shown import show
 
 
@@ -118,9 +118,7 @@ class StartFailed(ChildError):
     def __init__(self, child_id: str, reason: ExitReason) -> None:
         super().__init__(child_id, reason)
         self.reason = reason
-        cause = reason.exception if isinstance(reason, Crash) else reason.term if isinstance(reason, Shutdown) else None
-        if is_exception(cause):
-            self.__cause__ = cause
+        self.__cause__ = cause_of(reason)
 
     def __str__(self) -> str:
         path, reason = [self.child_id], self.reason

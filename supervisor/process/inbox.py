@@ -38,6 +38,7 @@ class Inbox:
         self.clock = clock
         self.fence = Fence()
         self._arrived = Arrival()
+        self._lock = self._arrived.lock
         self._mailbox = Mailbox(size)
         # What arrived in the middle of a change on the same thread; done before the next change.
         self._late: list[Callable[[], object]] = []
@@ -87,9 +88,9 @@ class Inbox:
         with own_fence() as allowed:
             if not allowed:
                 raise Fenced(f"the caller of {self.name} was given up on")
-            with self._arrived as unchanging:
-                if not unchanging:
-                    raise WouldDeadlock(f"the caller has interrupted its own thread in a change to {self.name}")
+            if self._arrived.held:
+                raise WouldDeadlock(f"the caller has interrupted its own thread in a change to {self.name}")
+            with self._lock:
                 if self._closed:
                     raise NoProc(f"{self.name} has ended")
                 if self._stop_reason is not None:
@@ -110,31 +111,33 @@ class Inbox:
 
         Args:
             envelope: The message.
-            reserved: Room is kept for it.
+            reserved: Room is reserved for it.
             wake: False leaves it until something else wakes the process.
 
         Returns:
-            False if there was no room. A message to an ended process, or from a fenced
-            one, is dropped, and that is no refusal.
+            False if there was no room. A message to an ended process, or from a fenced one, is
+            dropped; that counts as accepted.
         """
         if not self.here:
             return True
         with own_fence() as allowed:
             if not allowed:
                 return True
-            with self._arrived as unchanging:
+            changing = self._arrived.held
+            with self._lock:
                 if self._closed:
                     return True
-                accepted = self._put(envelope, reserved, unchanging)
+                accepted = self._put(envelope, reserved, changing)
                 if wake:
                     self._arrived.notify()
                 return accepted
 
     def post(self, envelope: Envelope) -> None:
         """Put a message of the package itself: room is reserved, and no fence holds it back."""
-        with self._arrived as unchanging:
+        changing = self._arrived.held
+        with self._lock:
             if not self._closed:
-                self._put(envelope, True, unchanging)
+                self._put(envelope, True, changing)
             self._arrived.notify()
 
     def poke(self) -> None:
@@ -148,18 +151,19 @@ class Inbox:
         """
         if not self.here:
             return
-        with self._arrived as unchanging:
+        changing = self._arrived.held
+        with self._lock:
             if self._stop_reason is None:
                 self._stop_reason = reason
             reason = self._stop_reason
-            calls = self._mailbox.remove_calls(lambda _: True) if unchanging else []  # else answered at the end
+            calls = [] if changing else self._mailbox.remove_calls(lambda _: True)  # or at the end
             self._arrived.notify()
         for call in calls:
             call.reply_to.settle(None, WorkerDown(self.name, reason))
 
     def close(self) -> list[ReplyTo]:
         """Accept nothing any more; return the unanswered calls, for the caller to fail."""
-        with self._arrived:
+        with self._lock:
             self._closed = True
             dropped = self._mailbox.empty(), self._late
             self._late = []
@@ -181,7 +185,7 @@ class Inbox:
             GivenUp: The process was given up on.
         """
         self.require_life()
-        with self._arrived:
+        with self._lock:
             self._idle = True
             envelope = None
             while envelope is None:
@@ -216,7 +220,7 @@ class Inbox:
             GivenUp: The process was given up on.
         """
         self.require_life()
-        with self._arrived:
+        with self._lock:
             if predicate():
                 return True
             self._waiting_for, self._wait_over = child, predicate
@@ -226,7 +230,7 @@ class Inbox:
         for reply_to, caller in unanswered:
             if is_under(caller, child):  # also the very call that asked for this wait
                 reply_to.settle(None, WouldDeadlock(f"{self.name} is waiting for the caller"))
-        with self._arrived:
+        with self._lock:
             self._idle = True
             done = wait_for(self.clock, self._arrived, lambda: self.fence.closed or predicate(), deadline)
             self._idle = False
@@ -237,16 +241,17 @@ class Inbox:
 
     def add_timer(self, timer: Timer) -> None:
         """Deliver a TimerDue at the timer's deadline. Only on the process's own thread, which waits for it."""
-        with self._arrived as unchanging:
-            if unchanging:
-                self._timers.add(timer)
-            else:
+        changing = self._arrived.held
+        with self._lock:
+            if changing:
                 self._late.append(lambda: self._timers.add(timer))
                 self._arrived.notify()
+            else:
+                self._timers.add(timer)
 
-    def _put(self, envelope: Envelope, reserved: bool, unchanging: bool) -> bool:
+    def _put(self, envelope: Envelope, reserved: bool, changing: bool) -> bool:
         put = self._mailbox.put_reserved if reserved else self._mailbox.put
-        if unchanging:
+        if not changing:
             self._catch_up()
             return put(envelope)
         if not reserved and self._mailbox.full:
@@ -267,7 +272,7 @@ class Inbox:
                 self._mailbox.put_reserved(TimerDue(timer))
 
     def _forget(self, reply_to: ReplyTo) -> None:
-        with self._arrived:
+        with self._lock:
             self._unanswered.pop(reply_to, None)
 
 

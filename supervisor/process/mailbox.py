@@ -48,7 +48,6 @@ class Mailbox:
         if self.full:
             return False
         self._append(envelope, counted=True)
-        self._counted += 1
         return True
 
     def put_reserved(self, envelope: Envelope) -> bool:
@@ -70,13 +69,14 @@ class Mailbox:
     def take(self) -> Envelope | None:
         """Remove and return the oldest envelope; None if nothing waits."""
         if not self._queue:
+            self.empty()  # also what an interrupted sender has left of a message that never came
             return None
         envelope, counted = self._queue.popleft()
         self._counted -= counted
         if isinstance(envelope, Sample):
-            del self._samples[envelope.key]
+            self._samples.pop(envelope.key, None)
         elif isinstance(envelope, Call):
-            del self._calls[id(envelope)]
+            self._calls.pop(id(envelope), None)
         return envelope
 
     def remove_calls(self, unwanted: Callable[[Call], bool]) -> list[Call]:
@@ -98,6 +98,8 @@ class Mailbox:
         return waiting
 
     def _append(self, envelope: Envelope, *, counted: bool) -> None:
-        self._queue.append((envelope, counted))
+        # Ctrl-C may interrupt a sender between any two of these lines; a reader must not notice.
         if isinstance(envelope, Call):
             self._calls[id(envelope)] = envelope
+        self._queue.append((envelope, counted))
+        self._counted += counted

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
+from .arrival import Arrival
 from .body import Body
 from .clock import Clock, wait_for
 from .envelopes import ExitSignal
@@ -21,7 +22,7 @@ from .errors import WorkerDown, WouldDeadlock
 from .fence import GivenUp, carry
 from .inbox import Inbox, is_under
 from .monitors import Monitors
-from .reasons import KILLED, NORMAL, Crash, ExitReason, reason_of, release_frames
+from .reasons import KILLED, NORMAL, Crash, ExitReason, cause_of, reason_of, release_frames
 from .reply import ReplyTo
 
 JOIN_SECONDS: Final = 5.0
@@ -58,7 +59,8 @@ class Process:
         self.monitors = Monitors(self.inbox)
         self._body: Body | None = body
         self._parent = parent
-        self._changed = threading.Condition()  # guards what follows
+        self._waiting: list[Arrival] = []
+        self._lock = threading.RLock()  # guards what follows
         self._phase = ProcessPhase.NEW
         self._up = False
         self._ignored = False
@@ -141,8 +143,12 @@ class Process:
 
     def wait_until(self, predicate: Callable[[Process], bool], deadline: float | None) -> bool:
         """Wait for a change of phase; False if the deadline comes first."""
-        with self._changed:
-            return wait_for(self.clock, self._changed, lambda: predicate(self), deadline)
+        changed = Arrival()
+        self._waiting.append(changed)
+        try:
+            return wait_for(self.clock, changed, lambda: predicate(self), deadline)
+        finally:
+            self._waiting.remove(changed)
 
     def request(self, message: object, when_settled: Callable[[ReplyTo], None] | None = None) -> ReplyTo:
         """Send a call on behalf of the current thread; see :meth:`.Inbox.request`."""
@@ -155,7 +161,7 @@ class Process:
 
     def start(self) -> None:
         """Start the thread. If the system has no more threads, the process has ended when this returns."""
-        with self._changed:
+        with self._lock:
             if self._phase is ProcessPhase.NEW:
                 self._phase = ProcessPhase.STARTING
         try:
@@ -208,7 +214,7 @@ class Process:
     def fence_off(self) -> tuple[bool, list[Process]]:
         """Do :meth:`give_up` for this process alone; return also its children, which are still to do."""
         self.inbox.fence.close()
-        with self._changed:
+        with self._lock:
             children = list(self._children)
             left = self._phase not in (ProcessPhase.NEW, ProcessPhase.ENDED) and not self.inbox.idle
         if not self.ended:
@@ -219,7 +225,7 @@ class Process:
     def adopt(self, child: Process) -> None:
         """Add a child, so that giving up on this process gives up on the child too."""
         self.inbox.require_life()
-        with self._changed:
+        with self._lock:
             if self.abandoned:
                 raise GivenUp
             self._children[child] = None
@@ -241,7 +247,7 @@ class Process:
             reason = Crash(error)
         finally:
             self._body = None  # an old reference must not keep a worker's state
-        release_frames(reason)
+        release_frames(cause_of(reason))
         for child in list(self._children):  # it failed to stop them
             child.give_up()
         self._end(reason)
@@ -257,7 +263,7 @@ class Process:
         except BaseException as error:  # noqa: BLE001 - every kind of exception is a crash
             return reason_of(error)
         self.inbox.require_life()
-        with self._changed:
+        with self._lock:
             if self._phase is ProcessPhase.ENDED:
                 raise GivenUp
             if not wanted:
@@ -266,13 +272,13 @@ class Process:
             self.inbox.rest()
             self._phase = ProcessPhase.RUNNING
             self._up = True
-            self._changed.notify_all()
+            self._tell_waiting()
         if self._parent is not None:
             self._parent.inbox.poke()
         reason = self._serve(body)
         self.inbox.require_life()
         self.inbox.ask_to_end(reason)
-        with self._changed:
+        with self._lock:
             if self._phase is ProcessPhase.ENDED:
                 raise GivenUp
             self._phase = ProcessPhase.ENDING
@@ -296,10 +302,14 @@ class Process:
         assert self.inbox.stop_reason is not None
         return self.inbox.stop_reason
 
+    def _tell_waiting(self) -> None:
+        for changed in tuple(self._waiting):
+            changed.notify()
+
     # Its end, on its own thread, or on its supervisor's if it was given up on.
 
     def _end(self, reason: ExitReason) -> None:
-        with self._changed:
+        with self._lock:
             if self._phase is ProcessPhase.ENDED:
                 return
             self._phase = ProcessPhase.ENDED
@@ -317,9 +327,9 @@ class Process:
                 reply_to.settle(None, WorkerDown(self.name, reason))
             self.monitors.end(reason)
         finally:
-            with self._changed:
+            with self._lock:
                 self._settled = True
-                self._changed.notify_all()
+                self._tell_waiting()
 
 
 _thread = threading.local()

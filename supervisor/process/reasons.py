@@ -122,19 +122,25 @@ def is_exception(value: object) -> TypeGuard[BaseException]:
     return issubclass(type(value), BaseException)
 
 
-def release_frames(reason: ExitReason) -> None:
-    """Drop the local variables that the tracebacks of a crash hold: a dead worker and all it owned."""
-    waiting: list[object] = [reason.exception] if isinstance(reason, Crash) else []
+def cause_of(reason: ExitReason) -> BaseException | None:
+    """Return the exception behind a reason; None if there is none."""
+    cause = reason.exception if isinstance(reason, Crash) else reason.term if isinstance(reason, Shutdown) else None
+    return cause if is_exception(cause) else None
+
+
+def release_frames(error: BaseException | None) -> None:
+    """Drop the local variables that an exception's tracebacks hold: a dead worker and all it owned."""
+    waiting: list[object] = [error]
     seen: set[int] = set()
     while waiting:
-        error = waiting.pop()
-        if is_exception(error) and id(error) not in seen:
-            seen.add(id(error))
+        link = waiting.pop()
+        if is_exception(link) and id(link) not in seen:
+            seen.add(id(link))
             with suppress(Exception):  # a broken class of exception, or a frame that still runs
-                waiting += [error.__cause__, error.__context__, *getattr(error, "exceptions", ())]
-                clear_frames(error.__traceback__)
+                waiting += [link.__cause__, link.__context__, *getattr(link, "exceptions", ())]
+                clear_frames(link.__traceback__)
                 # The frame that caught it refers to its callers.
-                frame = error.__traceback__.tb_frame.f_back if error.__traceback__ is not None else None
+                frame = link.__traceback__.tb_frame.f_back if link.__traceback__ is not None else None
                 while frame is not None:
                     frame.clear()
                     frame = frame.f_back

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
 from typing import Any, Final
 
+from .arrival import Arrival
 from .clock import Clock, wait_for
 from .errors import CallTimeout
 from .fence import own_fence
@@ -39,7 +39,8 @@ class ReplyTo:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._birth = birth()
-        self._condition = threading.Condition()
+        self._answered = Arrival()
+        self._lock = self._answered.lock
         self._settled = False
         self._value: Any = None
         self._error: BaseException | None = None
@@ -66,12 +67,12 @@ class ReplyTo:
 
     def settle(self, value: object, error: BaseException | None) -> bool:
         """Answer on behalf of the package itself, past any fence; see :meth:`reply`."""
-        with self._condition:
+        with self._lock:
             if self._settled:
                 return False
-            self._settled = True
             self._value, self._error = value, error
-            self._condition.notify()
+            self._settled = True
+            self._answered.notify()
         if self._on_settled is not None:
             try:
                 self._on_settled(self)
@@ -98,8 +99,7 @@ class ReplyTo:
             BaseException: The answer is an exception.
         """
         try:
-            with self._condition:
-                wait_for(self._clock, self._condition, lambda: self._settled, deadline)
+            wait_for(self._clock, self._answered, lambda: self._settled, deadline)
         finally:
             # Also if an interrupt (Ctrl-C) ended the wait: nobody reads the answer now.
             self.settle(None, CallTimeout(f"{name} did not reply in time"))

@@ -56,9 +56,9 @@ def test_nothing_of_a_copy_waits_for_a_lock_that_was_held(tree: Any) -> None:
     def hold_every_lock() -> None:
         process = a.process
         top = root.ref.process
-        of_worker = [process.inbox._arrived, process._changed, process.monitors._lock, process.inbox.fence]
+        of_worker = [process.inbox._lock, process._lock, process.monitors._lock, process.inbox.fence]
         with ExitStack() as locks:
-            for lock in (*of_worker, held.kept._condition, top.inbox._arrived, top._changed, top.inbox.fence):
+            for lock in (*of_worker, held.kept._lock, top.inbox._lock, top._lock, top.inbox.fence):
                 locks.enter_context(lock)
             locked.set()
             release.wait(20)

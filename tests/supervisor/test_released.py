@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from acode_vllm.supervisor import (
+    ChildSpec,
     Crash,
     Down,
     Exit,
@@ -100,6 +101,23 @@ def test_a_failed_start_keeps_nothing_of_the_worker(tree: Any) -> None:
         root.start_child(tree.spec("a", puppet={"on_init": crash_owning(owned)}))
     assert isinstance(caught.value.__cause__, ValueError)
     assert alive(owned) == 0
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_error_of_a_failed_start_keeps_nothing_of_the_worker(tree: Any, first: bool) -> None:
+    made: list[Any] = []
+
+    def factory() -> Any:
+        worker = tree.puppet_class("a", tree.log)
+        worker.mailbox_size = 0
+        made.append(weakref.ref(worker))
+        return worker
+
+    spec = ChildSpec("a", factory)
+    with pytest.raises(StartFailed) as caught:
+        tree.supervisor(spec).start() if first else tree.started().start_child(spec)
+    assert "mailbox_size" in str(caught.value)
+    assert alive(made) == 0
 
 
 def test_many_restarts_leave_few_objects(tree: Any) -> None:
