@@ -103,6 +103,9 @@ class Problem:
         log_path: vLLM's whole log, where there is one.
         transient: Whether another start can mend it although its code says otherwise: memory that ran out while it
             served is free again afterwards.
+        lasting: Whether no other start can mend it although its code says otherwise.
+        said: What ended a start before the server served, as vLLM put it and without numbers; empty for anything
+            else. Two starts in a row that say the same are no chance.
     """
 
     code: str
@@ -111,6 +114,8 @@ class Problem:
     evidence: tuple[str, ...] = ()
     log_path: str | None = None
     transient: bool = False
+    lasting: bool = False
+    said: str = ""
 
     def __post_init__(self) -> None:
         if self.code not in CODES:
@@ -121,7 +126,7 @@ class Problem:
     @property
     def retryable(self) -> bool:
         """Whether another start can mend it."""
-        return CODES[self.code].retryable or self.transient
+        return (CODES[self.code].retryable and not self.lasting) or self.transient
 
     def __str__(self) -> str:
         lines = [f"{self.code}: {self.message}", f"  What to do: {self.remedy}"]

@@ -1,4 +1,4 @@
-"""What is said where the log names no cause: signals, the kernel, and what remains unknown."""
+"""What is said where the log names no cause: signals, the kernel, and what vLLM itself said."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def ended(folder: Path, text: str, how: ProcessExit, said: str = "", model: str 
         (4, "SIGILL", "this CPU does not have"),
         (11, "SIGSEGV", "not its own"),
         (7, "SIGBUS", "/dev/shm"),
-        (6, "SIGABRT", "gave up"),
-        (9, "SIGKILL", "which nobody here sent"),
-        (15, "SIGTERM", "not by this program"),
+        (6, "SIGABRT", "aborted"),
+        (9, "SIGKILL", "which acode did not send"),
+        (15, "SIGTERM", "something other than acode"),
         (63, "signal 63", "ended by"),
     ],
 )
@@ -91,7 +91,7 @@ def test_a_specific_cause_comes_before_the_signal(tmp_path: Path) -> None:
     assert ended(tmp_path, line, ProcessExit(signal=6)).code == "ACODE-VLM-001"
 
 
-def test_an_unknown_cause_is_said_to_be_unknown_with_the_most_telling_lines(tmp_path: Path) -> None:
+def test_of_an_end_that_no_rule_knows_vllms_own_words_are_told(tmp_path: Path) -> None:
     text = (
         "Traceback (most recent call last):\n"
         '  File "/x/y.py", line 3, in z\n'
@@ -103,7 +103,9 @@ def test_an_unknown_cause_is_said_to_be_unknown_with_the_most_telling_lines(tmp_
     )
     problem = ended(tmp_path, text, ProcessExit(code=1))
     assert problem.code == "ACODE-VLM-015"
-    assert "the cause is unknown" in problem.message
+    assert problem.message == (
+        "vLLM ended before it served (exit code 1). It said: strange.StrangeError: the first thing"
+    )
     assert problem.evidence == ("strange.StrangeError: the first thing", "strange.StrangeError: the last thing")
     assert problem.log_path == str(tmp_path / "vllm.log")
 
