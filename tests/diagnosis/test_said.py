@@ -19,7 +19,7 @@ GENERIC = (
 def ended(folder: Path, text: str, exit_code: int = 1) -> Problem:
     log = folder / "vllm.log"
     log.write_text(f"(APIServer pid=1) INFO 11-20 10:00:03 [api_server.py:1] vLLM API server version 0.32.0\n{text}")
-    return diagnose(log, 0, ProcessExit(code=exit_code), model="a/b", port=8000, kernel=lambda pids: "")
+    return diagnose(log, 0, ProcessExit(code=exit_code), model="a/b", port=8000, kernel=lambda pids, before: "")
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,15 @@ from signal import Signals
 
 from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.redaction import redact
+from acode_vllm.vocabulary.server_process import OomCount
 from acode_vllm.workers.diagnosis.cause_rule import LINE_WIDTH, Match, Weight, evidence_of, problem_of, shortened
 from acode_vllm.workers.diagnosis.log_scan import HungWorker, LogScan, scan
 from acode_vllm.workers.diagnosis.oom_evidence import kernel_words
 from acode_vllm.workers.diagnosis.said import fingerprint, kind_of
 from acode_vllm.workers.messages.process_messages import ProcessExit
 
-KernelWords = Callable[[Collection[int]], str]
-"""Says that the kernel killed one of these processes for want of memory; empty if it did not."""
+KernelWords = Callable[[Collection[int], OomCount | None], str]
+"""Says that the kernel killed one of these processes for want of memory, empty if it did not: `kernel_words`."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def diagnose(
     *,
     model: str,
     port: int,
+    oom_count: OomCount | None = None,
     kernel: KernelWords = kernel_words,
 ) -> Problem:
     """Why the server ended. Reads at most 32 MB of its log, and the kernel's log if the exit suggests that.
@@ -80,17 +82,27 @@ def diagnose(
         exit: How the process ended.
         model: The model argument.
         port: The server's port.
+        oom_count: The kills in its control group before it was started.
         kernel: Asks the kernel.
     """
     try:
         found = scan(log_path, offset)
     except OSError as error:
         found = LogScan(last=(f"{log_path} cannot be read: {error.strerror}",))
-    return explain(found, exit, model=model, port=port, log_path=str(log_path), kernel=kernel)
+    return explain(
+        found, exit, model=model, port=port, log_path=str(log_path), kernel=lambda pids: kernel(pids, oom_count)
+    )
 
 
 def explain_unhealthy(
-    problem: Problem, log_path: Path, offset: int, *, model: str, port: int, kernel: KernelWords = kernel_words
+    problem: Problem,
+    log_path: Path,
+    offset: int,
+    *,
+    model: str,
+    port: int,
+    oom_count: OomCount | None = None,
+    kernel: KernelWords = kernel_words,
 ) -> Problem:
     """Why a server that still runs fails its checks: its log may say more than a status of 503.
 
@@ -103,7 +115,14 @@ def explain_unhealthy(
     known = found.cause is not None and found.cause.rule.weight is Weight.SPECIFIC
     if not known and found.died is None and found.fatal is None:
         return problem
-    why = explain(found, ProcessExit(), model=model, port=port, log_path=str(log_path), kernel=kernel)
+    why = explain(
+        found,
+        ProcessExit(),
+        model=model,
+        port=port,
+        log_path=str(log_path),
+        kernel=lambda pids: kernel(pids, oom_count),
+    )
     return replace(why, evidence=(*why.evidence, *problem.evidence))
 
 
@@ -114,7 +133,7 @@ def explain(
     model: str,
     port: int,
     log_path: str,
-    kernel: KernelWords,
+    kernel: Callable[[Collection[int]], str],
 ) -> Problem:
     """The problem that the findings and the exit add up to. Pure, apart from ``kernel``."""
     if found.cause is not None and found.cause.rule.weight is Weight.SPECIFIC:
@@ -170,7 +189,7 @@ def _name_of(number: int) -> str:
         return f"signal {number}"
 
 
-def _by_signal(name: str, who: str, found: LogScan, log_path: str, kernel: KernelWords) -> Problem:
+def _by_signal(name: str, who: str, found: LogScan, log_path: str, kernel: Callable[[Collection[int]], str]) -> Problem:
     if name == "SIGKILL":
         words = kernel(found.pids)
         if words:
