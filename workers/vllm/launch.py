@@ -12,7 +12,9 @@ from acode_vllm.vocabulary.redaction import API_KEY_NAME
 from acode_vllm.vocabulary.server_process import ServerProcess
 from acode_vllm.workers.gpu.source import AMD, NVIDIA
 from acode_vllm.workers.messages.process_messages import LaunchPlan
+from acode_vllm.workers.vllm.build import BuildTarget, build_of
 from acode_vllm.workers.vllm.command import VllmCommand, find_vllm
+from acode_vllm.workers.vllm.cpu import cpu_arguments, lacks_bfloat16
 from acode_vllm.workers.vllm.gpu_visibility import visibility_environment
 
 _OURS = ("VLLM_PORT", "VLLM_MODEL")
@@ -54,7 +56,7 @@ def build_plan(
         _require_memory(options)
     found = command or _find(options, environ, needed=adopt is None)
     if found is not None:
-        argv = _arguments(found, model, options)
+        argv = _arguments(found, model, options, _for_cpu(found, options, environ))
     else:
         assert adopt is not None
         argv = adopt.command
@@ -101,7 +103,20 @@ def child_environment(
     return environment
 
 
-def _arguments(command: VllmCommand, model: str, options: VllmLifecycleOptions) -> tuple[str, ...]:
+def _for_cpu(command: VllmCommand, options: VllmLifecycleOptions, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """What a CPU build needs and the user has not set; nothing for any other build."""
+    if command.interpreter is None:
+        return ()
+    target = {**environ, **options.server.env}.get("VLLM_TARGET_DEVICE")
+    build = build_of(command.interpreter, target)
+    if build is None or build.target is not BuildTarget.CPU:
+        return ()
+    return cpu_arguments(options.server, no_bfloat16=lacks_bfloat16())
+
+
+def _arguments(
+    command: VllmCommand, model: str, options: VllmLifecycleOptions, for_cpu: tuple[str, ...]
+) -> tuple[str, ...]:
     """The command line (FR-008, FR-009, FR-011, FR-028 to FR-031); what is left out is left to vLLM."""
     gpu, server = options.gpu, options.server
     optional = {
@@ -120,7 +135,7 @@ def _arguments(command: VllmCommand, model: str, options: VllmLifecycleOptions) 
     for flag, value in optional.items():
         if value is not None:
             arguments += [flag, str(value)]
-    return (*arguments, *server.extra_args)
+    return (*arguments, *for_cpu, *server.extra_args)
 
 
 def _find(options: VllmLifecycleOptions, environ: Mapping[str, str], *, needed: bool) -> VllmCommand | None:
