@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from recordings import LOGS, diagnosed, recordings
 
-from acode_vllm.workers.diagnosis.diagnosis import diagnose
+from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.workers.diagnosis.diagnosis import diagnose, explain_overdue
 from acode_vllm.workers.diagnosis.rules import GENERIC
 from acode_vllm.workers.messages.process_messages import ProcessExit
 
@@ -97,7 +98,7 @@ REPORTED: dict[str, tuple[str, str, str, str]] = {
     "report_extra_missing": ("009", "optional part", "pip install 'vllm[audio]'", "Please install vllm[audio]"),
     "report_worker_hangs": (
         "014",
-        "hung: the engine waited for it in vain from 10:01:16 to 10:08:16",
+        "A worker of it hung: the engine waited for it in vain from 10:01:16 to 10:08:16",
         "NCCL_DEBUG=INFO",
         "Starting to load model",
     ),
@@ -160,6 +161,16 @@ def test_a_failure_that_people_report_is_explained(name: str) -> None:
 @pytest.mark.parametrize("name", sorted({*REPORTED} - {"report_worker_hangs"}))
 def test_a_failure_that_does_not_depend_on_chance_is_not_tried_again(name: str) -> None:
     assert not diagnosed(name).retryable
+
+
+def test_a_load_that_took_too_long_is_explained_by_a_worker_that_hangs() -> None:
+    overdue = Problem("ACODE-VLM-004", "The model was not loaded within 300 s.", evidence=("300 s",))
+    explained = explain_overdue(overdue, recordings()["report_worker_hangs"].path, 0)
+    assert explained.code == "ACODE-VLM-004"
+    assert "within 300 s. A worker of vLLM hangs: the engine waited for it in vain from 10:01:16" in explained.message
+    assert "NCCL" in explained.remedy
+    assert explain_overdue(overdue, recordings()["success"].path, 0) == overdue
+    assert explain_overdue(overdue, LOGS / "none.log", 0) == overdue
 
 
 @pytest.mark.parametrize("name", ["report_no_nvcc", "report_ptxas_too_old"])

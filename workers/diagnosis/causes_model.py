@@ -233,7 +233,10 @@ RULES: tuple[CauseRule, ...] = (
         ("divisible by",),
         "Part of the model {model} cannot be divided evenly among the devices: {line}",
         "Choose another providers.vllm.gpu.tensor_parallel_size. Powers of two fit most models.",
-        re.compile(r"(?:Assertion|Value|Runtime)Error: .*(?:\d+ is not|must be|not) (?:evenly )?divisible by"),
+        re.compile(
+            r"AssertionError: \d+ is not divisible by \d+|"
+            r"Error: (?=.*(?:parallel|partition|\btp|rank|heads|world)).*divisible by"
+        ),
     ),
     CauseRule(
         "no pipeline parallelism",

@@ -55,6 +55,11 @@ _SIGNALS: dict[str, _DeathBySignal] = {
     ),
     "SIGHUP": _DeathBySignal("it lost its terminal (SIGHUP)", "Start it with: acode providers start vllm"),
 }
+_HANGS = (
+    "If there are several GPUs, check whether they can communicate: NCCL_DEBUG=INFO in providers.vllm.env shows it, "
+    "NCCL_P2P_DISABLE=1 avoids direct links. An attached debugger or a long compilation also stops a worker "
+    "(--enforce-eager in providers.vllm.extra_args avoids compilations)."
+)
 _FATAL_NAMES = {
     "Illegal instruction": "SIGILL",
     "Segmentation fault": "SIGSEGV",
@@ -124,6 +129,20 @@ def explain_unhealthy(
         kernel=lambda pids: kernel(pids, oom_count),
     )
     return replace(why, evidence=(*why.evidence, *problem.evidence))
+
+
+def explain_overdue(problem: Problem, log_path: Path, offset: int) -> Problem:
+    """Why a start took too long: its log may say that the engine waits for a worker. ``problem`` if it does not."""
+    try:
+        hung = scan(log_path, offset).hung
+    except OSError:
+        return problem
+    if hung is None:
+        return problem
+    message = f"{problem.message} A worker of vLLM hangs: {_of_hanging(hung)}"
+    return replace(
+        problem, message=redact(message), remedy=_HANGS, evidence=(*problem.evidence, *evidence_of([hung.first]))
+    )
 
 
 def explain(
@@ -231,17 +250,13 @@ def _by_own_words(found: LogScan, exit: ProcessExit, log_path: str) -> Problem: 
 
 
 def _hung(hung: HungWorker, exit: ProcessExit, log_path: str) -> Problem:  # noqa: A002 - the word for it
+    message = f"vLLM ended ({exit}). A worker of it hung: {_of_hanging(hung)}"
+    return _problem("ACODE-VLM-014", message, _HANGS, [hung.first, hung.before], log_path)
+
+
+def _of_hanging(hung: HungWorker) -> str:
     times = f" from {hung.since} to {hung.until}" if hung.since else ""
-    return _problem(
-        "ACODE-VLM-014",
-        f"A worker of vLLM hung: the engine waited for it in vain{times}, then vLLM ended ({exit}). Before that the "
-        f"log said: {shortened(hung.before, LINE_WIDTH)}",
-        "If there are several GPUs, check whether they can communicate: NCCL_DEBUG=INFO in providers.vllm.env shows "
-        "it, NCCL_P2P_DISABLE=1 avoids direct links. An attached debugger or a long compilation also stops a worker "
-        "(--enforce-eager in providers.vllm.extra_args avoids compilations).",
-        [hung.first, hung.before],
-        log_path,
-    )
+    return f"the engine waited for it in vain{times}. Before that the log said: {shortened(hung.before, LINE_WIDTH)}"
 
 
 def _by_lines(found: LogScan, exit: ProcessExit, log_path: str) -> Problem:  # noqa: A002 - the word for it

@@ -46,6 +46,7 @@ _REFUSED = frozenset(
 _PERHAPS_REFUSED = _REFUSED | {"RuntimeError", "AssertionError"}
 _NO = r"not (?:yet |currently )?(?:been )?(?:support|implement)|unsupported|does ?n[o']t support|only (?:support|works)"
 _NEEDS = r"requires?\b|required|at least|or (?:higher|newer|later)|too old|minimum"
+_SAYS_WHAT = r"is not (?:available|enabled|allowed)|must be set|please (?:set|use|select)|select a different"
 _DEVICE = (
     r"capabilit|\bsm_?\d|\bGPUs?\b|\bCUDA\b|\bROCm\b|\bHIP\b|\bdevices?\b|\bCPUs?\b|platform|Ampere|Hopper|Blackwell"
 )
@@ -61,7 +62,7 @@ KINDS: tuple[Kind, ...] = (
         "ACODE-VLM-009",
         "Install what the line names into vLLM's environment.",
         frozenset({"ModuleNotFoundError", "PackageNotFoundError"}),
-        _any_of(r"pip install", r"please install", r"is not installed", r"to be installed", r"installation of"),
+        _any_of(r"\binstall(?:ed|ation)?\b"),
     ),
     Kind(
         "ACODE-VLM-009",
@@ -90,7 +91,7 @@ KINDS: tuple[Kind, ...] = (
         "Correct or remove the setting that the line names (providers.vllm, extra_args or env). If it comes from the "
         "model itself, use another model or a newer vLLM.",
         _REFUSED,
-        _any_of(_NO, r"\binvalid\b", r"\bunknown\b", "is required", "requires", "unrecognized"),
+        _any_of(_NO, r"\binvalid\b", r"\bunknown\b", _NEEDS, "unrecognized", _SAYS_WHAT),
         _PERHAPS_REFUSED,
     ),
 )

@@ -77,15 +77,17 @@ def diagnose_from_log(server: ServerProcess, exit: ProcessExit) -> Problem:  # n
 
 
 def explain_from_log(problem: Problem, server: ServerProcess) -> Problem:
-    """`acode_vllm.workers.diagnosis.diagnosis.explain_unhealthy`, imported when it is first needed.
+    """`explain_unhealthy` or `explain_overdue` of `acode_vllm.workers.diagnosis.diagnosis`, imported when needed.
 
-    A start that took too long is told as such, whatever its log has complained of.
+    A start that took too long stays one, whatever its log complains of.
     """
-    if problem.code not in ("ACODE-VLM-014", "ACODE-VLM-018"):
-        return problem
-    from acode_vllm.workers.diagnosis.diagnosis import explain_unhealthy
+    from acode_vllm.workers.diagnosis.diagnosis import explain_overdue, explain_unhealthy
 
     log = Path(server.log_path)
+    if problem.code == "ACODE-VLM-004":
+        return explain_overdue(problem, log, server.log_offset)
+    if problem.code not in ("ACODE-VLM-014", "ACODE-VLM-018"):
+        return problem
     return explain_unhealthy(
         problem, log, server.log_offset, model=server.model, port=server.port, oom_count=server.oom_count
     )
