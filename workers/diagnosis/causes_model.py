@@ -84,9 +84,10 @@ RULES: tuple[CauseRule, ...] = (
             "Can't load feature extractor for",
             "Can't load processor for",
         ),
-        "A configuration file of {model} cannot be loaded: it is missing, or a folder of the same name is in the way.",
-        "Check that the model has a config.json (see {link}) and that no folder called {model} lies where vLLM looks, "
+        "A configuration file of {what} cannot be loaded: it is missing, or a folder of the same name is in the way.",
+        "Check that the model has a config.json (see {link}) and that no folder called {what} lies where vLLM looks, "
         "or give the model as an absolute path.",
+        re.compile(r"Can't load [\w ]+ (?:of|for) '(?P<what>[^']*)'"),
     ),
     CauseRule(
         "config.json is damaged",

@@ -238,7 +238,8 @@ def _by_own_words(found: LogScan, exit: ProcessExit, log_path: str) -> Problem: 
     """No rule knows the end: vLLM's own words are the answer."""
     if not found.said:
         assert found.hung is not None
-        return _hung(found.hung, exit, log_path)
+        hung = _hung(found.hung, exit, log_path)
+        return replace(hung, said="") if found.served else hung
     line = shortened(found.said, LINE_WIDTH)
     evidence = [found.said, *(other for other in _proof(found) if other != found.said)]
     if found.served:
@@ -251,7 +252,8 @@ def _by_own_words(found: LogScan, exit: ProcessExit, log_path: str) -> Problem: 
 
 def _hung(hung: HungWorker, exit: ProcessExit, log_path: str) -> Problem:  # noqa: A002 - the word for it
     message = f"vLLM ended ({exit}). A worker of it hung: {_of_hanging(hung)}"
-    return _problem("ACODE-VLM-014", message, _HANGS, [hung.first, hung.before], log_path)
+    problem = _problem("ACODE-VLM-014", message, _HANGS, [hung.first, hung.before], log_path)
+    return replace(problem, said=redact(fingerprint(hung.before)))
 
 
 def _of_hanging(hung: HungWorker) -> str:
