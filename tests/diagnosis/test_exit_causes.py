@@ -142,8 +142,8 @@ class TestWhileItLives:
         return explain_unhealthy(self.CHECKS, log, 0, model="acode/m", port=8000, kernel=lambda pids, before: "")
 
     def test_a_death_in_the_tree_explains_why_the_checks_fail_and_can_be_mended(self, tmp_path: Path) -> None:
-        problem = self.explained(tmp_path, DIED.format(" (exit code: -4)"))
-        assert "its process VllmWorker-0 used an instruction" in problem.message
+        problem = self.explained(tmp_path, DIED.format(" (exit code: -11)"))
+        assert "its process VllmWorker-0 accessed memory" in problem.message
         assert problem.evidence[-1] == "health: status 503"
         assert problem.retryable
 

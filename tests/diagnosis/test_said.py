@@ -11,6 +11,7 @@ from acode_vllm.workers.diagnosis.diagnosis import diagnose
 from acode_vllm.workers.messages.process_messages import ProcessExit
 
 UP = "INFO:     Application startup complete.\n"
+ANSWERED = 'INFO:     127.0.0.1:1 - "POST /v1/completions HTTP/1.1" 200 OK\n'
 GENERIC = (
     "(APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}\n"
 )
@@ -86,10 +87,12 @@ def test_without_an_exception_the_most_telling_line_is_the_message(tmp_path: Pat
     assert "Its last line: going on" in ended(tmp_path, "going on\n").message
 
 
-def test_an_instruction_that_the_cpu_lacks_before_the_first_check_is_not_tried_again(tmp_path: Path) -> None:
+def test_an_instruction_that_the_cpu_lacks_is_not_tried_again_before_it_has_answered(tmp_path: Path) -> None:
     died = "ERROR 11-22 12:46:39 [x.py:3] Worker proc VllmWorker-0 died unexpectedly (exit code: -4), shutting down\n"
     assert not ended(tmp_path, died).retryable
-    assert ended(tmp_path, UP + died).retryable
+    assert not ended(tmp_path, UP + died).retryable
+    assert not ended(tmp_path, "Fatal Python error: Illegal instruction\n").retryable
+    assert ended(tmp_path, UP + ANSWERED + died).retryable
 
 
 def test_secrets_are_not_in_what_it_said(tmp_path: Path) -> None:

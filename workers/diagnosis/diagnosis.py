@@ -214,14 +214,17 @@ def _by_signal(name: str, who: str, found: LogScan, log_path: str, kernel: Calla
         if words:
             return _out_of_memory(f"{who} was", words, found, log_path)
     signal = _SIGNALS.get(name, _DeathBySignal(f"it was ended by {name}", _RETRY))
+    # The CPU is the same at the next start.
+    lasting = name == "SIGILL" and not found.answered
     if who == "it":
         # What its other processes wrote when they were ended after it says nothing of why.
         last = [f"the last line of its log: {found.last[-1]}"] if found.last and not found.telling else []
         lines = [f"its API server was ended by {name}, says the kernel", *found.telling, *last]
-        return _problem("ACODE-VLM-015", f"vLLM ended: {signal.cause}.", signal.remedy, lines, log_path)
+        problem = _problem("ACODE-VLM-015", f"vLLM ended: {signal.cause}.", signal.remedy, lines, log_path)
+        return replace(problem, lasting=lasting)
     cause = signal.cause.replace("it ", f"{who} ", 1) if signal.cause.startswith("it ") else f"{who}: {signal.cause}"
     problem = _problem("ACODE-VLM-015", f"vLLM ended: {cause}.", signal.remedy, _proof(found), log_path)
-    return replace(problem, lasting=name == "SIGILL" and not found.served)
+    return replace(problem, lasting=lasting)
 
 
 def _out_of_memory(who: str, words: str, found: LogScan, log_path: str) -> Problem:

@@ -93,7 +93,8 @@ class LogScan:
         said: The exception that ended it, in vLLM's words: the last of the first chain; empty if there is none.
         telling: The first and the last lines that report an error and are not generic.
         last: The last lines that are not noise.
-        served: Whether it had served before.
+        served: Whether it had begun to serve.
+        answered: Whether it had answered a request for text.
         died: What the log says of a process of the tree that ended by itself.
         fatal: What Python's or PyTorch's own handler of fatal signals said.
         hung: A worker that the engine waited for.
@@ -107,6 +108,7 @@ class LogScan:
     telling: list[str] = field(default_factory=list)
     last: tuple[str, ...] = ()
     served: bool = False
+    answered: bool = False
     died: DeadPart | None = None
     fatal: str | None = None
     hung: HungWorker | None = None
@@ -128,25 +130,34 @@ def scan(path: Path, offset: int) -> LogScan:
         size = os.fstat(descriptor).st_size
         begin = offset if offset <= size else 0
         life = _last_life(descriptor, begin, size)
-        found = LogScan(served=life is not None)
-        _search(descriptor, begin if life is None else life, size, found)
+        found = LogScan(served=life is not None, answered=life is not None and life.answered)
+        _search(descriptor, begin if life is None else life.end, size, found)
         _read_end(descriptor, begin, size, found)
         return found
     finally:
         os.close(descriptor)
 
 
-def _last_life(descriptor: int, begin: int, size: int) -> int | None:
-    """Where the last line ends that proves that it served; None if none does."""
+@dataclass(frozen=True)
+class _Life:
+    """The last line that proves that it served: where it ends, and whether it is an answer."""
+
+    end: int
+    answered: bool
+
+
+def _last_life(descriptor: int, begin: int, size: int) -> _Life | None:
+    """The last line that proves that it served; None if none does."""
     end, first = size, max(begin, size - LIFE_WINDOW)
     while end > first:
         start = max(first, end - CHUNK)
         # A little more, so that a line across the border is complete.
         chunk = os.pread(descriptor, end - start + 512, start)
-        place = max(chunk.rfind(_LIFE[0]), _last_answer(chunk))
+        began, answer = chunk.rfind(_LIFE[0]), _last_answer(chunk)
+        place = max(began, answer)
         if place >= 0:
             line_end = chunk.find(b"\n", place)
-            return start + (line_end + 1 if line_end >= 0 else place)
+            return _Life(start + (line_end + 1 if line_end >= 0 else place), answer > began)
         end = start
     return None
 
