@@ -85,6 +85,7 @@ def test_a_server_that_had_served_is_started_again_whatever_it_said(tmp_path: Pa
 def test_without_an_exception_the_most_telling_line_is_the_message(tmp_path: Path) -> None:
     assert "Its log says: /bin/sh: 1: vllm: not found" in ended(tmp_path, "/bin/sh: 1: vllm: not found\n", 127).message
     assert "Its last line: going on" in ended(tmp_path, "going on\n").message
+    assert ended(tmp_path, "going on\n").said == ""
 
 
 def test_an_instruction_that_the_cpu_lacks_is_not_tried_again_before_it_has_answered(tmp_path: Path) -> None:

@@ -272,8 +272,7 @@ def _by_lines(found: LogScan, exit: ProcessExit, log_path: str) -> Problem:  # n
         return _problem("ACODE-VLM-015", message, "Run the vllm command by hand to see what it does.", (), log_path)
     line = found.telling[0] if found.telling else lines[-1]
     message = f"vLLM ended ({exit}). Its {'log says' if found.telling else 'last line'}: {shortened(line, LINE_WIDTH)}"
-    problem = _problem("ACODE-VLM-015", message, "See the lines below and the whole log.", lines, log_path)
-    return _with_words(problem, found, line)
+    return _problem("ACODE-VLM-015", message, "See the lines below and the whole log.", lines, log_path)
 
 
 def _proof(found: LogScan) -> list[str]:
