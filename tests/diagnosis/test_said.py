@@ -61,6 +61,12 @@ def test_one_that_may_depend_on_chance_is_tried_again_and_known_again(tmp_path: 
     assert first.said
 
 
+def test_a_row_that_knows_the_chance_keeps_its_attempts_and_a_vague_one_does_not(tmp_path: Path) -> None:
+    assert ended(tmp_path, "zmq.error.ZMQError: Address already in use (addr='tcp://127.0.0.1:5555')\n").said == ""
+    vague = "torch._inductor.exc.InductorError: CppCompileError: C++ compile error\n"
+    assert ended(tmp_path, vague).said == vague.strip()
+
+
 def test_the_last_exception_of_the_first_chain_is_what_it_said(tmp_path: Path) -> None:
     chain = (
         "OddError: the reason\n\n"

@@ -181,7 +181,8 @@ def _known(found: LogScan, match: Match, model: str, port: int, log_path: str) -
     problem = problem_of(
         match.rule, model, found.evidence, match.values, port=port, log_path=log_path, served=found.served
     )
-    return _with_words(problem, found, found.evidence[0])
+    # A specific row knows whether chance plays.
+    return problem if match.rule.weight is Weight.SPECIFIC else _with_words(problem, found, found.evidence[0])
 
 
 def _with_words(problem: Problem, found: LogScan, line: str) -> Problem:
