@@ -99,7 +99,7 @@ KINDS: tuple[Kind, ...] = (
 
 CHANCE = Kind(
     "ACODE-VLM-015",
-    "It is started again. If it says the same again, that ends the attempts: see the whole log.",
+    "See the evidence and the whole log. A newer vLLM, driver or library may help.",
 )
 """Any other exception: it may depend on chance."""
 
