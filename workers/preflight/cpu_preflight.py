@@ -66,7 +66,7 @@ def check_cpu(
     if machine.no_bfloat16 and (options.server.dtype or "").startswith("bfloat16"):
         warnings.append("This CPU has no bfloat16: vLLM may die of SIGILL. Set providers.vllm.dtype to float32.")
     cache = _cache_set(options, environ)
-    problems = [*_too_large(machine, need), *_refused(machine, options, cache, shares)]
+    problems = [*_too_large(machine, need), *_refused(machine, options, cache)]
     env: dict[str, str] = {}
     if cache is None and options.gpu.memory_utilization == GpuOptions().memory_utilization:
         size, problem = _fitting_cache(machine, need, shares)
@@ -104,7 +104,7 @@ def _too_large(machine: CpuMachine, need: MemoryNeed) -> list[Problem]:
     return [Problem("ACODE-VLM-006", f"{message}{gib(machine.total_bytes)} of memory.", remedy)]
 
 
-def _refused(machine: CpuMachine, options: VllmLifecycleOptions, cache: int | None, shares: int) -> list[Problem]:
+def _refused(machine: CpuMachine, options: VllmLifecycleOptions, cache: int | None) -> list[Problem]:
     """What the user has set and vLLM refuses, by its own rules."""
     free = f"{gib(machine.free_bytes)} of {gib(machine.total_bytes)} are free"
     utilization = options.gpu.memory_utilization
