@@ -127,6 +127,14 @@ def test_what_is_chosen_for_a_cpu_is_said_and_handed_to_vllm(vllm: MakeVllm, lla
     assert "a KV cache of 4.0 GiB (VLLM_CPU_KVCACHE_SPACE=4)" in warning
 
 
+def test_a_quantized_model_may_refuse_the_dtype_that_is_chosen(vllm: MakeVllm, llama: Callable[..., str]) -> None:
+    model = llama(max_position_embeddings=4096, quantization_config={"quant_method": "awq"})
+    world = World(vllm("0.32.0+cpu"), machine=CpuMachine(64 * GIB, 60 * GIB, no_bfloat16=True))
+    assert any("dtype to float16" in warning for warning in world.check(model).warnings)
+    world.machine = ROOMY
+    assert not any("dtype to float16" in warning for warning in world.check(model).warnings)
+
+
 def test_a_cpu_that_is_set_up_by_hand_gets_no_warning(vllm: MakeVllm, llama: Callable[..., str]) -> None:
     server = ServerOptions(dtype="float32", extra_args=("--enforce-eager",), env={"VLLM_CPU_KVCACHE_SPACE": "2"})
     report = World(vllm("0.32.0+cpu")).check(llama(), VllmLifecycleOptions(server=server))

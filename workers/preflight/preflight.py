@@ -21,7 +21,7 @@ from acode_vllm.workers.preflight.cpu_memory import CpuMachine, held_by, memory
 from acode_vllm.workers.preflight.cpu_preflight import check_cpu
 from acode_vllm.workers.preflight.gpu_memory import MemoryNeed
 from acode_vllm.workers.preflight.gpu_preflight import GpuFindings, GpuNeed, check_gpus, may_return
-from acode_vllm.workers.preflight.model_memory import memory_needs
+from acode_vllm.workers.preflight.model_memory import memory_needs, read_config
 from acode_vllm.workers.preflight.report import Finding, Level, PreflightReport
 from acode_vllm.workers.vllm.build import UNKNOWN_BUILD, BuildTarget, VllmBuild, build_of
 from acode_vllm.workers.vllm.command import VllmCommand, find_vllm
@@ -147,6 +147,12 @@ def _model(
     return prepared
 
 
+_QUANTIZED = (
+    "The model is quantized and may refuse float32, which is chosen because this CPU has no bfloat16. If it does, set "
+    "providers.vllm.dtype to float16."
+)
+
+
 def _cpu(
     prepared: PreparedModel | None,
     options: VllmLifecycleOptions,
@@ -159,6 +165,8 @@ def _cpu(
     held = options
     if "--dtype" in cpu_arguments(options.server, no_bfloat16=machine.no_bfloat16):
         held = replace(options, server=replace(options.server, dtype="float32"))
+        if prepared is not None and read_config(prepared.folder).get("quantization_config"):
+            found.append(Finding(CPU, Level.WARNING, _QUANTIZED))
     need = memory_needs(prepared, held)[0] if prepared is not None else MemoryNeed()
     checked = check_cpu(machine, need, options, environ)
     found.append(Finding(CPU, Level.WARNING if checked.chosen else Level.OK, checked.text))
