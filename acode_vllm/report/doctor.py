@@ -1,7 +1,7 @@
-"""Everything that a start needs, looked at without starting anything: what ``acode doctor`` reports.
+"""Checks everything that a start needs without starting anything: what ``acode doctor`` reports.
 
-It makes the looks that the start itself makes (`acode_vllm.workers.preflight`), and some that a start cannot afford:
-importing vLLM takes seconds. Nothing is changed, created or ended.
+It runs the checks of the start itself (`acode_vllm.workers.preflight`) and some that a start cannot afford: importing
+vLLM takes seconds. It changes, creates and ends nothing.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from acode_vllm.workers.process.adoption import is_recorded_process
 from acode_vllm.workers.vllm.command import find_vllm, verify_command
 
 LEAST_LOG_BYTES = 10**9
-"""Room for logs and records below which there is a warning."""
+"""Less room than this for logs and records is a warning."""
 STOP_SECONDS = 2.0
 
 
 def examine(
     wanted: Wanted, folder: ServiceFolder, *, ask: AskHub = ask_hub, sample: Callable[[], GpuSample] | None = None
 ) -> tuple[Finding, ...]:
-    """Every finding, in the order in which a start would meet it. Takes some seconds.
+    """Every finding, in the order in which a start would meet it. Takes seconds.
 
     Args:
         wanted: What would be started, or, in monitored and external mode, what should be there.
@@ -75,12 +75,12 @@ def examine(
 
 
 def sample_once() -> GpuSample:
-    """The machine's GPUs, or, where their driver hangs, an error after some seconds."""
+    """The machine's GPUs, or an error after some seconds if their driver hangs."""
     from acode_vllm.supervisor import ChildSpec, Supervisor
     from acode_vllm.workers.gpu.gpu_worker import GpuWorker
 
     def unheard(message: Reported) -> None:
-        """Nobody listens: a sample is taken on demand only."""
+        """Drop it: samples are taken only on demand."""
 
     tree = Supervisor([ChildSpec(GPU, lambda: GpuWorker(unheard, 0.0))], name="doctor")
     tree.start(STOP_SECONDS)
@@ -102,12 +102,12 @@ def look_at_folder(folder: ServiceFolder) -> Finding:
         why = "it cannot be written"
     else:
         return Finding(subject, Level.OK, str(folder.path))
-    remedy = "Mend its owner, permissions or disk, or set XDG_STATE_HOME to a folder of your own."
+    remedy = "Correct its owner, permissions or disk, or set XDG_STATE_HOME to a folder of your own."
     return Finding.of(subject, Problem("ACODE-VLM-029", f"{place} cannot be used: {why}.", remedy))
 
 
 def look_at_import(wanted: Wanted) -> list[Finding]:
-    """Whether its Python can import vLLM; nothing where no Python with a vLLM is known. Takes seconds."""
+    """Whether its Python can import vLLM; nothing if no Python with a vLLM is known. Takes seconds."""
     command = find_vllm(wanted.options.server.command, wanted.environ)
     if command.build() is None:
         return []
@@ -124,7 +124,7 @@ def look_at_token(wanted: Wanted) -> Finding:
 
 
 def look_at_disk(wanted: Wanted, folder: ServiceFolder) -> Finding:
-    """How much room there is. Whether it suffices for a download the look at the model has said."""
+    """How much room there is. The look at the model says whether it suffices for a download."""
     cache = cache_root({**wanted.environ, **wanted.options.server.env})
     models, records = free_bytes(cache), free_bytes(folder.path)
     text = f"{in_units(models)} free for models ({cache}), {in_units(records)} for logs and records"
@@ -151,7 +151,7 @@ def look_at_port(wanted: Wanted, server: ServerProcess | None) -> Finding:
 
 
 def look_at_service(service: RecordedService) -> Finding:
-    """What the service is, and why it does not run where that is so."""
+    """What the service is, and why it does not run if it does not."""
     status = service.status
     watched = f"watched by PID {service.owner_pid}" if service.owner_pid else "watched by nobody now"
     text = f"{status.state.value}, {watched}: {status.reason}"
@@ -164,7 +164,7 @@ def look_at_service(service: RecordedService) -> Finding:
 
 
 def look_at_server(wanted: Wanted) -> Finding:
-    """Whether a server that somebody else manages answers as it should."""
+    """Whether a server that another program manages answers as it should."""
     from acode_vllm.workers.health.health_check import HealthCheck, HealthEdges
     from acode_vllm.workers.machine.server_tree import ServerTree
     from acode_vllm.workers.machine.waits import Interrupt
@@ -184,7 +184,7 @@ def look_at_server(wanted: Wanted) -> Finding:
 
 
 def driver_versions(proc: Path = Path("/proc"), sys_folder: Path = Path("/sys")) -> dict[str, str]:
-    """The versions of the GPU drivers that are loaded, by name."""
+    """The versions of the loaded GPU drivers, by name."""
     files = {"nvidia": proc / "driver/nvidia/version", "amdgpu": sys_folder / "module/amdgpu/version"}
     found = {}
     for name, file in files.items():
@@ -194,7 +194,7 @@ def driver_versions(proc: Path = Path("/proc"), sys_folder: Path = Path("/sys"))
 
 
 def versions(wanted: Wanted | None) -> dict[str, str]:
-    """What runs here, name → version: Python, this package, what it stands on, vLLM, the drivers."""
+    """The versions of what runs here, by name: Python, this package, its dependencies, vLLM, the drivers."""
     import platform
 
     from acode_vllm._version import __version__

@@ -61,9 +61,9 @@ CODES: dict[str, Code] = {
     "ACODE-VLM-006": Code("Insufficient VRAM", "Use a smaller model, a shorter context or a smaller batch"),
     "ACODE-VLM-007": Code("Model not available offline", "Pre-stage the model, or leave airgapped mode"),
     "ACODE-VLM-008": Code("vLLM not found", "Install vLLM, or name it with providers.vllm.command"),
-    "ACODE-VLM-009": Code("vLLM installation broken", "Run the vllm command by hand and mend its environment"),
+    "ACODE-VLM-009": Code("vLLM installation broken", "Run the vllm command by hand and repair its environment"),
     "ACODE-VLM-010": Code("Invalid configuration", "Correct the keys that the message lists"),
-    "ACODE-VLM-011": Code("Restart limit reached", "Mend the cause in the history, then start again"),
+    "ACODE-VLM-011": Code("Restart limit reached", "See the cause in the history, then start again"),
     "ACODE-VLM-012": Code("Not enough disk space", "Free space, or move HF_HOME to a larger disk"),
     "ACODE-VLM-013": Code("Model hub unreachable", "Check the network, or pre-stage the model", retryable=True),
     "ACODE-VLM-014": Code("Engine hung", "It is restarted; see the history if it happens again", retryable=True),
@@ -103,6 +103,9 @@ class Problem:
         log_path: vLLM's whole log, where there is one.
         transient: Whether another start can mend it although its code says otherwise: memory that ran out while it
             served is free again afterwards.
+        lasting: Whether no other start can mend it although its code says otherwise.
+        said: What ended a start before the server served, as vLLM put it and without numbers; empty for anything
+            else. Two starts in a row that say the same are no chance.
     """
 
     code: str
@@ -111,6 +114,8 @@ class Problem:
     evidence: tuple[str, ...] = ()
     log_path: str | None = None
     transient: bool = False
+    lasting: bool = False
+    said: str = ""
 
     def __post_init__(self) -> None:
         if self.code not in CODES:
@@ -121,7 +126,7 @@ class Problem:
     @property
     def retryable(self) -> bool:
         """Whether another start can mend it."""
-        return CODES[self.code].retryable or self.transient
+        return (CODES[self.code].retryable and not self.lasting) or self.transient
 
     def __str__(self) -> str:
         lines = [f"{self.code}: {self.message}", f"  What to do: {self.remedy}"]

@@ -21,6 +21,19 @@ class ProcessIdentity:
 
 
 @dataclass(frozen=True)
+class OomCount:
+    """A control group's count of processes that the kernel has killed for want of memory, since the group began.
+
+    Attributes:
+        file: Where the kernel tells it: ``memory.events`` or ``memory.oom_control``.
+        kills: What it said.
+    """
+
+    file: str
+    kills: int
+
+
+@dataclass(frozen=True)
 class ServerProcess:
     """A vLLM that was started: what the service record remembers of it, enough to adopt it later.
 
@@ -34,6 +47,7 @@ class ServerProcess:
         log_path: Where its output goes.
         log_offset: Where in that file its output begins, in bytes.
         started_at: Wall-clock time of the spawn.
+        oom_count: The kills in its control group before it was spawned; None if they cannot be read.
     """
 
     identity: ProcessIdentity
@@ -45,3 +59,4 @@ class ServerProcess:
     log_path: str
     log_offset: int
     started_at: float
+    oom_count: OomCount | None = None

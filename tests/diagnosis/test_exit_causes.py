@@ -1,4 +1,4 @@
-"""What is said where the log names no cause: signals, the kernel, and what remains unknown."""
+"""What is said where the log names no cause: signals, the kernel, and what vLLM itself said."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.vocabulary.server_process import OomCount
 from acode_vllm.workers.diagnosis.diagnosis import diagnose, explain_unhealthy
-from acode_vllm.workers.diagnosis.oom_evidence import from_control_group, kernel_words
+from acode_vllm.workers.diagnosis.oom_evidence import count_kills, kernel_words
 from acode_vllm.workers.messages.process_messages import ProcessExit
 
 HEAD = (
@@ -27,7 +28,7 @@ def ended(folder: Path, text: str, how: ProcessExit, said: str = "", model: str 
     log = folder / "vllm.log"
     log.write_text(HEAD + text + NOISE)
 
-    def kernel(pids: Collection[int]) -> str:
+    def kernel(pids: Collection[int], before: OomCount | None) -> str:
         assert set(pids) >= {100, 200}
         return said
 
@@ -40,9 +41,9 @@ def ended(folder: Path, text: str, how: ProcessExit, said: str = "", model: str 
         (4, "SIGILL", "this CPU does not have"),
         (11, "SIGSEGV", "not its own"),
         (7, "SIGBUS", "/dev/shm"),
-        (6, "SIGABRT", "gave up"),
-        (9, "SIGKILL", "which nobody here sent"),
-        (15, "SIGTERM", "not by this program"),
+        (6, "SIGABRT", "aborted"),
+        (9, "SIGKILL", "which acode did not send"),
+        (15, "SIGTERM", "something other than acode"),
         (63, "signal 63", "ended by"),
     ],
 )
@@ -91,7 +92,7 @@ def test_a_specific_cause_comes_before_the_signal(tmp_path: Path) -> None:
     assert ended(tmp_path, line, ProcessExit(signal=6)).code == "ACODE-VLM-001"
 
 
-def test_an_unknown_cause_is_said_to_be_unknown_with_the_most_telling_lines(tmp_path: Path) -> None:
+def test_of_an_end_that_no_rule_knows_vllms_own_words_are_told(tmp_path: Path) -> None:
     text = (
         "Traceback (most recent call last):\n"
         '  File "/x/y.py", line 3, in z\n'
@@ -103,7 +104,9 @@ def test_an_unknown_cause_is_said_to_be_unknown_with_the_most_telling_lines(tmp_
     )
     problem = ended(tmp_path, text, ProcessExit(code=1))
     assert problem.code == "ACODE-VLM-015"
-    assert "the cause is unknown" in problem.message
+    assert problem.message == (
+        "vLLM ended before it served (exit code 1). It said: strange.StrangeError: the first thing"
+    )
     assert problem.evidence == ("strange.StrangeError: the first thing", "strange.StrangeError: the last thing")
     assert problem.log_path == str(tmp_path / "vllm.log")
 
@@ -136,11 +139,11 @@ class TestWhileItLives:
     def explained(self, folder: Path, text: str) -> Problem:
         log = folder / "vllm.log"
         log.write_text(HEAD + "INFO:     Application startup complete.\n" + text)
-        return explain_unhealthy(self.CHECKS, log, 0, model="acode/m", port=8000, kernel=lambda pids: "")
+        return explain_unhealthy(self.CHECKS, log, 0, model="acode/m", port=8000, kernel=lambda pids, before: "")
 
     def test_a_death_in_the_tree_explains_why_the_checks_fail_and_can_be_mended(self, tmp_path: Path) -> None:
-        problem = self.explained(tmp_path, DIED.format(" (exit code: -4)"))
-        assert "its process VllmWorker-0 used an instruction" in problem.message
+        problem = self.explained(tmp_path, DIED.format(" (exit code: -11)"))
+        assert "its process VllmWorker-0 accessed memory" in problem.message
         assert problem.evidence[-1] == "health: status 503"
         assert problem.retryable
 
@@ -165,23 +168,65 @@ def test_secrets_in_the_log_are_not_shown(tmp_path: Path) -> None:
 
 
 class TestKernelWords:
+    """Told by the kernel's log, if it can be read and its PIDs are ours; otherwise by the count since the spawn."""
+
+    def group(self, folder: Path, kills: int, file: str = "memory.events") -> OomCount | None:
+        """A control group of this process that counts so many kills; what is counted."""
+        version_1 = file == "memory.oom_control"
+        (folder / "cgroup").write_text("4:memory:/a\n0::/\n" if version_1 else "0::/a\n")
+        place = folder / "fs" / ("memory/a" if version_1 else "a") / file
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(f"oom_kill_disable 0\noom_kill {kills}\n")
+        return count_kills(folder / "cgroup", folder / "fs")
+
+    def namespace(self, folder: Path, inode: int) -> Path:
+        link = folder / f"pid-{inode}"
+        link.symlink_to(f"pid:[{inode}]")
+        return link
+
     def test_the_kernels_log_names_the_process(self, tmp_path: Path) -> None:
         kmsg = tmp_path / "kmsg"
         kmsg.write_text(
             "3,1,1,-;Out of memory: Killed process 77 (other) total-vm:1kB\n"
             "3,2,2,-;Out of memory: Killed process 200 (VLLM::EngineCor) total-vm:99kB, UID:0\n"
         )
-        assert "Killed process 200" in kernel_words({200}, kmsg, tmp_path / "none")
-        assert kernel_words({4}, kmsg, tmp_path / "none") == ""
+        assert "Killed process 200" in kernel_words({200}, None, kmsg)
+        assert kernel_words({4}, None, kmsg) == ""
 
-    def test_where_it_may_not_be_read_the_control_group_counts(self, tmp_path: Path) -> None:
-        (tmp_path / "cgroup").write_text("0::/user.slice/a\n")
-        folder = tmp_path / "fs" / "user.slice" / "a"
-        folder.mkdir(parents=True)
-        (folder / "memory.events").write_text("low 0\nhigh 0\nmax 9\noom 2\noom_kill 2\n")
-        assert from_control_group(tmp_path / "cgroup", tmp_path / "fs") == f"{folder}/memory.events: oom_kill 2"
-        (folder / "memory.events").write_text("oom_kill 0\n")
-        assert from_control_group(tmp_path / "cgroup", tmp_path / "fs") == ""
+    @pytest.mark.parametrize("file", ["memory.events", "memory.oom_control"])
+    def test_kills_before_the_server_was_started_are_not_its_own(self, tmp_path: Path, file: str) -> None:
+        before = self.group(tmp_path, 2, file)
+        assert before is not None
+        assert before.kills == 2
+        unreadable = tmp_path / "none"
+        assert kernel_words({200}, before, unreadable) == ""
+        self.group(tmp_path, 3, file)
+        said = kernel_words({200}, before, unreadable)
+        assert said == f"{before.file}: oom_kill 3, and 2 when the server was started"
+        assert kernel_words({200}, None, unreadable) == ""
+
+    def test_where_the_kernels_log_can_be_read_it_decides(self, tmp_path: Path) -> None:
+        before = self.group(tmp_path, 0)
+        self.group(tmp_path, 1)
+        kmsg = tmp_path / "kmsg"
+        kmsg.write_text("3,1,1,-;Out of memory: Killed process 77 (other) total-vm:1kB\n")
+        assert kernel_words({200}, before, kmsg, self.namespace(tmp_path, 4026531836)) == ""
+        # In a container the kernel names another PID than we know.
+        assert "oom_kill 1" in kernel_words({200}, before, kmsg, self.namespace(tmp_path, 4026532000))
+
+    def test_a_control_group_that_is_gone_or_unreadable_tells_nothing(self, tmp_path: Path) -> None:
+        before = self.group(tmp_path, 0)
+        assert before is not None
+        Path(before.file).write_text("nonsense\n")
+        assert kernel_words({200}, before, tmp_path / "none") == ""
+        assert count_kills(tmp_path / "nowhere", tmp_path / "fs") is None
 
     def test_the_real_kernel_is_asked_without_harm(self) -> None:
-        assert isinstance(kernel_words({2**31 - 1}), str)
+        assert isinstance(kernel_words({2**31 - 1}, count_kills()), str)
+
+    def test_a_crash_after_an_earlier_kill_in_the_group_is_not_want_of_memory(self, tmp_path: Path) -> None:
+        before = self.group(tmp_path, 1)
+        log = tmp_path / "vllm.log"
+        log.write_text(HEAD + DIED.format(" "))
+        problem = diagnose(log, 0, ProcessExit(code=0), model="acode/m", port=8000, oom_count=before)
+        assert problem.code == "ACODE-VLM-015"

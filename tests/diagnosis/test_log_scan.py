@@ -29,7 +29,7 @@ def log(tmp_path: Path) -> Path:
 
 
 def find(log: Path) -> Problem:
-    return diagnose(log, 0, ProcessExit(code=1), model="a/b", port=8000, kernel=lambda pids: "")
+    return diagnose(log, 0, ProcessExit(code=1), model="a/b", port=8000, kernel=lambda pids, before: "")
 
 
 def test_the_first_specific_cause_wins_over_later_ones(log: Path) -> None:

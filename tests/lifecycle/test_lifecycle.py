@@ -391,7 +391,28 @@ class TestCrash:
         assert [line.split(":")[0] for line in refused.problem.evidence[:3]] == ["restart 1", "restart 2", "restart 3"]
         assert bench.life.status.state is S.FAILED
         assert bench.life.status.limit_reached
-        assert "each time for the same reason: " in refused.problem.message
+        assert "The cause each time, ACODE-VLM-015: vLLM ended" in refused.problem.message
+        assert refused.problem.remedy == f"{CRASH.remedy} Then run: acode providers start vllm"
+
+    def test_restarts_of_before_the_last_stop_are_not_told_of(self) -> None:
+        bench = Bench()
+        bench.run()
+        for pid in (101, 102, 103):
+            bench.down(problem=Problem("ACODE-VLM-015", "an old cause"))
+            bench.tell(EngineRestartScheduled(2.0))
+            bench.up(server(pid=pid))
+            bench.ready(server(pid=pid))
+        bench.ask(StopService(), "s")
+        bench.down(None, asked=True)
+        bench.ask(StartService(wanted(), "token-d"), "d")
+        bench.prepared()
+        for pid in (104, 105, 106):
+            bench.up(server(pid=pid))
+            bench.down()
+            bench.tell(EngineRestartScheduled(2.0))
+        (refused,) = of(bench.tell(EngineLimitReached()), Refuse)
+        assert "failed again after 3 restart(s); 3 are allowed" in refused.problem.message
+        assert not [line for line in refused.problem.evidence if "an old cause" in line]
 
     def test_the_causes_before_the_limit_are_told_apart_but_for_their_numbers(self) -> None:
         bench = Bench()
@@ -403,7 +424,7 @@ class TestCrash:
             bench.up(server(pid=pid))
         bench.down(problem=Problem("ACODE-VLM-015", "worker 19 died"))
         (refused,) = of(bench.tell(EngineLimitReached()), Refuse)
-        assert "; the last time: worker 19 died" in refused.problem.message
+        assert "The last cause, ACODE-VLM-015: worker 19 died" in refused.problem.message
 
     def test_deaths_of_the_same_process_are_one_cause_whether_or_not_the_log_says_how_it_died(self) -> None:
         bench = Bench()
@@ -417,7 +438,9 @@ class TestCrash:
             bench.up(server(pid=pid))
         bench.down(problem=Problem("ACODE-VLM-015", said))
         (refused,) = of(bench.tell(EngineLimitReached()), Refuse)
-        assert f"; each time by the death of its process VllmWorker-0, the last time: {said}" in refused.problem.message
+        assert (
+            f"Each time its process VllmWorker-0 died; the last time, ACODE-VLM-015: {said}" in refused.problem.message
+        )
 
     def test_a_tree_that_is_released_has_not_given_up(self) -> None:
         bench = Bench()

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from acode_vllm.vocabulary.server_process import ProcessIdentity, ServerProcess
 from acode_vllm.workers.machine import port as port_module
 from acode_vllm.workers.machine.port import PortHolder, listeners, port_holders, port_problem
 from acode_vllm.workers.machine.sockets import TcpSocket, holders_of, sockets_on
@@ -192,8 +193,10 @@ def test_a_port_that_was_lost_during_the_start_is_told_with_who_took_it(port, tm
     log = tmp_path / "vllm.log"
     log.write_text("(APIServer pid=1) OSError: [Errno 98] Address already in use\n")
 
+    server = ServerProcess(ProcessIdentity(1, 1, "boot"), "m", ("vllm",), "a/b", "a/b", port, str(log), 0, 0.0)
+
     def problem():
-        return diagnose_from_log(log, 0, ProcessExit(code=1), model="a/b", port=port)
+        return diagnose_from_log(server, ProcessExit(code=1))
 
     with listening(port):
         named = problem()

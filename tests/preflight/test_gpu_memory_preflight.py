@@ -106,7 +106,8 @@ def test_memory_that_others_hold_is_insufficient_memory_by_vllm_s_own_rule_and_n
     [problem] = check(gpu(24, used=20.1, held={99: 0.4, 4321: 18})).problems
     assert problem.code == "ACODE-VLM-006"
     assert problem.message == (
-        "GPU memory is taken by others: GPU 0 has 3.9 GiB free, and vLLM wants 24.0 GiB × 0.9 = 21.6 GiB at its start."
+        "Other processes hold GPU memory: GPU 0 has 3.9 GiB free, and vLLM wants "
+        "24.0 GiB × 0.9 = 21.6 GiB at its start."
     )
     assert problem.evidence == (
         "GPU 0: 20.1 of 24.0 GiB taken: PID 4321 VLLM::EngineCore 18.0 GiB, PID 99 Xorg 0.4 GiB, "
@@ -153,7 +154,7 @@ def test_every_device_that_is_short_is_named() -> None:
 def test_a_device_that_tells_no_memory_is_a_warning() -> None:
     findings = check(gpu(0), weights=500)
     assert findings.problems == ()
-    assert "not told" in findings.warnings[0]
+    assert "does not tell its memory" in findings.warnings[0]
 
 
 @pytest.mark.spec("ACODE-VLM-006")

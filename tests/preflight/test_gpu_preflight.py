@@ -194,7 +194,7 @@ def test_a_memory_utilization_of_zero_is_refused_at_the_start_with_its_reason() 
     for build in (CUDA, CPU):
         problem = only(check(gpu(), build=build, options=GpuOptions(memory_utilization=0.0)))
         assert problem.code == "ACODE-VLM-010"
-        assert "vLLM wants more than 0" in problem.message
+        assert "it must be more than 0" in problem.message
 
 
 def test_all_findings_come_at_once() -> None:

@@ -18,11 +18,13 @@ from acode_vllm.vocabulary.states import OperatingMode
 from acode_vllm.workers.messages.model_messages import PreparedModel
 from acode_vllm.workers.model.hub_client import HubAnswer, HubModel, HubQuestion, HubSilent
 from acode_vllm.workers.model.model_check import prepare_model
+from acode_vllm.workers.preflight.cpu_memory import CpuMachine
 from acode_vllm.workers.preflight.preflight import PreflightEdges, preflight
 from acode_vllm.workers.preflight.report import Level, PreflightReport
 
 GIB = 1 << 30
 DEFAULTS = VllmLifecycleOptions()
+ROOMY = CpuMachine(64 * GIB, 60 * GIB)
 MakeVllm = Callable[..., "dict[str, str]"]
 
 
@@ -41,6 +43,7 @@ class World:
     error: str = ""
     server_pids: frozenset[int] = frozenset()
     answer: HubAnswer | None = None
+    machine: CpuMachine = ROOMY
     sampled: int = 0
     asked: int = 0
 
@@ -51,6 +54,7 @@ class World:
             lambda: self.server_pids,
             self._look_again,
             name_of=lambda pid: "python" if pid == 4321 else "",
+            machine=lambda pids: self.machine,
         )
         return preflight(model, options, self.environ, looks)
 
@@ -111,6 +115,32 @@ def test_a_cpu_build_neither_needs_nor_looks_at_gpus(
     world = World(vllm(**how), error="the GPU driver did not answer within 5 s")
     assert isinstance(world.check(llama()).result, PreparedModel)
     assert world.sampled == 0
+
+
+def test_what_is_chosen_for_a_cpu_is_said_and_handed_to_vllm(vllm: MakeVllm, llama: Callable[..., str]) -> None:
+    world = World(vllm("0.32.0+cpu"), machine=CpuMachine(64 * GIB, 60 * GIB, no_bfloat16=True))
+    prepared = world.check(llama(max_position_embeddings=4096)).result
+    assert isinstance(prepared, PreparedModel)
+    assert prepared.env["VLLM_CPU_KVCACHE_SPACE"] == "4"
+    [warning] = prepared.warnings
+    assert "--dtype float32 (this CPU has no bfloat16), --enforce-eager" in warning
+    assert "a KV cache of 4.0 GiB (VLLM_CPU_KVCACHE_SPACE=4)" in warning
+
+
+def test_a_quantized_model_may_refuse_the_dtype_that_is_chosen(vllm: MakeVllm, llama: Callable[..., str]) -> None:
+    model = llama(max_position_embeddings=4096, quantization_config={"quant_method": "awq"})
+    world = World(vllm("0.32.0+cpu"), machine=CpuMachine(64 * GIB, 60 * GIB, no_bfloat16=True))
+    assert any("dtype to float16" in warning for warning in world.check(model).warnings)
+    world.machine = ROOMY
+    assert not any("dtype to float16" in warning for warning in world.check(model).warnings)
+
+
+def test_a_cpu_that_is_set_up_by_hand_gets_no_warning(vllm: MakeVllm, llama: Callable[..., str]) -> None:
+    server = ServerOptions(dtype="float32", extra_args=("--enforce-eager",), env={"VLLM_CPU_KVCACHE_SPACE": "2"})
+    report = World(vllm("0.32.0+cpu")).check(llama(), VllmLifecycleOptions(server=server))
+    assert {finding.level for finding in report.findings} == {Level.OK}
+    assert report.prepared is not None
+    assert "VLLM_CPU_KVCACHE_SPACE" not in report.prepared.env
 
 
 def test_the_variable_that_makes_a_vllm_use_the_cpu_counts_from_the_configuration_too(
@@ -225,7 +255,7 @@ def test_a_vllm_before_0_4_is_refused(vllm: MakeVllm, llama: Callable[..., str])
 def test_a_vllm_of_more_than_12_months_ago_is_warned_of_and_started(vllm: MakeVllm, llama: Callable[..., str]) -> None:
     prepared = World(vllm("0.8.5+cpu")).check(llama()).result
     assert isinstance(prepared, PreparedModel)
-    [warning] = prepared.warnings
+    [warning, _] = prepared.warnings
     assert "vLLM 0.8.5+cpu is older than 0.12.0" in warning
 
 
@@ -266,7 +296,7 @@ def test_a_cached_model_is_ready_without_a_question_to_the_hub(vllm: MakeVllm, t
     world = World(vllm("0.32.0+cpu"))
     prepared = world.check("acode/tiny").result
     assert isinstance(prepared, PreparedModel)
-    assert prepared.env == {"HF_HUB_OFFLINE": "1"}
+    assert prepared.env["HF_HUB_OFFLINE"] == "1"
     assert world.asked == 0
 
 
@@ -274,7 +304,7 @@ def test_a_hub_that_gives_no_answer_is_a_warning(vllm: MakeVllm) -> None:
     world = World(vllm("0.32.0+cpu"), answer=HubSilent("it took too long"))
     prepared = world.check("acode/tiny").result
     assert isinstance(prepared, PreparedModel)
-    assert prepared.warnings == ("the model hub could not be asked: it took too long",)
+    assert prepared.warnings[0] == "the model hub could not be asked: it took too long"
 
 
 @pytest.mark.spec("FR-013")

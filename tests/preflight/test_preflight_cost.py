@@ -20,8 +20,8 @@ sys.addaudithook(lambda name, _: done.append(name))
 begun = time.perf_counter()
 from acode_vllm.vocabulary.gpus import GpuSample
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
-from acode_vllm.workers.preflight.preflight import Looks, preflight, prepare_with
-looks = Looks(lambda: GpuSample(0.0, (), "none"), prepare_with(lambda question: sys.exit("the hub was asked")))
+from acode_vllm.workers.preflight.preflight import PreflightEdges, preflight, prepare_with
+looks = PreflightEdges(lambda: GpuSample(0.0, (), "none"), prepare_with(lambda question: sys.exit("the hub was asked")))
 report = preflight("acode/tiny", VllmLifecycleOptions(), os.environ, looks)
 seconds = time.perf_counter() - begun
 forbidden = ("subprocess.Popen", "os.fork", "os.posix_spawn", "os.system", "socket.connect", "socket.getaddrinfo")

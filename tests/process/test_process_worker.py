@@ -15,6 +15,7 @@ import pytest
 from acode_vllm.supervisor import Crash, Restart, Shutdown, call, cast
 from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
+from acode_vllm.workers.diagnosis.oom_evidence import count_kills
 from acode_vllm.workers.machine import tree_stop
 from acode_vllm.workers.machine.process_identity import current_stat, is_alive
 from acode_vllm.workers.messages.process_messages import (
@@ -145,6 +146,19 @@ class TestExit:
         harness = run(script("sys.exit(1)"), edges=ProcessEdges(diagnose=lambda *_, **__: problem))
         assert harness.down().problem == problem
         assert harness.ref.wait(5) == Shutdown(problem)
+
+    def test_a_start_that_says_what_the_one_before_said_ends_the_worker_for_good(self, run, script):
+        problem = Problem("ACODE-VLM-015", "vLLM ended. It said: OddError: 7", said="OddError: #")
+        edges = ProcessEdges(diagnose=lambda *_: problem)
+        assert isinstance(run(script("sys.exit(1)"), edges=edges, said_before="OtherError").ref.wait(5), Crash)
+        harness = run(script("sys.exit(1)"), edges=edges, said_before="OddError: #")
+        down = harness.down()
+        assert not down.problem.retryable
+        assert "The start before ended the same way" in down.problem.message
+        assert harness.ref.wait(5) == Shutdown(down.problem)
+
+    def test_the_kills_of_its_control_group_are_counted_before_the_spawn(self, run, script):
+        assert run(script("stay()"), edges=ProcessEdges()).up().server.oom_count == count_kills()
 
     @pytest.mark.spec("NFR-011")
     def test_the_orphans_of_a_killed_root_are_ended(self, run, script, grown):

@@ -55,6 +55,10 @@ def healthy(vllm: MakeVllm, tmp_path: Path) -> list[str]:
 def test_where_nothing_is_wrong_it_says_so_and_exits_with_0(
     vllm: MakeVllm, healthy: list[str], own_world: Path
 ) -> None:
+    by_hand = {"dtype": "float32", "extra_args": ["--enforce-eager"], "env": {"VLLM_CPU_KVCACHE_SPACE": "1"}}
+    config = own_world / "config" / "acode" / "config.yml"
+    config.parent.mkdir(parents=True)
+    config.write_text(json.dumps({"providers": {"vllm": by_hand}}))
     done = acode("doctor", *healthy, env=vllm("0.32.0+cpu"))
     assert done.returncode == 0
     assert done.stdout.endswith("\nNothing is wrong.\n")
@@ -62,6 +66,13 @@ def test_where_nothing_is_wrong_it_says_so_and_exits_with_0(
     assert "ok vLLM import:" in done.stdout
     assert done.stdout.isascii()
     assert list((own_world / "state").iterdir()) == []  # looking leaves nothing behind
+
+
+def test_what_a_start_would_choose_for_a_cpu_is_in_the_report(vllm: MakeVllm, healthy: list[str]) -> None:
+    code, found = doctor(*healthy, env=vllm("0.32.0+cpu"))
+    assert (code, found["CPU"]["level"]) == (0, "warning")
+    assert "--enforce-eager" in found["CPU"]["text"]
+    assert "VLLM_CPU_KVCACHE_SPACE=" in found["CPU"]["text"]
 
 
 @pytest.mark.slow

@@ -91,8 +91,11 @@ def test_exhausted_memory_at_each_request_ends_at_the_limit_and_a_smaller_model_
         provider.complete("hello", max_tokens=1)
     problem = caught.value.problem
     assert problem.code == "ACODE-VLM-011"
-    assert "each time for the same reason: The GPU's memory ran out: 2.00 GiB more were wanted" in problem.message
-    assert problem.remedy.startswith("Use a smaller model")
+    assert (
+        "The cause each time, ACODE-VLM-006: The GPU ran out of memory: it had 1.21 GiB of 23.64 GiB free"
+        in problem.message
+    )
+    assert "use a smaller or quantized model" in problem.remedy
     assert any("torch.OutOfMemoryError" in line for line in problem.evidence)
     assert (vllm.get_state(), vllm.status().restart_count) == (ServiceState.FAILED, 1)
 

@@ -21,7 +21,7 @@ from standin import free_port
 from acode_vllm.supervisor import CallError, ChildSpec, Restart, Supervisor, WorkerRef, call
 from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
-from acode_vllm.vocabulary.server_process import ProcessIdentity
+from acode_vllm.vocabulary.server_process import ProcessIdentity, ServerProcess
 from acode_vllm.workers.machine.process_identity import identify, send_signal
 from acode_vllm.workers.messages.process_messages import LaunchPlan, ProcessExit, ServerDown, ServerUp, StopServer
 from acode_vllm.workers.process.process_edges import ProcessEdges, shutdown_seconds
@@ -205,7 +205,7 @@ class Harness:
         return call(self.ref, StopServer("test"), timeout=DEADLINE)
 
 
-def said_nothing(log_path: Path, offset: int, exit: ProcessExit, *, model: str, port: int) -> Problem:  # noqa: A002
+def said_nothing(server: ServerProcess, exit: ProcessExit) -> Problem:  # noqa: A002
     return Problem("ACODE-VLM-015", f"vLLM ended unexpectedly ({exit}).")
 
 

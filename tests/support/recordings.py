@@ -54,5 +54,5 @@ def diagnosed(name: str, prefix: bytes = b"", folder: Path | None = None) -> Pro
         path = folder / "vllm.log"
         path.write_bytes(prefix + recording.path.read_bytes())
     return diagnose(
-        path, len(prefix), recording.exit, model=recording.model, port=recording.port, kernel=lambda pids: ""
+        path, len(prefix), recording.exit, model=recording.model, port=recording.port, kernel=lambda pids, before: ""
     )

@@ -9,6 +9,7 @@ import pytest
 from acode_vllm.vocabulary.errors import ConfigurationError, InstallationError
 from acode_vllm.vocabulary.options import GpuOptions, ServerOptions, VllmLifecycleOptions
 from acode_vllm.vocabulary.server_process import ProcessIdentity, ServerProcess
+from acode_vllm.workers.vllm import launch
 from acode_vllm.workers.vllm.command import VllmCommand
 from acode_vllm.workers.vllm.launch import build_plan
 
@@ -53,6 +54,26 @@ class TestArguments:
         argv = plan(tmp_path, gpu=GpuOptions(tensor_parallel_size=2, pipeline_parallel_size=3)).argv
         assert value_of(argv, "--tensor-parallel-size") == "2"
         assert value_of(argv, "--pipeline-parallel-size") == "3"
+
+    def test_a_cpu_build_is_given_what_a_cpu_needs_and_other_builds_are_not(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(launch, "lacks_bfloat16", lambda: True)
+        site = tmp_path / "lib/python3.11/site-packages"
+        (site / "vllm").mkdir(parents=True)
+        (site / "vllm/__init__.py").touch()
+        (site / "torch").mkdir()
+        (tmp_path / "pyvenv.cfg").touch()
+        command = VllmCommand(("/x/vllm", "serve"), tmp_path / "bin/python", "test")
+        for version, added in (("2.13.0+cpu", True), ("2.13.0+cu129", False)):
+            cuda = "" if added else "cuda = '12.9'\n"
+            (site / "torch/version.py").write_text(f"__version__ = '{version}'\n{cuda}")
+            argv = plan(tmp_path, command=command).argv
+            assert ("--enforce-eager" in argv, "float32" in argv) == (added, added)
+        argv = plan(tmp_path, command=command, environ={"VLLM_TARGET_DEVICE": "cpu"}).argv
+        assert value_of(argv, "--dtype") == "float32"
+        argv = plan(
+            tmp_path, command=command, environ={"VLLM_TARGET_DEVICE": "cpu"}, server=ServerOptions(dtype="half")
+        ).argv
+        assert value_of(argv, "--dtype") == "half"
 
     @pytest.mark.spec("FR-031")
     def test_what_is_not_set_is_left_to_vllm(self, tmp_path):

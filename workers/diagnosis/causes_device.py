@@ -1,4 +1,4 @@
-"""Causes that lie in the GPU, its driver and its memory, or in the memory that vLLM plans with."""
+"""Causes in the GPU: its driver, its memory, and the memory that vLLM plans with (on a CPU: the machine's)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ RULES: tuple[CauseRule, ...] = (
             "LibRmVersionMismatch",
             "unsupported display driver / cuda driver combination",
         ),
-        "The NVIDIA driver that is loaded does not match its libraries: it was updated and not reloaded.",
-        "Reboot, or reload the driver's kernel modules; then check with nvidia-smi.",
+        "The loaded NVIDIA driver does not match its libraries: it was updated but not reloaded.",
+        "Reboot, or reload the driver's kernel modules. Then check with nvidia-smi.",
     ),
     CauseRule(
         "driver too old",
@@ -47,14 +47,14 @@ RULES: tuple[CauseRule, ...] = (
         "no such device",
         "ACODE-VLM-001",
         ("invalid device ordinal",),
-        "vLLM was told to use a GPU that is not there.",
+        "vLLM was told to use a GPU that this machine does not have.",
         "Check providers.vllm.gpu.device_map and tensor_parallel_size against nvidia-smi -L.",
     ),
     CauseRule(
         "device busy",
         "ACODE-VLM-001",
         ("CUDA-capable device(s) is/are busy", "devices are busy or unavailable"),
-        "Every GPU is taken by another process in exclusive mode, or unavailable.",
+        "Another process holds the GPU in exclusive mode, or the GPU is unavailable.",
         LOOK + " End the process that holds it, or set the compute mode to default: nvidia-smi -c 0",
     ),
     CauseRule(
@@ -69,6 +69,28 @@ RULES: tuple[CauseRule, ...] = (
         "Install a build of vLLM for this GPU; its compute capability: nvidia-smi --query-gpu=compute_cap --format=csv",
     ),
     CauseRule(
+        "attention backend not on this GPU",
+        "ACODE-VLM-010",
+        (
+            "requires GPUs with",
+            "only supports Ampere GPUs or newer",
+            "is only supported on devices with compute capability",
+        ),
+        "This GPU cannot run the chosen attention backend or kernel library: {line}",
+        "Choose another one: --attention-backend TRITON_ATTN (or FLASH_ATTN) in providers.vllm.extra_args, or for an "
+        "older vLLM VLLM_ATTENTION_BACKEND in providers.vllm.env. Otherwise a newer GPU is needed.",
+        re.compile("rror"),
+    ),
+    CauseRule(
+        "attention backend does not fit",
+        "ACODE-VLM-010",
+        ("is not valid for this configuration", "No valid attention backend found"),
+        "The attention backend does not fit this model, these settings or this GPU: {line}",
+        "Remove --attention-backend (or VLLM_ATTENTION_BACKEND) so that vLLM chooses, or change the setting that the "
+        "line names (dtype, kv-cache-dtype).",
+        re.compile("rror"),
+    ),
+    CauseRule(
         "no GPU",
         "ACODE-VLM-001",
         (
@@ -80,7 +102,7 @@ RULES: tuple[CauseRule, ...] = (
             "Device string must not be empty",
             "No supported device detected",
         ),
-        "vLLM was built for a GPU, and none can be used here.",
+        "vLLM was built for a GPU, and there is none that it can use.",
         "Install the NVIDIA driver and CUDA (or ROCm), and check with nvidia-smi or rocm-smi; on a machine without a "
         "GPU install vLLM's CPU build.",
     ),
@@ -119,17 +141,28 @@ RULES: tuple[CauseRule, ...] = (
         ),
     ),
     CauseRule(
+        "CPU: memory taken",
+        "ACODE-VLM-006",
+        ("is less than desired CPU memory utilization",),
+        "Only {free} of {total} GiB of this machine's memory are free, and vLLM was told to take {wanted} GiB "
+        "(memory_utilization {share}).",
+        "Set VLLM_CPU_KVCACHE_SPACE (GiB) in providers.vllm.env, or lower providers.vllm.gpu.memory_utilization.",
+        re.compile(
+            r"\((?P<free>[\d.]+)/(?P<total>[\d.]+) GiB\).*utilization \((?P<share>[\d.]+), (?P<wanted>[\d.]+) GiB\)"
+        ),
+    ),
+    CauseRule(
         "memory moved while it was measured",
         "ACODE-VLM-015",
         ("Error in memory profiling",),
         "Another process freed or took GPU memory while vLLM measured it: {line}",
-        "Start again when the other process has started or ended for good.",
+        "Start again once that process runs steadily or has ended.",
     ),
     CauseRule(
         "no memory for the KV cache",
         "ACODE-VLM-006",
         ("No available memory for the cache blocks",),
-        "After the weights of {model} no memory is left for the KV cache.",
+        "The weights of {model} leave no memory for the KV cache.",
         "Raise providers.vllm.gpu.memory_utilization, or " + LESS,
     ),
     CauseRule(
@@ -150,7 +183,7 @@ RULES: tuple[CauseRule, ...] = (
             "which is larger than the available KV cache",
             "than the maximum number of tokens that can be stored in KV cache",
         ),
-        "The context is too long for the memory that is left for the KV cache: {line}",
+        "The context is too long for the memory that remains for the KV cache: {line}",
         "Lower providers.vllm.max_model_len, or raise gpu.memory_utilization.",
     ),
     CauseRule(
@@ -165,8 +198,8 @@ RULES: tuple[CauseRule, ...] = (
         "out of GPU memory",
         "ACODE-VLM-006",
         ("out of memory. Tried to allocate",),
-        "The GPU's memory ran out: {size} more were wanted, and {free} of {total} were free.",
-        "Lower providers.vllm.gpu.memory_utilization if other programs use the GPU; else " + LESS,
+        "The GPU ran out of memory: it had {free} of {total} free, and vLLM needed {size} more.",
+        "If other programs use the GPU, lower providers.vllm.gpu.memory_utilization; otherwise " + LESS,
         re.compile(
             r"Tried to allocate (?P<size>[\d.]+ \wiB).*capaci?ty of (?P<total>[\d.]+ \wiB)"
             r" of which (?P<free>[\d.]+ \wiB) is free"
@@ -184,14 +217,14 @@ RULES: tuple[CauseRule, ...] = (
             "CUBLAS_STATUS_ALLOC_FAILED",
             "CUDNN_STATUS_ALLOC_FAILED",
         ),
-        "The GPU's memory ran out: {line}",
-        "Lower providers.vllm.gpu.memory_utilization if other programs use the GPU; else " + LESS,
+        "The GPU ran out of memory: {line}",
+        "If other programs use the GPU, lower providers.vllm.gpu.memory_utilization; otherwise " + LESS,
     ),
     CauseRule(
         "too many sequences",
         "ACODE-VLM-006",
         ("exceeds available Mamba cache",),
-        "The cache has fewer blocks than requests may run at once: {line}",
+        "The cache has fewer blocks than the number of requests that may run at once: {line}",
         "Add --max-num-seqs with a smaller number to providers.vllm.extra_args.",
     ),
     CauseRule(
@@ -213,14 +246,15 @@ RULES: tuple[CauseRule, ...] = (
             "CUBLAS_STATUS_",
         ),
         "A program on the GPU failed: {line}",
-        "It is restarted. If it happens again: another vLLM version, or --enforce-eager in providers.vllm.extra_args.",
+        "vLLM is restarted. If it happens again, try another version of vLLM, or --enforce-eager in "
+        "providers.vllm.extra_args.",
         re.compile("rror"),
     ),
     CauseRule(
         "GPUs cannot talk",
         "ACODE-VLM-015",
         ("NCCL error", "ncclSystemError", "ncclUnhandledCudaError", "ncclInternalError", "RCCL error"),
-        "The GPUs could not talk to one another: {line}",
+        "The GPUs could not communicate with each other: {line}",
         "Set NCCL_DEBUG=INFO in providers.vllm.env and look at the log; in a container give it shared memory "
         "(--shm-size=8g); NCCL_P2P_DISABLE=1 avoids direct links.",
     ),

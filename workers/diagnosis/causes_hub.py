@@ -1,4 +1,4 @@
-"""Causes that the model hub is the reason of: no such model, no permission, no connection (FR-013, FR-025)."""
+"""Causes at the model hub: no such model, no permission, no connection (FR-013, FR-025)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ RULES: tuple[CauseRule, ...] = (
         "not found or private (401)",
         "ACODE-VLM-003",
         ("RepositoryNotFoundError: 401",),
-        "The hub answered 401 for {model}: it is private, or it does not exist; to strangers it does not say which.",
+        "The hub answered 401 for {model}: it is private, or it does not exist. Without a token the hub does not say.",
         CHECK_ID + " If it is private: " + SET_TOKEN[0].lower() + SET_TOKEN[1:],
     ),
     CauseRule(
@@ -46,14 +46,14 @@ RULES: tuple[CauseRule, ...] = (
         "ACODE-VLM-002",
         ("RepositoryNotFoundError: 404", "Repository Not Found for url"),
         "The model {model} was not found on Hugging Face (404).",
-        CHECK_ID + " A private model is shown only to a token with permission.",
+        CHECK_ID + " A private model is visible only with a token that may read it.",
         re.compile(r"RepositoryNotFoundError: 404|Repository Not Found"),
     ),
     CauseRule(
         "not an identifier",
         "ACODE-VLM-002",
         ("is not a valid model identifier", "is not a local folder or a valid repository name"),
-        "The model {model} was not found on Hugging Face, and it is no folder on this machine.",
+        "The model {model} was not found on Hugging Face, and there is no such folder on this machine.",
         CHECK_ID,
         weight=Weight.VAGUE,
     ),
@@ -69,7 +69,7 @@ RULES: tuple[CauseRule, ...] = (
         "ACODE-VLM-010",
         ("RevisionNotFoundError", "is not a valid git identifier"),
         "The model {model} has no such revision: {line}",
-        "See {link}/commits for the revisions there are.",
+        "See {link}/commits for its revisions.",
     ),
     CauseRule(
         "disabled",
@@ -96,15 +96,15 @@ RULES: tuple[CauseRule, ...] = (
         "too many requests",
         "ACODE-VLM-013",
         ("Client error '429", "429 Client Error", "429 Too Many Requests"),
-        "The hub refuses further requests from here at the moment (429).",
-        "Wait some minutes; a token in HF_TOKEN raises the limit.",
+        "The hub limits the requests from here at the moment (429).",
+        "Wait a few minutes. A token in HF_TOKEN raises the limit.",
         re.compile("rror"),
     ),
     CauseRule(
         "hub out of order",
         "ACODE-VLM-013",
         ("Server error '5", "Server Error: "),
-        "The hub is out of order: {line}",
+        "The hub has an internal error: {line}",
         "Try again later, or pre-stage the model.",
         re.compile(r"Server error '5\d\d|\b5\d\d Server Error: "),
     ),
@@ -112,7 +112,7 @@ RULES: tuple[CauseRule, ...] = (
         "certificate",
         "ACODE-VLM-013",
         ("CERTIFICATE_VERIFY_FAILED",),
-        "The hub's certificate is not trusted here; a proxy that opens encrypted connections does that.",
+        "The hub's certificate is not trusted here. A proxy that inspects encrypted connections is the usual reason.",
         "Set SSL_CERT_FILE and REQUESTS_CA_BUNDLE to the proxy's certificate in providers.vllm.env.",
     ),
     CauseRule(
@@ -126,7 +126,7 @@ RULES: tuple[CauseRule, ...] = (
         "offline, not cached",
         "ACODE-VLM-007",
         ("outgoing traffic has been disabled", "OfflineModeIsEnabled"),
-        "The model {model} is not in the local cache, and the hub is switched off.",
+        "The model {model} is not in the local cache, and access to the hub is switched off.",
         "Pre-stage it on a machine with access (acode providers pull-model vllm {model}), or leave airgapped mode and "
         "unset HF_HUB_OFFLINE.",
     ),
@@ -152,7 +152,7 @@ RULES: tuple[CauseRule, ...] = (
             "Connection broken",
         ),
         "The download of {model} broke off: {line}",
-        "Fetch it with: acode providers pull-model vllm {model}, which goes on where it broke off; then start again.",
+        "Fetch it with: acode providers pull-model vllm {model}, which continues where it broke off. Then start again.",
     ),
     CauseRule(
         "file missing on the hub",

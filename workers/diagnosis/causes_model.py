@@ -1,4 +1,4 @@
-"""Causes that lie in the model's files, or between them and vLLM's options."""
+"""Causes in the model: its files, and what of it this vLLM, these devices and these options support."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from acode_vllm.workers.diagnosis.cause_rule import CauseRule, Weight
 
-FETCH_AGAIN = "Fetch it again: delete the damaged file, then start again, or copy the model anew."
+FETCH_AGAIN = "Fetch it again: delete the damaged file and start again, or copy the model again."
 UPGRADE = "Use a newer vLLM (https://docs.vllm.ai/en/latest/models/supported_models/), or another model."
 
 CONTEXT_TOO_LONG = CauseRule(
@@ -17,7 +17,7 @@ CONTEXT_TOO_LONG = CauseRule(
     "Set providers.vllm.max_model_len to {own} or less, or leave it out.",
     re.compile(r"max_model_len \((?P<wanted>\d+)\) is greater than the derived max_model_len \(\w+=(?P<own>\d+)"),
 )
-"""Told by the preflight, too."""
+"""The preflight reports it, too."""
 
 RULES: tuple[CauseRule, ...] = (
     CONTEXT_TOO_LONG,
@@ -28,6 +28,14 @@ RULES: tuple[CauseRule, ...] = (
         "vLLM does not support the architecture of {model}: {what}.",
         UPGRADE,
         re.compile(r"Model architectures (?P<what>\[.*?\])"),
+    ),
+    CauseRule(
+        "GGUF architecture not supported",
+        "ACODE-VLM-025",
+        ("GGUF model with architecture", "Unknown gguf model_type"),
+        "GGUF files of the architecture {what} are not supported by this vLLM.",
+        "Use the model's own (safetensors) files or another model, or a newer vLLM and transformers.",
+        re.compile(r"(?:with architecture|model_type:?) '?(?P<what>[\w.-]+)"),
     ),
     CauseRule(
         "architecture gone",
@@ -68,6 +76,20 @@ RULES: tuple[CauseRule, ...] = (
         "Check the folder or the ID: GGUF files and adapters are not whole models.",
     ),
     CauseRule(
+        "configuration cannot be had",
+        "ACODE-VLM-025",
+        (
+            "Can't load the configuration of",
+            "Can't load image processor for",
+            "Can't load feature extractor for",
+            "Can't load processor for",
+        ),
+        "A configuration file of {what} cannot be loaded: it is missing, or a folder of the same name is in the way.",
+        "Check that the model has a config.json (see {link}) and that no folder called {what} lies where vLLM looks, "
+        "or give the model as an absolute path.",
+        re.compile(r"Can't load [\w ]+ (?:of|for) '(?P<what>[^']*)'"),
+    ),
+    CauseRule(
         "config.json is damaged",
         "ACODE-VLM-025",
         ("is not a valid JSON file", "Should have a `model_type` key"),
@@ -94,7 +116,7 @@ RULES: tuple[CauseRule, ...] = (
         "ACODE-VLM-025",
         ("Weight files referenced in index but missing", "Cannot find any model weights", "No such file or directory"),
         "Weights of {model} are missing: {line}",
-        "Fetch the missing files, or copy the model anew.",
+        "Fetch the missing files, or copy the model again.",
         re.compile(r"Weight files referenced|Cannot find any model weights|\.(safetensors|bin|pt|gguf)"),
     ),
     CauseRule(
@@ -108,7 +130,15 @@ RULES: tuple[CauseRule, ...] = (
             "The size of tensor a",
         ),
         "The weights of {model} do not fit its config.json, or this vLLM: {line}",
-        "Check that config.json belongs to these weights; " + UPGRADE[0].lower() + UPGRADE[1:],
+        "Check that config.json belongs to these weights. " + UPGRADE,
+    ),
+    CauseRule(
+        "unknown weight",
+        "ACODE-VLM-025",
+        ("KeyError: '",),
+        "The model {model} has a weight that this vLLM does not expect: {line}",
+        "Check that config.json belongs to these weights. " + UPGRADE,
+        re.compile(r"KeyError: '[\w.]*(?:layers?\.|\.weight|_proj|lm_head|embed|experts)[\w.]*'"),
     ),
     CauseRule(
         "no tokenizer",
@@ -122,7 +152,7 @@ RULES: tuple[CauseRule, ...] = (
         "tokenizer class unknown",
         "ACODE-VLM-025",
         ("Tokenizer class",),
-        "The tokenizer of {model} is of a kind that vLLM's transformers does not know: {line}",
+        "vLLM's transformers library does not know the tokenizer of {model}: {line}",
         UPGRADE,
         re.compile(r"Tokenizer class \S+ does not exist"),
     ),
@@ -148,6 +178,18 @@ RULES: tuple[CauseRule, ...] = (
         ("Cannot find the config file for",),
         "The model {model} is not quantized in the way that providers.vllm.quantization says: {line}",
         "Leave providers.vllm.quantization out, or use a model that is quantized so.",
+    ),
+    CauseRule(
+        "quantization needs a newer GPU",
+        "ACODE-VLM-025",
+        ("Min capability: ", "Minimum capability: "),
+        "This GPU (compute capability {own}.{own_minor}) cannot run the quantization of {model}, which needs "
+        "{least}.{least_minor}.",
+        "Use the model without quantization or with another one, or a newer GPU.",
+        re.compile(
+            r"[Mm]in(?:imum)? capability: (?P<least>\d+)(?P<least_minor>\d)\. *"
+            r"Current capability: (?P<own>\d+)(?P<own_minor>\d)\b"
+        ),
     ),
     CauseRule(
         "quantization not on this device",
@@ -179,12 +221,23 @@ RULES: tuple[CauseRule, ...] = (
         re.compile(r"heads \((?P<heads>\d+)\).*parallel size \((?P<size>\d+)\)"),
     ),
     CauseRule(
+        "quantized weight not divisible",
+        "ACODE-VLM-010",
+        ("_size_per_partition",),
+        "A quantized weight of {model} cannot be divided among so many devices: {line}",
+        "Lower providers.vllm.gpu.tensor_parallel_size, or use the model with another quantization.",
+        re.compile(r"rror: .*_size_per_partition.*divisible"),
+    ),
+    CauseRule(
         "not divisible",
         "ACODE-VLM-010",
-        ("is not divisible by",),
-        "Something of the model {model} cannot be shared evenly between the devices: {line}",
-        "Choose another providers.vllm.gpu.tensor_parallel_size.",
-        re.compile(r"AssertionError: .*\d+ is not divisible by \d+"),
+        ("divisible by",),
+        "Part of the model {model} cannot be divided evenly among the devices: {line}",
+        "Choose another providers.vllm.gpu.tensor_parallel_size. Powers of two fit most models.",
+        re.compile(
+            r"AssertionError: \d+ is not divisible by \d+|"
+            r"Error: (?=.*(?:parallel|partition|\btp|rank|heads|world)).*divisible by"
+        ),
     ),
     CauseRule(
         "no pipeline parallelism",

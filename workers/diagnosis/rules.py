@@ -1,11 +1,25 @@
-"""The table of known causes. Earlier rows win where one line fits several; in the log the first specific line wins."""
+"""The table of known causes. The first specific line of the log wins; if it fits several rows, the first of them."""
 
 from __future__ import annotations
 
-from acode_vllm.workers.diagnosis import causes_device, causes_hub, causes_machine, causes_model
+from acode_vllm.workers.diagnosis import (
+    causes_device,
+    causes_hub,
+    causes_installation,
+    causes_machine,
+    causes_model,
+    causes_options,
+)
 from acode_vllm.workers.diagnosis.cause_rule import CauseRule
 
-RULES: tuple[CauseRule, ...] = causes_device.RULES + causes_hub.RULES + causes_model.RULES + causes_machine.RULES
+RULES: tuple[CauseRule, ...] = (
+    *causes_device.RULES,
+    *causes_hub.RULES,
+    *causes_model.RULES,
+    *causes_options.RULES,
+    *causes_machine.RULES,
+    *causes_installation.RULES,
+)
 
 GENERIC: tuple[str, ...] = (
     "Engine core initialization failed",

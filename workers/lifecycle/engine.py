@@ -118,7 +118,12 @@ class Engine:
         if self._plan is not None:
             env = {**self._plan.env, **effect.env}
             self._plan = replace(
-                self._plan, adopt=effect.adopt, leftover_marks=effect.leftover_marks, env=env, mark=None
+                self._plan,
+                adopt=effect.adopt,
+                leftover_marks=effect.leftover_marks,
+                env=env,
+                mark=None,
+                said_before=effect.said,
             )
 
     def choose_mark(self) -> Problem | None:

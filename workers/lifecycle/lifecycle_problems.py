@@ -26,36 +26,32 @@ def limit_problem(status: ServiceStatus, allowed: int) -> Problem:
         allowed: Restarts that 60 s of running time may see.
     """
     last = status.problem
-    if last is not None and not last.retryable:
+    if last is None:
+        last = Problem("ACODE-VLM-015", status.reason)
+    if not last.retryable:
         return last
-    restarts = status.restarts[-(allowed + 1) :]
+    restarts = status.restarts[-status.restarts_in_window :] if status.restarts_in_window else ()
     history = tuple(f"restart {r.attempt}: {r.reason} ({r.result})" for r in restarts)
-    cause = ""
-    if last is not None:
-        cause = _shared_cause(last.message, [restart.reason for restart in restarts])
-    remedy = "Mend the cause, then run: acode providers start vllm (or: acode providers reset-restarts vllm)."
-    if last is not None and last.code in ("ACODE-VLM-006", "ACODE-VLM-023"):
-        remedy = "Use a smaller model, a shorter max_model_len or a smaller batch, then start again."
     return Problem(
         "ACODE-VLM-011",
-        f"vLLM failed again after {status.restart_count} restart(s), and {allowed} in 60 s of running time are"
-        f" allowed{cause}",
-        remedy,
-        history + (last.evidence if last else ()),
-        last.log_path if last else None,
+        f"vLLM failed again after {len(restarts)} restart(s); {allowed} are allowed in 60 s of running time."
+        f" {_shared_cause(last, [restart.reason for restart in restarts])}",
+        f"{last.remedy} Then run: acode providers start vllm",
+        (*history, *last.evidence),
+        last.log_path,
     )
 
 
-def _shared_cause(last: str, earlier: Sequence[str]) -> str:
-    """Whether the failures have one cause: the same words but for numbers, or the death of the same process."""
-    texts = (last, *earlier)
+def _shared_cause(last: Problem, earlier: Sequence[str]) -> str:
+    """The cause, and whether it is one: the same words but for numbers, or the death of the same process."""
+    texts = (last.message, *earlier)
     if len({_NUMBER.sub("", text) for text in texts}) == 1:
-        return f"; each time for the same reason: {last}"
+        return f"The cause each time, {last.code}: {last.message}"
     parts = {found[1] if (found := _PART.search(text)) else None for text in texts}
     if len(parts) == 1 and None not in parts:
         # How it died is not always told: vLLM may look before the system knows.
-        return f"; each time by the death of its process {parts.pop()}, the last time: {last}"
-    return f"; the last time: {last}"
+        return f"Each time its process {parts.pop()} died; the last time, {last.code}: {last.message}"
+    return f"The last cause, {last.code}: {last.message}"
 
 
 def unhealthy_problem(status: ServiceStatus, report: HealthReport, failures: int) -> Problem:

@@ -194,7 +194,7 @@ def server_down(life: Life, message: ServerDown) -> None:
     life.tell(LOADER, StopFollowing())
     report, problem = message.report, message.problem
     gone = report is not None and not report.remaining
-    life.effects.append(Replan(None, () if gone else life.marks))
+    life.effects.append(Replan(None, () if gone else life.marks, said=problem.said if problem is not None else ""))
     if message.server is not None:
         seconds = report.seconds if report else None
         pid, how = message.server.identity.pid, str(message.exit)

@@ -100,6 +100,7 @@ class ServiceLedger:
     def forget_restarts(self) -> None:
         """Begin to count anew (FR-035)."""
         self._running.forget()
+        self._restarted_at = ()
         self.update(limit_reached=False, restart_count=0)
 
     def _finish_restart(self, result: str, seconds: float | None) -> bool:

@@ -212,11 +212,15 @@ class StartEngine:
 
 @dataclass(frozen=True)
 class Replan:
-    """The next automatic restart is to use these, not what the engine was started with; ``env`` is added."""
+    """The next automatic restart is to use these, not what the engine was started with; ``env`` is added.
+
+    ``said`` is what ended the last start (`Problem.said`): the same again ends the restarts.
+    """
 
     adopt: ServerProcess | None
     leftover_marks: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
+    said: str = ""
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ class LaunchPlan:
         stop_only: End the remains, and spawn nothing.
         shared_memory: What earlier instances used, as it was recorded; removed where nothing uses it any more.
         mark: The mark of the tree that a spawn makes, where it was chosen and recorded beforehand.
+        said_before: `Problem.said` of the start before this one, if that failed.
     """
 
     argv: tuple[str, ...]
@@ -55,6 +56,7 @@ class LaunchPlan:
     stop_only: bool = False
     shared_memory: frozenset[SharedFile] = frozenset()
     mark: str | None = None
+    said_before: str = ""
 
 
 @dataclass(frozen=True)

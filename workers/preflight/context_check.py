@@ -1,7 +1,7 @@
-"""Whether the context that is asked for is longer than the model's own, which vLLM refuses seconds after its start.
+"""Whether the wanted context is longer than the model's own, which vLLM refuses seconds after its start.
 
-vLLM's rule is ``_get_and_verify_max_len`` in ``vllm/config/model.py``. Only what is certain is told: a configuration
-that may stretch the context in one of many ways is left to vLLM.
+vLLM's rule is ``_get_and_verify_max_len`` in ``vllm/config/model.py``. It reports only what is certain: a configuration
+that may stretch the context is left to vLLM.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from acode_vllm.workers.preflight.model_memory import LENGTHS, read_config
 
 _KEY = "max_position_embeddings"
 _STRETCHES = ("rope_scaling", "model_max_length", "text_config", "original_max_position_embeddings", *LENGTHS)
-"""Keys of a configuration with which its context may be another one."""
+"""Keys of a configuration that may change its context."""
 
 _OVERRIDES = ("hf-overrides", "hf-config-path", "config-format", "rope-scaling")
-"""Options of vLLM that change it."""
+"""Options of vLLM that may change it."""
 
 _EMBEDDING = "sentence_bert_config.json"
-"""A file that has a context of its own."""
+"""A file that may set another context."""
 
 _PLAIN_ROPE = ("rope_theta", "rope_type", "partial_rotary_factor")
 _TRUE = ("1", "true")
 
 
 def context_problem(model: str, folder: Path, options: VllmLifecycleOptions, env: Mapping[str, str]) -> Problem | None:
-    """Why the context cannot be had; None where it can, or where only vLLM can tell. Reads one small file.
+    """Why vLLM would refuse the context; None if it would not, or if only vLLM can tell. Reads one small file.
 
     Args:
         model: The model argument.

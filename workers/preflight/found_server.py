@@ -1,4 +1,4 @@
-"""Is the port held by a vLLM of this very user that nobody here started, and that serves the wanted model?"""
+"""Does another vLLM of this user, which acode did not start, hold the port and serve the wanted model?"""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from acode_vllm.workers.machine.waits import Interrupt
 from acode_vllm.workers.messages.model_messages import ServerFound
 
 LOOK_SECONDS = 2.0
-"""For each of the three questions that are asked; a well vLLM answers in milliseconds."""
+"""For each of the three requests. A healthy vLLM answers in milliseconds."""
 
 
 def find_server(
     options: VllmLifecycleOptions, served_name: str, api_key: str | None, own_pids: Callable[[], Collection[int]]
 ) -> ServerFound | None:
-    """The server, where there is one; microseconds where nobody listens. Any thread; blocks for some seconds at most.
+    """The server; None if there is none. Takes microseconds if nobody listens, at most some seconds. Any thread.
 
     Args:
         options: The settings, for port and address.
         served_name: The name that it must list.
         api_key: Bearer key of the API.
-        own_pids: Finds what is ended before a start anyway, and is therefore no find.
+        own_pids: Finds the processes that are ended before a start anyway, which therefore do not count.
     """
     inodes = listening_inodes(options.port, None)
     if not inodes:
         return None
-    # Sockets of other users have no holders that we may see: then it is not this user's alone.
+    # We cannot see who holds sockets of other users: then it is not this user's alone.
     holders = holders_of(inodes)
     pids = frozenset[int]().union(*holders.values())
     if len(holders) < len(inodes) or not pids or pids & set(own_pids()) or not all(map(_is_mine, pids)):
@@ -56,7 +56,7 @@ def _serves(url: str, served_name: str, api_key: str | None) -> bool:
             version = probe.get("/version", LOOK_SECONDS)
             content = version.json() if version.status == 200 else None
             if not (isinstance(content, dict) and "version" in content):
-                return False  # others answer /v1/models as well; this one is no vLLM
+                return False  # not a vLLM, though it may answer /v1/models as others do
             if judge_health(probe.get("/health", LOOK_SECONDS))[1]:
                 return False
             models = probe.get("/v1/models", LOOK_SECONDS)

@@ -1,12 +1,12 @@
-"""Will the model fit into the GPUs' memory, by vLLM's own rules, with the arithmetic shown (ACODE-VLM-006). Pure.
+"""Will the model fit into the GPUs' memory, by vLLM's own rules and with the arithmetic shown (ACODE-VLM-006)? Pure.
 
-Two rules, each for every device that takes part:
+Two rules apply to every device that is used:
 
 - at its start vLLM wants ``free ≥ total × memory_utilization`` (``request_memory`` in ``vllm/v1/worker/utils.py``);
 - weights, KV cache and activations together must fit into ``total × memory_utilization``.
 
-NVML's and CUDA's figures differ by what the driver keeps for itself, and a CUDA context takes some hundred MiB before
-vLLM looks, so near the limit the answer is a warning.
+NVML and CUDA differ by what the driver keeps for itself, and a CUDA context takes some hundred MiB before vLLM looks.
+So near the limit the answer is a warning.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class MemoryNeed:
     """What is known of a model's size, for all devices together.
 
     Attributes:
-        weight_bytes: Its weights as vLLM will hold them; None where unknown.
-        kv_floor_bytes: The least that its KV cache needs (one sequence of the whole context); None where unknown.
-        uncertain: Why the weights may take less than that (quantized while loading, offloaded to the CPU); such an
-            estimate never stops a start.
+        weight_bytes: Its weights as vLLM will hold them; None if unknown.
+        kv_floor_bytes: The least that its KV cache needs (one sequence of the whole context); None if unknown.
+        uncertain: Why the weights may take less (quantized while loading, offloaded to the CPU). Such an estimate never
+            stops a start.
         kv_tokens: The length of that context.
     """
 
@@ -44,7 +44,7 @@ class MemoryNeed:
 
 @dataclass(frozen=True)
 class MemoryFindings:
-    """What stops a start, and what only may."""
+    """What stops a start, and what may only hinder it."""
 
     problems: tuple[Problem, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -61,17 +61,17 @@ def check_memory(
     """Both rules for each device.
 
     Args:
-        devices: The devices that take part and can be read.
+        devices: The devices that will be used and can be read.
         need: The model's size.
         utilization: ``gpu.memory_utilization``.
-        shares: Devices among which the model is divided, those of other machines included.
-        server_pids: Processes that are cleared away before the start.
+        shares: Devices among which the model is divided, including those of other machines.
+        server_pids: Processes that are ended before the start.
         name_of: A process's name by its PID.
     """
     known = [device for device in devices if device.total_bytes > 0]
     warnings = [
-        f"GPU {device.index} ({device.name}): its memory is not told (shared with the system?); whether the model "
-        "fits shows only at the start."
+        f"GPU {device.index} ({device.name}): the driver does not tell its memory (shared with the system?). "
+        "Only the start will show whether the model fits."
         for device in devices
         if device.total_bytes <= 0
     ]
@@ -85,7 +85,7 @@ def _check_size(
 ) -> tuple[list[Problem], list[str]]:
     if need.weight_bytes is None or not devices:
         return [], []
-    # The smallest device decides: each gets the same share.
+    # Each device gets the same share, so the smallest one decides.
     device = min(devices, key=lambda d: d.total_bytes)
     budget = device.total_bytes * utilization
     weights = need.weight_bytes / shares
@@ -104,12 +104,12 @@ def _check_size(
     if weights + cache > budget:
         return [], [f"The model may not fit: {arithmetic}; {need.uncertain}."]
     if weights * (1 + _OVERHEAD_SHARE) + cache + _SLACK_BYTES > budget:
-        return [], [f"The model will hardly fit: {arithmetic}, and activations come on top."]
+        return [], [f"The model will hardly fit: {arithmetic}, and activations need memory, too."]
     return [], []
 
 
 def _shorter(need: MemoryNeed, weights: float, cache: float, budget: float) -> str:
-    """The context that there would be room for, where a shorter one helps, with what vLLM itself takes left out."""
+    """The context that would fit, if a shorter one helps, without the memory that vLLM itself takes."""
     if need.kv_tokens is None or cache <= 0:
         return "a lower providers.vllm.max_model_len"
     room = int((budget - weights - _SLACK_BYTES) / cache * need.kv_tokens) // _ROUND_TOKENS * _ROUND_TOKENS
@@ -152,5 +152,5 @@ def _check_free(
         return [], close
     lower = f", or lower gpu.memory_utilization to {int(highest * 100) / 100:g} or less" if highest >= 0.05 else ""
     remedy = f"End the processes that hold it{lower}. Check with nvidia-smi or rocm-smi."
-    message = f"GPU memory is taken by others: {'; '.join(short)}."
+    message = f"Other processes hold GPU memory: {'; '.join(short)}."
     return [Problem("ACODE-VLM-006", message, remedy, tuple(taken))], close

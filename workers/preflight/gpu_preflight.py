@@ -1,6 +1,6 @@
-"""What can be said about the GPUs before a start: is there one, are there enough, will the model fit. Pure.
+"""What the GPUs allow before a start: is there one, are there enough, will the model fit? Pure.
 
-Errors are what certainly fails; what only may fail is a warning. A CPU build of vLLM needs no GPU and gets no finding.
+What certainly fails is an error, what may fail is a warning. A CPU build of vLLM needs no GPU and gets no finding.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ _INSTALL = {
     BuildTarget.CUDA: "Install the NVIDIA driver and CUDA 11.8 or newer (in a container: run it with --gpus all)",
     BuildTarget.ROCM: "Install the AMD driver and ROCm (in a container: --device=/dev/kfd --device=/dev/dri)",
 }
-_CPU_HINT = "for a machine without a GPU install a CPU build of vLLM; there is no automatic fallback to the CPU"
+_CPU_HINT = "without a GPU, install a CPU build of vLLM: there is no automatic fallback to the CPU"
 
 
 @dataclass(frozen=True)
 class GpuNeed:
-    """What a start wants of the GPUs.
+    """What a start needs of the GPUs.
 
     Attributes:
         build: What vLLM was built for.
         options: ``providers.vllm.gpu``.
         environment: The environment that vLLM will get, for its ``…_VISIBLE_DEVICES``.
         memory: What is known of the model's size.
-        several_machines: Whether devices of other machines take part (``--distributed-executor-backend ray``,
-            ``--nnodes``), so that too few here are no error.
-        server_pids: Processes of an instance that is cleared away before the start; their memory counts as free.
+        several_machines: Whether devices of other machines are used as well (``--distributed-executor-backend ray``,
+            ``--nnodes``). Then too few here are no error.
+        server_pids: Processes of an instance that is ended before the start; their memory counts as free.
     """
 
     build: VllmBuild
@@ -57,13 +57,13 @@ class GpuNeed:
 
     @property
     def devices(self) -> int:
-        """How many devices it takes (FR-029, FR-030)."""
+        """How many devices it uses (FR-029, FR-030)."""
         return self.options.tensor_parallel_size * self.options.pipeline_parallel_size
 
 
 @dataclass(frozen=True)
 class GpuFindings:
-    """What was found: problems stop a start, warnings do not; the devices that the server will use."""
+    """What was found: problems stop a start, warnings do not; and the devices that the server will use."""
 
     problems: tuple[Problem, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -79,7 +79,7 @@ def check_gpus(sample: GpuSample, need: GpuNeed, name_of: Callable[[int], str] =
         name_of: A process's name by its PID.
     """
     if need.options.memory_utilization == 0:
-        # Whatever the build: vLLM checks this option on a CPU as well.
+        # For every build: vLLM checks this option on a CPU, too.
         return GpuFindings((_zero_utilization(),))
     if need.build.target is BuildTarget.UNKNOWN and not sample.devices:
         reason = f" ({sample.error})" if sample.error else ""
@@ -90,13 +90,13 @@ def check_gpus(sample: GpuSample, need: GpuNeed, name_of: Callable[[int], str] =
     present = tuple(device for device in sample.devices if device.vendor == vendor)
     if not present or sample.error:
         if sample.error.startswith(CANNOT_LOOK):
-            return GpuFindings(warnings=(f"{sample.error}; whether vLLM will find one shows only at its start.",))
+            return GpuFindings(warnings=(f"{sample.error}; only its start will show whether vLLM finds one.",))
         return GpuFindings((_unavailable(sample, need.build),))
     visibility = visible_devices(present, need.options.device_map, need.environment, vendor)
     if not visibility.checked:
-        return GpuFindings(warnings=(f"Whether the GPUs suffice shows only at the start: {visibility.uncertain}.",))
+        return GpuFindings(warnings=(f"Only the start will show whether the GPUs suffice: {visibility.uncertain}.",))
     problems = [*_hidden(visibility, present), *_lost(visibility.devices[: need.devices])]
-    warnings = [f"Which devices vLLM takes is uncertain: {visibility.uncertain}."] if visibility.uncertain else []
+    warnings = [f"It is uncertain which devices vLLM will use: {visibility.uncertain}."] if visibility.uncertain else []
     used = tuple(device for device in visibility.devices[: need.devices] if not device.error)
     if not problems and len(visibility.devices) < need.devices:
         too_few = _too_few(visibility, present, need)
@@ -109,7 +109,7 @@ def check_gpus(sample: GpuSample, need: GpuNeed, name_of: Callable[[int], str] =
 
 
 def _unavailable(sample: GpuSample, build: VllmBuild) -> Problem:
-    """001, with the reason told apart (FR-046: the commands that show the devices)."""
+    """001, with its reason (FR-046: the commands that show the devices)."""
     kind = {BuildTarget.CUDA: "NVIDIA", BuildTarget.ROCM: "AMD"}[build.target]
     error = sample.error
     install = _INSTALL[build.target]
@@ -117,11 +117,13 @@ def _unavailable(sample: GpuSample, build: VllmBuild) -> Problem:
     if error:
         evidence.append(f"{sample.source}: {error}")
     if error.startswith(DRIVER_MISMATCH):
-        message = f"No GPU can be used: {error}. The NVIDIA driver was updated and its old kernel module still runs."
+        message = (
+            f"No GPU can be used: {error}. The NVIDIA driver was updated, but its old kernel module is still loaded."
+        )
         remedy = f"Reboot, or reload the NVIDIA kernel modules. {_LOOK}."
     elif error.startswith(DRIVER_NOT_LOADED):
         message = f"No GPU can be used: {error}, though its library is installed."
-        remedy = f"Load it (sudo modprobe nvidia), or see dmesg for why it does not load. {_LOOK}."
+        remedy = f"Load it (sudo modprobe nvidia), or see dmesg for the reason why it does not load. {_LOOK}."
     elif error.startswith((NO_PERMISSION, NO_DEVICE_FILE)):
         message = f"No GPU can be used: {error}."
         remedy = f"Give this user the device files (groups video and render; in a container, its options). {_LOOK}."
@@ -179,7 +181,7 @@ def _too_few(visibility: Visibility, present: Sequence[GpuDevice], need: GpuNeed
 def _zero_utilization() -> Problem:
     return Problem(
         "ACODE-VLM-010",
-        "gpu.memory_utilization is 0.0, which leaves vLLM no GPU memory at all; vLLM wants more than 0.",
+        "gpu.memory_utilization is 0.0, which leaves vLLM no GPU memory at all; it must be more than 0.",
         "Set providers.vllm.gpu.memory_utilization to more than 0.0 (0.9 is the default).",
     )
 
@@ -188,12 +190,12 @@ INSUFFICIENT = "ACODE-VLM-006"
 
 
 def may_return(found: GpuFindings, need: GpuNeed, name_of: Callable[[int], str]) -> bool:
-    """Whether memory is all that is missing, and enough of it is held by no process that lives.
+    """Whether only memory is missing, and no living process holds enough of it.
 
     Args:
         found: What a sample showed.
         need: What the start wants.
-        name_of: A process's name by its PID; empty where it is gone.
+        name_of: A process's name by its PID; empty if it is gone.
     """
     if not found.problems or any(problem.code != INSUFFICIENT for problem in found.problems):
         return False

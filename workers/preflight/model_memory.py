@@ -1,6 +1,6 @@
-"""How much GPU memory a model needs at the least, from its configuration (ACODE-VLM-006).
+"""The least memory that a model needs, from its configuration (ACODE-VLM-006).
 
-A lower bound on purpose: what it says is too large is certainly too large. What it does not understand it leaves out.
+It is a lower bound, so that what it calls too large is certainly too large. It leaves out what it does not understand.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ DTYPE_BYTES = {
 """Bytes of a number, by the names of vLLM's ``--dtype``, of the model's configuration and of safetensors."""
 
 _LOADED_SMALLER = {
-    "cpu-offload-gb": "a part of it is kept in the machine's own memory",
-    "offload-backend": "a part of it is kept in the machine's own memory",
+    "cpu-offload-gb": "part of it is kept in the machine's own memory",
+    "offload-backend": "part of it is kept in the machine's own memory",
     "hf-overrides": "hf-overrides changes the model",
     "load-format": "another load format may load less",
     "model-loader-extra-config": "its loader is configured by hand",
 }
-"""Options with which the weights may take less than their files."""
+"""Options that may make the weights smaller than their files."""
 
 _OTHER_CACHES = (
     *("kv_lora_rank", "attn_layer_indices", "attn_layer_period", "layers_block_type", "hybrid_override_pattern"),
@@ -36,10 +36,10 @@ _OTHER_CACHES = (
     *("attention_chunk_size", "linear_num_key_heads", "full_attention_interval", "block_configs", "multi_query"),
     *("cross_attention_layers", "encoder_layers"),
 )
-"""Keys of models whose layers do not all keep keys and values of the whole context."""
+"""Keys of models in which not all layers keep keys and values of the whole context."""
 
 _ALL_HEADS = ("llama", "gpt2", "gpt_neox", "opt", "phi")
-"""Models that keep keys and values of every head where their configuration does not say of how many."""
+"""Models that keep keys and values of every head if their configuration does not say how many."""
 
 LENGTHS = (
     *("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length", "max_seq_length"),
@@ -48,15 +48,15 @@ LENGTHS = (
 """Keys of the longest context; the smallest counts (``_get_and_verify_max_len`` in vLLM's ``config/model.py``)."""
 
 _OTHER_WORK = ("runner", "task", "convert", "kv-cache-dtype", "decode-context-parallel-size")
-"""Options with which the cache is another one, or none."""
+"""Options that change the cache, or leave it out."""
 
 _GENERATIVE = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 
 
 def memory_needs(prepared: PreparedModel, options: VllmLifecycleOptions) -> tuple[MemoryNeed, ...]:
-    """What a start of this model takes on its devices together: at the least, and then what is likely.
+    """What this model needs on all devices together: the least, and then what is likely.
 
-    Of a model that is not on this machine only the sizes of its files are known: weights in float32 would be halved.
+    Of a model that is not on this machine only the sizes of its files are known; weights in float32 would be halved.
     Reads one small file.
 
     Args:
@@ -82,7 +82,7 @@ def memory_needs(prepared: PreparedModel, options: VllmLifecycleOptions) -> tupl
 
 
 def read_config(folder: Path | None) -> Mapping[str, Any]:
-    """The model's ``config.json``, of a model with several the one of its language; empty where there is none."""
+    """The model's ``config.json``, with the language part of a model that has several; empty if there is none."""
     if folder is None:
         return {}
     try:
@@ -96,17 +96,17 @@ def read_config(folder: Path | None) -> Mapping[str, Any]:
 
 
 def stored_bytes(config: Mapping[str, Any]) -> int:
-    """Bytes of one weight in its file; where nothing says so, what vLLM then takes for granted."""
+    """Bytes of one weight in its file; if nothing says so, what vLLM assumes."""
     return _quantized(config) or _size(config.get("torch_dtype") or config.get("dtype")) or 4
 
 
 def held_bytes(config: Mapping[str, Any], dtype: str | None) -> int:
-    """Bytes of one weight in memory: as ``dtype`` says, else as stored, but for float32, which vLLM halves."""
+    """Bytes of one weight in memory: as ``dtype`` says, otherwise as stored, except float32, which vLLM halves."""
     return _quantized(config) or _size(dtype) or min(stored_bytes(config), 2)
 
 
 def cache_floor(config: Mapping[str, Any], options: VllmLifecycleOptions) -> int | None:
-    """The KV cache of one sequence of the longest context, which vLLM wants to have room for; None where unknown."""
+    """The KV cache of one sequence of the longest context, for which vLLM needs room; None if unknown."""
     architectures = config.get("architectures")
     name = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
     if not name.endswith(_GENERATIVE) or not _plain_attention(config):
@@ -124,7 +124,7 @@ def cache_floor(config: Mapping[str, Any], options: VllmLifecycleOptions) -> int
 
 
 def context_tokens(config: Mapping[str, Any], options: VllmLifecycleOptions) -> int | None:
-    """The longest context: as set, else the model's own; None where unknown."""
+    """The longest context: as set, otherwise the model's own; None if unknown."""
     lengths = [length for key in LENGTHS if (length := _count(config, key))]
     return options.server.max_model_len or min(lengths, default=None)
 
@@ -138,7 +138,7 @@ def _plain_attention(config: Mapping[str, Any]) -> bool:
 
 
 def _quantized(config: Mapping[str, Any]) -> int | None:
-    """1 where the weights are quantized in their files: they are held as they are stored."""
+    """1 if the weights are quantized in their files: they are held as they are stored."""
     return 1 if config.get("quantization_config") else None
 
 

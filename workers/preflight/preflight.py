@@ -1,7 +1,7 @@
 """Everything that can be known before a start, found out before anything is started (FR-012, FR-013, FR-024).
 
-All findings at once. Files are looked at and nothing is run; the hub is asked only for a model that is not cached
-whole, the GPUs only where vLLM's build may need one.
+All findings at once. It reads files and runs nothing. It asks the hub only for a model that is not completely cached,
+and the GPUs only if vLLM's build may need one.
 """
 
 from __future__ import annotations
@@ -17,16 +17,20 @@ from acode_vllm.workers.messages.model_messages import PreparedModel
 from acode_vllm.workers.model.download_progress import in_units
 from acode_vllm.workers.model.model_check import AskHub, argument, prepare_model
 from acode_vllm.workers.preflight.context_check import context_problem
+from acode_vllm.workers.preflight.cpu_memory import CpuMachine, held_by, memory
+from acode_vllm.workers.preflight.cpu_preflight import check_cpu
+from acode_vllm.workers.preflight.gpu_memory import MemoryNeed
 from acode_vllm.workers.preflight.gpu_preflight import GpuFindings, GpuNeed, check_gpus, may_return
-from acode_vllm.workers.preflight.model_memory import memory_needs
+from acode_vllm.workers.preflight.model_memory import memory_needs, read_config
 from acode_vllm.workers.preflight.report import Finding, Level, PreflightReport
 from acode_vllm.workers.vllm.build import UNKNOWN_BUILD, BuildTarget, VllmBuild, build_of
 from acode_vllm.workers.vllm.command import VllmCommand, find_vllm
+from acode_vllm.workers.vllm.cpu import cpu_arguments, lacks_bfloat16
 from acode_vllm.workers.vllm.version import too_old, unsupported
 
 PrepareModelFunction = Callable[[str, VllmLifecycleOptions, Mapping[str, str]], PreparedModel | Problem]
 
-CONFIGURATION, VLLM, GPU, MODEL = "Configuration", "vLLM", "GPU", "Model"
+CONFIGURATION, VLLM, GPU, CPU, MODEL = "Configuration", "vLLM", "GPU", "CPU", "Model"
 """Subjects of findings."""
 
 
@@ -34,18 +38,24 @@ def _never() -> bool:
     return False
 
 
+def this_machine(server_pids: frozenset[int]) -> CpuMachine:
+    """This machine, with the memory of these processes counted as free."""
+    total, free = memory()
+    return CpuMachine(total, min(total, free + held_by(server_pids)), lacks_bfloat16())
+
+
 @dataclass(frozen=True)
 class PreflightEdges:
     """How the preflight looks at the world.
 
     Attributes:
-        sample: Reads the devices; answers in bounded time, an error in the sample where the driver does not.
+        sample: Reads the devices in bounded time; the sample holds an error if the driver does not answer.
         prepare: Looks at the model: `prepare_model` with a hub.
         server_pids: The processes of this service that are ended before the start; their memory counts as free.
-        look_again: Where memory may be about to be given back: waits a moment and returns True, or False when that
-            was long enough.
+        look_again: Waits a moment for memory to be given back and returns True, or False if that was long enough.
         find: Finds vLLM.
-        name_of: A process's name by its PID; empty where there is none.
+        name_of: A process's name by its PID; empty if there is none.
+        machine: Reads the CPU and the memory; what these processes hold counts as free.
     """
 
     sample: Callable[[], GpuSample]
@@ -54,14 +64,15 @@ class PreflightEdges:
     look_again: Callable[[], bool] = _never
     find: Callable[[tuple[str, ...] | None, Mapping[str, str]], VllmCommand] = find_vllm
     name_of: Callable[[int], str] = process_name
+    machine: Callable[[frozenset[int]], CpuMachine] = this_machine
 
 
 def preflight(
     model: str, options: VllmLifecycleOptions, environ: Mapping[str, str], looks: PreflightEdges
 ) -> PreflightReport:
-    """Look at everything that a start of ``model`` needs, but for the port, which is free only once it is cleared.
+    """Look at everything that a start of ``model`` needs but the port, which clearing may have to free first.
 
-    Blocks for as long as the looks do. Any thread.
+    Blocks as long as the looks do. Any thread.
 
     Args:
         model: Hub ID or absolute path, of valid form.
@@ -73,7 +84,9 @@ def preflight(
     inherited = {**environ, **options.server.env}
     build = _vllm(options, environ, inherited.get("VLLM_TARGET_DEVICE"), looks, found)
     prepared = _model(model, options, environ, looks, found)
-    if build is not None or options.gpu.memory_utilization <= 0:
+    if build is not None and build.target is BuildTarget.CPU and options.gpu.memory_utilization > 0:
+        prepared = _cpu(prepared, options, inherited, looks, found)
+    elif build is not None or options.gpu.memory_utilization <= 0:
         _gpus(build or UNKNOWN_BUILD, prepared, options, inherited, looks, found)
     return PreflightReport(tuple(found), prepared)
 
@@ -90,7 +103,7 @@ def _vllm(
     looks: PreflightEdges,
     found: list[Finding],
 ) -> VllmBuild | None:
-    """The installation; None where there is none that could be started."""
+    """The installation; None if there is none that could be started."""
     try:
         command = looks.find(options.server.command, environ)
     except VllmServiceError as error:
@@ -134,6 +147,34 @@ def _model(
     return prepared
 
 
+_QUANTIZED = (
+    "The model is quantized and may refuse float32, which is chosen because this CPU has no bfloat16. If it does, set "
+    "providers.vllm.dtype to float16."
+)
+
+
+def _cpu(
+    prepared: PreparedModel | None,
+    options: VllmLifecycleOptions,
+    environ: Mapping[str, str],
+    looks: PreflightEdges,
+    found: list[Finding],
+) -> PreparedModel | None:
+    """What the CPU allows; the model with what was chosen for it."""
+    machine = looks.machine(looks.server_pids())
+    held = options
+    if "--dtype" in cpu_arguments(options.server, no_bfloat16=machine.no_bfloat16):
+        held = replace(options, server=replace(options.server, dtype="float32"))
+        if prepared is not None and read_config(prepared.folder).get("quantization_config"):
+            found.append(Finding(CPU, Level.WARNING, _QUANTIZED))
+    need = memory_needs(prepared, held)[0] if prepared is not None else MemoryNeed()
+    checked = check_cpu(machine, need, options, environ)
+    found.append(Finding(CPU, Level.WARNING if checked.chosen else Level.OK, checked.text))
+    found += [Finding.of(CPU, problem) for problem in checked.problems]
+    found += [Finding(CPU, Level.WARNING, warning) for warning in checked.warnings]
+    return replace(prepared, env={**prepared.env, **checked.env}) if prepared is not None else None
+
+
 def _gpus(
     build: VllmBuild,
     prepared: PreparedModel | None,
@@ -165,7 +206,7 @@ def _gpus(
 
 
 def _checked(looks: PreflightEdges, needs: list[GpuNeed]) -> GpuFindings:
-    """One sample, held against what is needed at the least, and, where that is there, against what is likely."""
+    """One sample, compared with the least need and, if that is met, with what is likely."""
     sample = looks.sample()
     checked = GpuFindings()
     for need in needs:

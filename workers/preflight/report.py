@@ -1,4 +1,4 @@
-"""What was found before a start: findings as values, for the start itself and for the doctor's report. Pure."""
+"""What was found before a start: findings as values, for the start and for the doctor's report. Pure."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Finding:
     Attributes:
         subject: What: "vLLM", "GPU", "Model".
         level: How it is.
-        text: What was found, in a line.
-        problem: What is wrong, where it is an error.
+        text: What was found, in one line.
+        problem: What is wrong, if it is an error.
     """
 
     subject: str
@@ -37,7 +37,7 @@ class Finding:
 
     @classmethod
     def of(cls, subject: str, problem: Problem) -> Finding:
-        """The finding that a problem is."""
+        """The finding for a problem."""
         return cls(subject, Level.ERROR, problem.message, problem)
 
 
@@ -47,16 +47,16 @@ _ORDER = (
     *("001", "005"),  # the machine
     *("007", "002", "003", "025", "013", "012"),  # the model
 )
-"""Codes in the order in which people mend things; any other comes after them."""
+"""Codes in the order in which to fix them. Any other comes last."""
 
 
 @dataclass(frozen=True)
 class PreflightReport:
-    """Everything that was found, and the model where it may be loaded.
+    """Everything that was found, and the model if it may be loaded.
 
     Attributes:
         findings: In the order in which they were looked for.
-        prepared: What is known of the model; None where it may not be loaded.
+        prepared: What is known of the model; None if it may not be loaded.
     """
 
     findings: tuple[Finding, ...]
@@ -64,7 +64,7 @@ class PreflightReport:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """What stops the start, the first thing to mend first."""
+        """What stops the start, in the order in which to fix it."""
         found = [finding.problem for finding in self.findings if finding.problem is not None]
         return tuple(sorted(found, key=_rank))
 
@@ -75,7 +75,7 @@ class PreflightReport:
 
     @property
     def result(self) -> PreparedModel | Problem:
-        """What the start goes on with: the model, with every warning, or the one problem that tells of all."""
+        """What the start continues with: the model with every warning, or one problem that tells of all."""
         problem = combined(self.problems)
         if problem is not None:
             return problem
@@ -84,7 +84,7 @@ class PreflightReport:
 
 
 def combined(problems: Iterable[Problem]) -> Problem | None:
-    """One problem for several: the first one's, with the others in its evidence; None for none."""
+    """One problem for several: the first, with the others in its evidence; None for none."""
     found = [*problems]
     if len(found) < 2:
         return found[0] if found else None

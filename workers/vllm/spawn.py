@@ -1,4 +1,4 @@
-"""Starting the child: detached from our terminal, fds and folder, its output appended to its own log file."""
+"""Starts the child: detached from our terminal, descriptors and folder, its output appended to its own log file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FIXED_ENVIRONMENT: Mapping[str, str] = {
     # The log is read while it is written.
     "PYTHONUNBUFFERED": "1",
 }
-"""What every vLLM of ours has in its environment, whatever the user's says."""
+"""What every vLLM of ours has in its environment, whatever the user sets."""
 
 _LOG_MODE = 0o600
 
@@ -48,12 +48,12 @@ def spawn_server(plan: LaunchPlan, mark: str) -> ServerProcess:
         raise error_for(_spawn_problem(plan, error)) from error
     finally:
         os.close(log)
-    # Popen would warn that the child still runs when it is collected, and reap it behind our back at a later spawn
-    # of anybody's; reaping is the exit watch's and the worker's, also after a crash of the worker.
+    # Popen would warn that the child still runs when it is collected, and would reap it at a later spawn. Reaping is
+    # the task of the exit watch and the worker, also after a crash of the worker.
     process.returncode = 0
     identity = identify(process.pid)
     if identity is None:
-        # Only where the host reaps every child by itself (SIGCHLD ignored) and this one ended at once.
+        # Only if the host reaps every child by itself (SIGCHLD ignored) and this one ended at once.
         raise error_for(
             Problem("ACODE-VLM-015", f"vLLM (PID {process.pid}) ended at once.", log_path=str(plan.log_path))
         )
@@ -71,8 +71,8 @@ def spawn_server(plan: LaunchPlan, mark: str) -> ServerProcess:
 
 
 def _popen(plan: LaunchPlan, environment: Mapping[str, str], log: int) -> subprocess.Popen[bytes]:
-    # A child inherits the signal mask of the thread that makes it; with SIGTERM blocked it could not be stopped.
-    # Python delivers signals to the main thread, so nothing that is unblocked here for a moment is handled here.
+    # A child inherits the signal mask of the thread that makes it, and with SIGTERM blocked it could not be stopped.
+    # Python delivers signals to the main thread, so no signal that is unblocked here for a moment is handled here.
     mask = signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
         return subprocess.Popen(
@@ -105,7 +105,7 @@ def _open_log(path: Path) -> tuple[int, int]:
         if stat.S_IMODE(found.st_mode) != _LOG_MODE:
             os.fchmod(descriptor, _LOG_MODE)
         if _is_full(descriptor):
-            # vLLM 0.32 ends then, after a while and without a word.
+            # vLLM 0.32 then ends after a while, without a message.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
         os.close(descriptor)
@@ -117,7 +117,7 @@ def _open_log(path: Path) -> tuple[int, int]:
 
 
 def _is_full(descriptor: int) -> bool:
-    """Whether its disk has no room for another byte of ours."""
+    """Whether its disk has no room for another byte."""
     disk = os.fstatvfs(descriptor)
     return disk.f_blocks > 0 and (disk.f_bavail if os.geteuid() else disk.f_bfree) == 0
 
@@ -155,6 +155,6 @@ def _spawn_problem(plan: LaunchPlan, error: OSError) -> Problem:
     return Problem(
         "ACODE-VLM-009",
         f"{command} is there but cannot be run: {reason}.",
-        f"Run it by hand: {command} --version. Where it fails too, install vLLM again in its environment.",
+        f"Run it by hand: {command} --version. If it fails there, too, install vLLM again in its environment.",
         evidence,
     )

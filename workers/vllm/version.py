@@ -1,4 +1,4 @@
-"""Is a vLLM's version old enough, or too old (NFR-017)? Pure."""
+"""Is a version of vLLM too old (NFR-017)? Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from acode_vllm.vocabulary.errors import Problem
 
 OLDEST = (0, 4, 0)
-"""What is older has no ``/health`` and no options as they are used here."""
+"""Older versions lack ``/health`` and the options that are used here."""
 OLDEST_SUPPORTED = (0, 12, 0)
 """Released in December 2025: the last 12 months before this version of ours."""
 
@@ -15,7 +15,7 @@ _RELEASE = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
 
 
 def release_of(version: str) -> tuple[int, int, int] | None:
-    """``0.32.0+cpu`` as (0, 32, 0); None where it does not say.
+    """``0.32.0+cpu`` as (0, 32, 0); None if it does not say.
 
     A build from a source tree without tags calls itself 0.1.dev…, whatever it is.
     """
@@ -27,7 +27,7 @@ def release_of(version: str) -> tuple[int, int, int] | None:
 
 
 def too_old(version: str, where: str) -> Problem | None:
-    """009 for a version that cannot work; None for any other, and for one that cannot be told.
+    """009 for a version that cannot work; None for any other, and for an unknown one.
 
     Args:
         version: The version of vLLM's distribution.
@@ -45,13 +45,13 @@ def too_old(version: str, where: str) -> Problem | None:
 
 
 def unsupported(version: str) -> str:
-    """A warning for a version that may work and is not supported; empty for any other."""
+    """A warning for a version that may work but is not supported; empty for any other."""
     release = release_of(version)
     if release is None or not OLDEST <= release < OLDEST_SUPPORTED:
         return ""
     return (
-        f"vLLM {version} is older than {_shown(OLDEST_SUPPORTED)}: only releases of the last 12 months are supported; "
-        "update it (pip install --upgrade vllm) where something does not work"
+        f"vLLM {version} is older than {_shown(OLDEST_SUPPORTED)}: only releases of the last 12 months are supported. "
+        "Update it if something does not work: pip install --upgrade vllm"
     )
 
 
