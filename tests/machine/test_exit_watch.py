@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import signal
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -83,12 +84,24 @@ def test_one_whose_pid_is_a_strangers_now_is_told_of_as_gone(watch):
     assert watch.notices.get(timeout=5) == ExitNoticed(identity, ProcessExit())
 
 
-def test_a_process_that_is_not_our_child_has_no_exit_code(watch, child, grown, script):
-    child("/bin/sh", "-c", '"$@" & exit 0', "sh", *script("here('root')\nstay()")).wait()
+PARENT = "import signal, subprocess, sys; {}; subprocess.Popen(sys.argv[1:]); signal.pause()"
+
+
+@pytest.mark.parametrize(
+    ("parent", "told"),
+    [
+        pytest.param("signal.signal(signal.SIGCHLD, signal.SIG_IGN)", ProcessExit(), id="reaped"),
+        pytest.param("pass", ProcessExit(signal=signal.SIGKILL), id="left a zombie"),
+    ],
+)
+def test_how_another_s_child_ended_is_known_as_long_as_its_parent_leaves_it_a_zombie(
+    watch, child, grown, script, parent, told
+):
+    child(sys.executable, "-c", PARENT.format(parent), *script("here('root')\nstay()"))
     identity = grown("root")
     watch.watch(identity)
     os.kill(identity.pid, signal.SIGKILL)
-    assert watch.notices.get(timeout=5) == ExitNoticed(identity, ProcessExit())
+    assert watch.notices.get(timeout=5) == ExitNoticed(identity, told)
 
 
 def test_closing_is_prompt_and_gives_everything_back():

@@ -6,6 +6,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import threading
 import time
 from pathlib import Path
@@ -382,11 +383,9 @@ class TestAdoption:
         assert not any(map(is_alive, members))
 
     def test_a_server_that_is_not_our_child_has_no_exit_code(self, run, script, grown, child):
-        # The intermediate process ends at once, so that the server becomes init's child.
-        middle = child(
-            "/bin/sh", "-c", '"$@" & exit 0', "sh", *script("here('root')\nstay()"), env={"ACODE_VLLM_MARK": MARK}
-        )
-        middle.wait()
+        parent = "import signal, subprocess, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN)"
+        parent += "; subprocess.Popen(sys.argv[1:]); signal.pause()"
+        child(sys.executable, "-c", parent, *script("here('root')\nstay()"), env={"ACODE_VLLM_MARK": MARK})
         identity = grown("root")
         server = _server(identity, MARK)
         harness = run(("/nonexistent",), adopt=server)

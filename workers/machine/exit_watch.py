@@ -137,7 +137,7 @@ class ExitWatch:
 
 
 def exit_of(identity: ProcessIdentity) -> ProcessExit:
-    """How this process ended; a child stays a zombie. Unknown where it is not our child, or was reaped by the host."""
+    """How this process ended; a zombie stays one. Unknown where it was reaped already, by whoever its parent is."""
     return _wait(identity, os.WNOWAIT)
 
 
@@ -151,18 +151,35 @@ def _exit_behind(descriptor: int, identity: ProcessIdentity) -> ProcessExit:
     try:
         return _waited(os.P_PIDFD, descriptor, os.WNOWAIT)
     except OSError:
-        return exit_of(identity)  # before Linux 5.4
+        return exit_of(identity)  # before Linux 5.4, or it is not our child
 
 
 def _wait(identity: ProcessIdentity, option: int) -> ProcessExit:
-    return ProcessExit() if current_stat(identity) is None else _waited(os.P_PID, identity.pid, option)
+    if current_stat(identity) is None:
+        return ProcessExit()
+    try:
+        return _waited(os.P_PID, identity.pid, option)
+    except ChildProcessError:
+        return _exit_of_zombie(identity)
+
+
+def _exit_of_zombie(identity: ProcessIdentity) -> ProcessExit:
+    """How another's child ended that its parent, our fork server say, leaves a zombie: the kernel shows its status."""
+    try:
+        with open(f"/proc/{identity.pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return ProcessExit()
+    state, start_ticks, status = fields[0], int(fields[19]), int(fields[49])  # proc(5): 3, 22 and 52
+    if state != b"Z" or start_ticks != identity.start_ticks:
+        return ProcessExit()
+    if os.WIFSIGNALED(status):
+        return ProcessExit(signal=os.WTERMSIG(status))
+    return ProcessExit(code=os.WEXITSTATUS(status))
 
 
 def _waited(kind: int, number: int, option: int) -> ProcessExit:
-    try:
-        result = os.waitid(kind, number, os.WEXITED | os.WNOHANG | option)
-    except ChildProcessError:
-        return ProcessExit()
+    result = os.waitid(kind, number, os.WEXITED | os.WNOHANG | option)
     if result is None:
         return ProcessExit()
     if result.si_code == os.CLD_EXITED:

@@ -40,6 +40,7 @@ class LaunchPlan:
         shared_memory: What earlier instances used, as it was recorded; removed where nothing uses it any more.
         mark: The mark of the tree that a spawn makes, where it was chosen and recorded beforehand.
         said_before: `Problem.said` of the start before this one, if that failed.
+        fork_argv: The command as vLLM's interpreter runs it, where it may be forked of a fork server.
     """
 
     argv: tuple[str, ...]
@@ -57,6 +58,7 @@ class LaunchPlan:
     shared_memory: frozenset[SharedFile] = frozenset()
     mark: str | None = None
     said_before: str = ""
+    fork_argv: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn, Protocol
 
-from acode_vllm.supervisor import Exit, Shutdown
+from acode_vllm.supervisor import Exit, Shutdown, WorkerRef
 from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
 from acode_vllm.vocabulary.server_process import ServerProcess
@@ -110,6 +110,7 @@ class ProcessEdges:
         explain: Finds out why a server that is still there fails its checks; the problem itself where nothing says.
         port_problem: Says why a port cannot be bound at an address; None where it can.
         leash: Makes what ties vLLM to this process.
+        warm_worker: The worker that has servers forked; None where there is none.
         use_pidfd: False to do without pidfds, as on an old kernel.
     """
 
@@ -118,6 +119,7 @@ class ProcessEdges:
     explain: Callable[[Problem, ServerProcess], Problem] = explain_from_log
     port_problem: Callable[[int, str], Problem | None] = port_problem
     leash: Callable[[VllmLifecycleOptions], Leash] = Leash
+    warm_worker: Callable[[], WorkerRef | None] = lambda: None
     use_pidfd: bool = True
 
 

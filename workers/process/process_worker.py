@@ -18,19 +18,17 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-from acode_vllm.supervisor import NO_REPLY, Exit, ExitReason, Normal, ReplyTo, Shutdown, Timer, Worker
+from acode_vllm.supervisor import NO_REPLY, Down, Exit, ExitReason, Normal, ReplyTo, Shutdown, Timer, Worker
 from acode_vllm.vocabulary.errors import Problem, VllmServiceError
-from acode_vllm.vocabulary.server_process import ProcessIdentity, ServerProcess
+from acode_vllm.vocabulary.server_process import ServerProcess
 from acode_vllm.workers.machine.exit_watch import ExitNoticed, ExitWatch, exit_of, reap
 from acode_vllm.workers.machine.leash import Tether
 from acode_vllm.workers.machine.process_identity import send_signal
-from acode_vllm.workers.machine.process_tree import Member, ProcessTree
-from acode_vllm.workers.machine.shared_memory import TreeMemory
+from acode_vllm.workers.machine.process_tree import ProcessTree
 from acode_vllm.workers.machine.tree_stop import TreeStop, stop_tree
 from acode_vllm.workers.messages.process_messages import (
     FailServer,
@@ -43,24 +41,22 @@ from acode_vllm.workers.messages.process_messages import (
     ServerDown,
     ServerServes,
     ServerUp,
-    SharedMemoryUsed,
     StopReport,
     StopServer,
 )
 from acode_vllm.workers.messages.reports import Report
+from acode_vllm.workers.messages.warm_messages import Forked, NotForked
 from acode_vllm.workers.process.adoption import is_recorded_process, lost_port
 from acode_vllm.workers.process.ending import Ending, Why
 from acode_vllm.workers.process.process_edges import ProcessEdges, leave, twice_the_same
+from acode_vllm.workers.process.server_start import NO_ANSWER, ServerStart
+from acode_vllm.workers.process.tree_notes import FIRST_LOOK_SECONDS, LAST_LOOK_SECONDS, TreeNotes
 
 logger = logging.getLogger(__name__)
 
 TOLD_SECONDS = 0.01
 """How long a look at all processes may wait when one of the tree has ended, so that the server's death is told first:
 the look takes milliseconds, in which hardly another thread of this program runs."""
-FIRST_LOOK_SECONDS = 1.0
-LAST_LOOK_SECONDS = 300.0
-"""When the tree's shared memory is looked for: after 1 s, then at intervals that double up to 5 min, 1 s after the
-server began to serve, and whenever one of its processes has ended. Only a living tree shows what is its own."""
 
 
 @dataclass(frozen=True)
@@ -116,15 +112,15 @@ class ProcessWorker(Worker):
         self._callers: list[ReplyTo] = []
         self._stop_wanted = plan.stop_only
         self._released = False
-        self._watched: set[ProcessIdentity] = set()
-        self._memory = TreeMemory(plan.shared_memory)
         self._tether = Tether(plan.options, self._edges.leash)
+        self._start = ServerStart(plan, self._edges)
 
     def init(self) -> None:
         """Start watching; everything else follows as a message."""
         ref = self.ref
         self._watch = ExitWatch(lambda notice: ref.send_info(notice, reserved=True), use_pidfd=self._edges.use_pidfd)
         self._watcher: threading.Thread = self.start_helper(self._watch.run, "exits")
+        self._notes = TreeNotes(self._watch.watch, self._report, self._plan.shared_memory)
         ref.send_info(_Begin(), reserved=True)
 
     def handle_call(self, message: object, reply_to: ReplyTo) -> object:
@@ -154,13 +150,18 @@ class ProcessWorker(Worker):
     def _stop(self, message: StopServer) -> None:
         logger.info("stopping vLLM: %s", message.reason)
         self._stop_wanted = True
-        if self._ending is None:
+        if self._start.awaited is not None:
+            self._start.cancel()
+        elif self._ending is None:
             self._end(Why.STOPPED)
 
     def handle_info(self, message: object) -> None:
         """Go on: at the beginning, at the end of a process, at a time."""
         if isinstance(message, _Begin):
             self._begin()
+        elif isinstance(message, (Forked, NotForked, Down)):
+            if self._start.awaited is not None:
+                self._answered(self._start.awaited, NO_ANSWER if isinstance(message, Down) else message)
         elif isinstance(message, (ExitNoticed, _LookAgain)) and self._ending is not None:
             if self._ending.begun or isinstance(message, _LookAgain):
                 self._look()
@@ -193,7 +194,7 @@ class ProcessWorker(Worker):
         plan = self._plan
         if plan.adopt is not None:
             self._adopt(plan.adopt)
-        elif plan.leftover_marks or self._memory.used:
+        elif plan.leftover_marks or self._notes.holds_memory:
             self._tree = ProcessTree(plan.leftover_marks)
             self._end(Why.CLEARED)
         else:
@@ -224,18 +225,38 @@ class ProcessWorker(Worker):
         mark = plan.mark or os.urandom(16).hex()
         self._report(MarkChosen(mark))
         self._tie(mark)
+        self._tree = ProcessTree((mark,))
+        asked = self._start.ask(mark, self.ref)
+        if asked is not None:
+            self.monitor(asked)
+        else:
+            self._spawn_plainly(mark)
+
+    def _answered(self, mark: str, answer: Forked | NotForked) -> None:
+        if isinstance(answer, Forked):
+            self._server = server = self._start.forked(answer)
+            self._tree = ProcessTree((mark,), server.identity)
+            if not self._stop_wanted:
+                self._up(server, adopted=False)
+        elif not self._stop_wanted:
+            logger.info("vLLM is started plainly: %s", answer.why)
+            self._spawn_plainly(mark)
+        if self._stop_wanted:
+            self._start.awaited = None
+            self._end(Why.STOPPED)
+
+    def _spawn_plainly(self, mark: str) -> None:
         try:
-            server = self._edges.spawn(plan, mark)
+            self._server = server = self._start.spawn(mark)
         except VllmServiceError as error:
             self._could_not_start(error.problem)
-        self._server = server
         self._tree = ProcessTree((mark,), server.identity)
         self._up(server, adopted=False)
 
     def _tie(self, mark: str) -> None:
         guard = self._tether.tie(mark)
         if guard is not None:
-            self._watch_once((guard,))
+            self._notes.see((guard,))
 
     def _could_not_start(self, problem: Problem) -> NoReturn:
         self._report(ServerDown(None, ProcessExit(), asked=False, problem=problem))
@@ -243,7 +264,7 @@ class ProcessWorker(Worker):
 
     def _up(self, server: ServerProcess, *, adopted: bool) -> None:
         logger.info("vLLM %s, PID %d", "adopted" if adopted else "spawned", server.identity.pid)
-        self._watch_once((server.identity,))
+        self._notes.see((server.identity,))
         self._report(ServerUp(server, adopted))
         self._plan_note(0.0 if adopted else FIRST_LOOK_SECONDS, then_in=FIRST_LOOK_SECONDS)
 
@@ -253,19 +274,7 @@ class ProcessWorker(Worker):
         self._next_note = self.send_after(seconds, _NoteTree(min(then_in, LAST_LOOK_SECONDS)))
 
     def _note_tree(self) -> None:
-        self._note(self._tree.alive())
-
-    def _note(self, members: Iterable[Member]) -> None:
-        identities = [member.identity for member in members]
-        self._watch_once(identities)
-        if self._memory.note(identity.pid for identity in identities):
-            self._report(SharedMemoryUsed(self._memory.used))
-
-    def _watch_once(self, identities: Iterable[ProcessIdentity]) -> None:
-        for identity in identities:
-            if identity not in self._watched:
-                self._watched.add(identity)
-                self._watch.watch(identity)
+        self._notes.note(self._tree.alive())
 
     # From an ending to down.
 
@@ -284,7 +293,7 @@ class ProcessWorker(Worker):
         step = self._ending.stop.look(self.clock.monotonic(), alive)
         self._ending = replace(self._ending, stop=step.stop, begun=True)
         if step.signals:
-            self._note(alive)
+            self._notes.note(alive)
         for one in step.signals:
             send_signal(one.identity, one.number)
         if self._timer is not None:
@@ -292,10 +301,15 @@ class ProcessWorker(Worker):
         if step.report is not None:
             self._ended(self._ending, step.report)
         elif step.look_at is not None:
-            self._watch_once(member.identity for member in alive)
+            self._notes.see(member.identity for member in alive)
             self._timer = self.send_after(max(0.0, step.look_at - self.clock.monotonic()), _LookAgain())
 
     def _died(self, server: ServerProcess, how: ProcessExit) -> None:
+        if self._start.was_useless(server):
+            self._start.give_up_forking(f"a forked vLLM ended without a word: {how}")
+            self._server = None
+            self._end(Why.CLEARED)
+            return
         self._report(ServerDied(server, how))
         self._end(Why.EXITED, after=TOLD_SECONDS)
 
@@ -307,14 +321,14 @@ class ProcessWorker(Worker):
         if self._stop_wanted:
             leave(self._down(ending, report))
         self._ending = None
-        self._watched.clear()
-        self._remove_shared()
+        self._notes.forget_processes()
+        self._notes.remove_shared()
         self._spawn()
 
     def _down(self, ending: Ending, report: StopReport) -> Problem | None:
         """Tell everybody that the tree is gone; return why, where it was not a stop that was asked for."""
         server, self._server, self._ending = self._server, None, None
-        removed = (*report.shared_memory_removed, *self._remove_shared())
+        removed = (*report.shared_memory_removed, *self._notes.remove_shared())
         report = replace(report, shared_memory_removed=removed)
         how = ProcessExit() if server is None else exit_of(server.identity)
         problem = None if self._stop_wanted or server is None else ending.problem
@@ -326,15 +340,9 @@ class ProcessWorker(Worker):
         for caller in self._callers:
             caller.reply(report)
         if server is not None:
+            self._start.reaped()
             reap(server.identity)  # last: a worker that crashes before leaves the exit status to its successor
         return problem
-
-    def _remove_shared(self) -> tuple[str, ...]:
-        known = self._memory.used
-        removed = self._memory.remove()
-        if known:
-            self._report(SharedMemoryUsed(frozenset()))
-        return removed
 
     def _carry_through(self) -> None:
         """On the way out: finish an ending, or make one where vLLM must not outlive us."""

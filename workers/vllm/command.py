@@ -116,6 +116,21 @@ def interpreter_of(script: Path, environ: Mapping[str, str]) -> Path | None:
     return Path(program) if is_python and os.path.isabs(program) else None
 
 
+def fork_argv(argv: tuple[str, ...], environ: Mapping[str, str]) -> tuple[str, ...] | None:
+    """The command as its interpreter runs it; None where it is not plainly vLLM's, a wrapper or a container's, say."""
+    if argv[1:3] == ("-m", MODULE) and os.path.basename(argv[0]).startswith("python"):
+        return argv
+    script = Path(argv[0])
+    if script.name != "vllm":
+        return None
+    interpreter = interpreter_of(script, environ)
+    try:
+        is_console_script = "from vllm.entrypoints.cli.main import main" in script.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+    return (str(interpreter), *argv) if interpreter is not None and is_console_script else None
+
+
 def verify_command(command: VllmCommand, timeout: float = 60.0) -> Problem | None:
     """Ask the interpreter whether it can import vLLM; None if it can, or if there is none to ask. Takes seconds."""
     if command.interpreter is None:

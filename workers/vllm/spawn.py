@@ -41,7 +41,7 @@ def spawn_server(plan: LaunchPlan, mark: str) -> ServerProcess:
             029 (the log or the folder cannot be used).
     """
     environment = {**plan.env, **FIXED_ENVIRONMENT, MARK_VARIABLE: mark}
-    log, offset = _open_log(plan.log_path)
+    log, offset = open_log(plan.log_path)
     try:
         process = _popen(plan, environment, log)
     except OSError as error:
@@ -90,8 +90,12 @@ def _popen(plan: LaunchPlan, environment: Mapping[str, str], log: int) -> subpro
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _open_log(path: Path) -> tuple[int, int]:
-    """Open the log for appending; return the descriptor and where the new output will begin."""
+def open_log(path: Path) -> tuple[int, int]:
+    """Open the log for appending; return the descriptor and where the new output will begin.
+
+    Raises:
+        VllmServiceError: 029, it cannot be used.
+    """
     try:
         descriptor = os.open(
             path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, _LOG_MODE
