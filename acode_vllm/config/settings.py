@@ -15,7 +15,7 @@ from acode_vllm.config import setting_kinds as kinds
 from acode_vllm.config.setting_kinds import Kind
 from acode_vllm.vocabulary.options import DEFAULT_MODEL, MODEL_KEY, GpuOptions, ServerOptions, VllmLifecycleOptions
 from acode_vllm.vocabulary.passthrough import argument_faults, command_faults, variable_faults
-from acode_vllm.vocabulary.states import LifecycleMode, OperatingMode
+from acode_vllm.vocabulary.states import LifecycleMode, OperatingMode, WarmStart
 
 SECTION = "providers.vllm"
 MODE_KEY = "mode.default"
@@ -234,6 +234,10 @@ _LIFECYCLE = _prefixed(
     ),
     _seconds("engine_stall_timeout_seconds", _POSITIVE, "How long a busy engine may show no progress."),
     _seconds("drain_timeout_seconds", _NOT_NEGATIVE, "How long a model switch waits for running requests."),
+    Setting(
+        "warm_start", kinds.choice(WarmStart), "Whether vLLM is imported once and forked for each start.",
+        "warm_start", _VLLM + "WARM_START",
+    ),
 )  # fmt: skip
 
 _GPU = _prefixed(

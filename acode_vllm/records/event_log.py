@@ -16,6 +16,7 @@ from acode_vllm.vocabulary.events import (
     ProblemRaised,
     RestartDone,
     RestartPlanned,
+    ServerBecameReady,
     ServerEnded,
     ServerStarted,
     StateChanged,
@@ -48,9 +49,13 @@ def _describe(event: Event) -> tuple[int, str, dict[str, object]]:
                 f"state {old.value} -> {new.value}: {reason}",
                 {"old": old.value, "new": new.value, "reason": reason},
             )
-        case ServerStarted(_, pid, model, adopted):
-            verb = "adopted" if adopted else "started"
+        case ServerStarted(_, pid, model, adopted, warm):
+            verb = "adopted" if adopted else "started warm" if warm else "started"
             return logging.INFO, f"{verb} vLLM, PID {pid}, model {model}", {"pid": pid, "model": model, "how": verb}
+        case ServerBecameReady(_, pid, seconds, warm):
+            kind = "warm" if warm else "plain"
+            text = f"vLLM, PID {pid}, was ready after {seconds:.1f} s ({kind} start)"
+            return logging.INFO, text, {"pid": pid, "seconds": round(seconds, 2), "warm": warm}
         case ServerEnded(_, pid, exit_text, asked, seconds, problem):
             level = logging.INFO if asked else logging.WARNING
             took = f" in {seconds:.1f} s" if asked and seconds is not None else ""

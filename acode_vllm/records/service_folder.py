@@ -87,6 +87,11 @@ class ServiceFolder:
         """VLLM's own output."""
         return self.path / "vllm.log"
 
+    @property
+    def fork_server_log(self) -> Path:
+        """What the process that imports vLLM for warm starts printed."""
+        return self.path / "fork-server.log"
+
     def ensure(self) -> None:
         """Create the folder, or make sure that the one that is there can be trusted.
 

@@ -30,6 +30,7 @@ from acode_vllm.supervisor import (
     Supervisor,
     Worker,
     WorkerDown,
+    WorkerRef,
     call,
     cast,
     cast_latest,
@@ -38,17 +39,17 @@ from acode_vllm.supervisor import (
 from acode_vllm.supervisor import events as supervisor_events
 from acode_vllm.vocabulary.errors import Problem, ServiceBusyError, VllmServiceError, error_for
 from acode_vllm.vocabulary.events import Event, ProblemRaised
-from acode_vllm.vocabulary.states import LifecycleMode
+from acode_vllm.vocabulary.states import LifecycleMode, WarmStart
 from acode_vllm.vocabulary.status import ServiceStatus, unknown_status
 from acode_vllm.workers.lifecycle.engine import CALL_SECONDS
-from acode_vllm.workers.lifecycle.lifecycle_edges import LifecycleEdges, PlanMaker, ProcessMaker
+from acode_vllm.workers.lifecycle.lifecycle_edges import LifecycleEdges, PlanMaker
 from acode_vllm.workers.lifecycle.lifecycle_worker import LifecycleWorker
 from acode_vllm.workers.messages.gpu_messages import GpuReport
 from acode_vllm.workers.messages.lifecycle_messages import StopService, Wanted, WorkerRestarted
 from acode_vllm.workers.messages.model_messages import LoadStep
-from acode_vllm.workers.messages.process_messages import MarkChosen, SharedMemoryUsed
+from acode_vllm.workers.messages.process_messages import LaunchPlan, MarkChosen, SharedMemoryUsed
 from acode_vllm.workers.messages.reports import Report, Reported
-from acode_vllm.workers.messages.worker_ids import CONTROL, GPU, HEALTH, LIFECYCLE, LOADER, METRICS
+from acode_vllm.workers.messages.worker_ids import CONTROL, GPU, HEALTH, LIFECYCLE, LOADER, METRICS, WARM
 
 ROOT_INTENSITY = 5
 """Crashes of our own workers, which only a bug causes, that a minute may see before the tree gives up."""
@@ -66,14 +67,16 @@ class ServiceEdges:
         health: The HealthWorker.
         gpu: The GpuWorker.
         loader: The ModelLoader.
-        process: A ProcessWorker.
+        warm: The WarmWorker.
+        process: A ProcessWorker, which may ask the WarmWorker of the tree.
         plan: The plan that a ProcessWorker follows.
     """
 
     health: WorkerMaker
     gpu: WorkerMaker
     loader: WorkerMaker
-    process: ProcessMaker
+    warm: WorkerMaker
+    process: Callable[[LaunchPlan, Report, Callable[[], WorkerRef | None]], Worker]
     plan: PlanMaker
 
 
@@ -241,7 +244,7 @@ class LocalService:
             emit=self._emit,
             report=self._report,
             make_plan=self._edges.plan,
-            make_process=self._edges.process,
+            make_process=lambda plan, report: self._edges.process(plan, report, self._warm_worker),
         )
         wanted = self._wanted
         children = [
@@ -251,6 +254,8 @@ class LocalService:
         ]
         if wanted.options.mode is LifecycleMode.MANAGED:
             children.append(ChildSpec(LOADER, lambda: self._edges.loader(wanted, self._report)))
+            if wanted.options.warm_start is WarmStart.AUTO:
+                children.append(ChildSpec(WARM, lambda: self._edges.warm(wanted, self._report)))
         if self._journal is not None:  # last, so that it hangs up first: nobody is told of a tree that is ending
             children.append(ChildSpec(CONTROL, lambda: ControlWorker(self.folder.control, self)))
             if wanted.options.metrics_port is not None:
@@ -261,6 +266,9 @@ class LocalService:
         from acode_vllm.metrics.metrics_worker import MetricsWorker
 
         return ChildSpec(METRICS, lambda: MetricsWorker(port, self, self.folder))
+
+    def _warm_worker(self) -> WorkerRef | None:
+        return self._root.whereis(WARM) if self._root is not None else None
 
     def _tree_event(self, event: supervisor_events.SupervisorEvent) -> None:
         """Runs on the root's thread."""

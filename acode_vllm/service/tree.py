@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from acode_vllm.records.service_folder import ServiceFolder
 from acode_vllm.records.used_shared_memory import read_used
 from acode_vllm.service.local_service import ServiceEdges
-from acode_vllm.supervisor import Worker
+from acode_vllm.supervisor import Worker, WorkerRef
 from acode_vllm.vocabulary.gpus import GpuSample
 from acode_vllm.workers.gpu.gpu_worker import GpuWorker
 from acode_vllm.workers.gpu.sampler import machine_sampler
@@ -19,8 +20,11 @@ from acode_vllm.workers.messages.process_messages import LaunchPlan
 from acode_vllm.workers.messages.reports import Report
 from acode_vllm.workers.model.model_loader import ModelLoader
 from acode_vllm.workers.preflight.start_check import check_start
+from acode_vllm.workers.process.process_edges import ProcessEdges
 from acode_vllm.workers.process.process_worker import ProcessWorker
 from acode_vllm.workers.vllm.launch import build_plan
+from acode_vllm.workers.warm.fork_plan import available_bytes
+from acode_vllm.workers.warm.warm_worker import WarmWorker
 
 
 def vllm_edges(folder: ServiceFolder) -> ServiceEdges:
@@ -35,8 +39,11 @@ def vllm_edges(folder: ServiceFolder) -> ServiceEdges:
     def loader(wanted: Wanted, report: Report) -> Worker:
         return ModelLoader(report, check=check_start)
 
-    def process(plan: LaunchPlan, report: Report) -> Worker:
-        return ProcessWorker(plan, report)
+    def warm(wanted: Wanted, report: Report) -> Worker:
+        return WarmWorker(folder.fork_server_log, available_bytes=available_bytes)
+
+    def process(plan: LaunchPlan, report: Report, warm_worker: Callable[[], WorkerRef | None]) -> Worker:
+        return ProcessWorker(plan, report, ProcessEdges(warm_worker=warm_worker))
 
     def plan(effect: StartEngine) -> LaunchPlan:
         wanted, prepared = effect.wanted, effect.prepared
@@ -55,7 +62,7 @@ def vllm_edges(folder: ServiceFolder) -> ServiceEdges:
         )
         return replace(plan, shared_memory=read_used(folder.shared_memory))
 
-    return ServiceEdges(health, gpu, loader, process, plan)
+    return ServiceEdges(health, gpu, loader, warm, process, plan)
 
 
 def _clearing_plan(folder: ServiceFolder, effect: StartEngine) -> LaunchPlan:

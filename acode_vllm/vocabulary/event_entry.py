@@ -12,6 +12,7 @@ from acode_vllm.vocabulary.events import (
     ProblemRaised,
     RestartDone,
     RestartPlanned,
+    ServerBecameReady,
     ServerEnded,
     ServerStarted,
     StateChanged,
@@ -35,8 +36,10 @@ def event_entry(event: Event) -> HistoryEntry:
     match event:
         case StateChanged(at, old, new, reason):
             return HistoryEntry(at, "state", {"old": old.value, "new": new.value, "reason": reason})
-        case ServerStarted(at, pid, model, adopted):
-            return HistoryEntry(at, "adopted" if adopted else "started", {"pid": pid, "model": model})
+        case ServerStarted(at, pid, model, adopted, warm):
+            return HistoryEntry(at, "adopted" if adopted else "started", {"pid": pid, "model": model, "warm": warm})
+        case ServerBecameReady(at, pid, seconds, warm):
+            return HistoryEntry(at, "ready", {"pid": pid, "seconds": round(seconds, 2), "warm": warm})
         case ServerEnded(at, pid, exit_text, asked, seconds, problem):
             fields = {"pid": pid, "exit": exit_text, "asked": asked, "seconds": seconds}
             if problem is not None:

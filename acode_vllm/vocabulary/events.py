@@ -32,6 +32,22 @@ class ServerStarted:
     pid: int
     model: str
     adopted: bool
+    warm: bool = False
+
+
+@dataclass(frozen=True)
+class ServerBecameReady:
+    """A server that was started has passed its first check.
+
+    Attributes:
+        seconds: From the beginning of its start.
+        warm: Whether it was forked of a process that had imported vLLM.
+    """
+
+    at: float
+    pid: int
+    seconds: float
+    warm: bool
 
 
 @dataclass(frozen=True)
@@ -109,6 +125,7 @@ class WarningRaised:
 Event = (
     StateChanged
     | ServerStarted
+    | ServerBecameReady
     | ServerEnded
     | RestartPlanned
     | RestartDone

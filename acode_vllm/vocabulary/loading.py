@@ -11,6 +11,7 @@ class LoadStage(str, Enum):
     """A stage of a start, as vLLM's log and the download's files show it."""
 
     CLEARING = "clearing left-overs"
+    IMPORTING = "importing vLLM, for this start and the next ones"
     SPAWNED = "process started"
     FIRST_SIGN = "vLLM is starting"
     DOWNLOADING = "downloading the model"

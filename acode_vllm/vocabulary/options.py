@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from acode_vllm.vocabulary.states import LifecycleMode, OperatingMode
+from acode_vllm.vocabulary.states import LifecycleMode, OperatingMode, WarmStart
 
 DEFAULT_MODEL = "meta-llama/Llama-2-7b-hf"
 DEFAULT_PORT = 8000
@@ -83,6 +83,7 @@ class VllmLifecycleOptions:
         engine_check_interval_seconds: Between two looks at the engine; None for the health interval.
         engine_stall_timeout_seconds: How long a busy engine may show no progress.
         drain_timeout_seconds: How long a model switch waits for running requests.
+        warm_start: Whether vLLM is imported once and forked for each start.
         operating_mode: What may be reached.
         metrics_port: Port on loopback on which Prometheus finds ``/metrics`` of the service; None for none.
         gpu: Devices.
@@ -103,6 +104,7 @@ class VllmLifecycleOptions:
     engine_check_interval_seconds: float | None = None
     engine_stall_timeout_seconds: float = 600.0
     drain_timeout_seconds: float = 30.0
+    warm_start: WarmStart = WarmStart.AUTO
     operating_mode: OperatingMode = OperatingMode.LOCAL_ONLY
     metrics_port: int | None = None
     gpu: GpuOptions = field(default_factory=GpuOptions)

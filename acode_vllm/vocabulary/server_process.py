@@ -48,6 +48,7 @@ class ServerProcess:
         log_offset: Where in that file its output begins, in bytes.
         started_at: Wall-clock time of the spawn.
         oom_count: The kills in its control group before it was spawned; None if they cannot be read.
+        warm: Whether it was forked of a process that had imported vLLM.
     """
 
     identity: ProcessIdentity
@@ -60,3 +61,4 @@ class ServerProcess:
     log_offset: int
     started_at: float
     oom_count: OomCount | None = None
+    warm: bool = False

@@ -125,3 +125,13 @@ class OperatingMode(_CaseInsensitive):
     """As local-only for us; other parts of acode may use the cloud."""
     AIRGAPPED = "airgapped"
     """Nothing is fetched: only models in the local cache."""
+
+
+@unique
+class WarmStart(_CaseInsensitive):
+    """Whether vLLM is imported once and forked for each start. Read without regard to case."""
+
+    AUTO = "auto"
+    """Where it can be: else it is started plainly."""
+    OFF = "off"
+    """Each start imports vLLM anew."""

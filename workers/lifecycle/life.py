@@ -36,6 +36,7 @@ class Life:
         wanted: What is served, or is to be; the opened settings before the first start.
         activity: What is being done; `enter` changes it.
         attempts: Preparations so far.
+        start_began: When the present start began; None for a server that was adopted.
         before: What was served before a switch, until what it was switched to is served.
         waiters: Callers that wait for a healthy server, the first to come first.
         left_over: What not even SIGKILL had ended when it was last told.
@@ -59,6 +60,7 @@ class Life:
         self.wanted = opened
         self.activity: Activity = Idle()
         self.attempts = 0
+        self.start_began: float | None = None
         self.before: Wanted | None = None
         self.waiters: tuple[Waiter, ...] = ()
         self.left_over: tuple[str, ...] = ()

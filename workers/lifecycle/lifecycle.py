@@ -42,6 +42,8 @@ from acode_vllm.workers.messages.lifecycle_messages import (
 )
 from acode_vllm.workers.messages.model_messages import LoadStep, LoadTimedOut, ModelPrepared
 from acode_vllm.workers.messages.process_messages import (
+    ForkAwaited,
+    ForkRefused,
     LeftOverFound,
     MarkChosen,
     ServerDied,
@@ -92,6 +94,10 @@ def on_notice(life: Life, notice: LifecycleNotice) -> list[Effect]:
             server_reports.load_timed_out(life, notice)
         case MarkChosen():
             server_reports.mark_chosen(life, notice)
+        case ForkAwaited():
+            server_reports.fork_awaited(life)
+        case ForkRefused(why):
+            life.warn(f"vLLM is started plainly, not warm: {why}")
         case LeftOverFound(report):
             steps.tell_left_over(life, report)  # the start goes on, perhaps without the memory that it holds
         case ServerUp():

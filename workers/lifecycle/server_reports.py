@@ -149,6 +149,7 @@ def load_timed_out(life: Life, message: LoadTimedOut) -> None:
 def mark_chosen(life: Life, message: MarkChosen) -> None:
     """`MarkChosen`: a spawn is about to happen."""
     life.ledger.update(mark=message.mark)
+    life.start_began = life.monotonic()
     if life.up is not None:
         life.ledger.move(Trigger.RESTART, "restarting")
         life.ledger.update(progress=LoadProgress(LoadStage.SPAWNED))
@@ -156,11 +157,18 @@ def mark_chosen(life: Life, message: MarkChosen) -> None:
     life.effects.append(Replan(None, (message.mark,)))
 
 
+def fork_awaited(life: Life) -> None:
+    """`ForkAwaited`: vLLM's modules are imported before the process is forked."""
+    progress = LoadProgress(LoadStage.IMPORTING)
+    life.ledger.update(progress=progress)
+    life.emit(LoadProgressed(life.wall(), progress))
+
+
 def server_up(life: Life, message: ServerUp) -> None:
     """`ServerUp`: the process is loaded and checked; one that comes up during a stop is ended."""
     server = message.server
     life.ledger.update(server=server, model=server.model, served_name=server.served_name, mark=server.mark)
-    life.emit(ServerStarted(life.wall(), server.identity.pid, server.model, message.adopted))
+    life.emit(ServerStarted(life.wall(), server.identity.pid, server.model, message.adopted, server.warm))
     if isinstance(life.activity, Stopping):
         life.effects.append(StopProcess("stop requested"))
         return

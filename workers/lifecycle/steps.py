@@ -15,7 +15,8 @@ from acode_vllm.workers.messages.health_messages import CheckNow, Drain, Unwatch
 from acode_vllm.workers.messages.lifecycle_messages import HavePrepared, Refuse, Reply, StopProcess, Wanted
 from acode_vllm.workers.messages.model_messages import FollowLoad, PreparedModel, StopFollowing
 from acode_vllm.workers.messages.process_messages import StopReport
-from acode_vllm.workers.messages.worker_ids import HEALTH, LOADER
+from acode_vllm.workers.messages.warm_messages import CoolDown
+from acode_vllm.workers.messages.worker_ids import HEALTH, LOADER, WARM
 
 
 def advance(life: Life, *, fresh: bool = False, back: Wanted | None = None) -> None:
@@ -32,6 +33,8 @@ def advance(life: Life, *, fresh: bool = False, back: Wanted | None = None) -> N
     if fresh:
         life.answer_served()
     if not life.waiters:
+        if isinstance(activity, Idle) and back is None:
+            life.tell(WARM, CoolDown())
         if back is not None:
             reason = f"going back to {back.model}: {life.status.model} could not be loaded"
             life.ledger.forget_restarts()

@@ -15,6 +15,7 @@ from acode_vllm.workers.messages.health_messages import CheckFailed, CheckNow, D
 from acode_vllm.workers.messages.model_messages import FollowLoad, PreparedModel, StopFollowing
 from acode_vllm.workers.messages.process_messages import FailServer, ServerServes
 from acode_vllm.workers.messages.reports import Reported
+from acode_vllm.workers.messages.warm_messages import CoolDown
 
 
 @dataclass(frozen=True)
@@ -256,6 +257,7 @@ Instruction = (
     | CheckNow
     | SampleGpus
     | GpuReport
+    | CoolDown
 )
 """What the lifecycle tells the other workers."""
 

@@ -142,6 +142,22 @@ class MarkChosen:
 
 
 @dataclass(frozen=True)
+class ForkAwaited:
+    """The server is to be forked of a process that imports vLLM now."""
+
+
+@dataclass(frozen=True)
+class ForkRefused:
+    """The server is started plainly instead.
+
+    Attributes:
+        why: In a few words, for a person.
+    """
+
+    why: str
+
+
+@dataclass(frozen=True)
 class LeftOverFound:
     """Not even SIGKILL has ended all of an earlier instance; the start goes on."""
 

@@ -12,6 +12,8 @@ from acode_vllm.workers.messages.gpu_messages import GpuReport
 from acode_vllm.workers.messages.health_messages import CheckFailed, Drained, HealthReported, ServerReady
 from acode_vllm.workers.messages.model_messages import LoadStep, LoadTimedOut, ModelPrepared
 from acode_vllm.workers.messages.process_messages import (
+    ForkAwaited,
+    ForkRefused,
     LeftOverFound,
     MarkChosen,
     ServerDied,
@@ -23,6 +25,8 @@ from acode_vllm.workers.messages.process_messages import (
 Reported = (
     MarkChosen
     | SharedMemoryUsed
+    | ForkAwaited
+    | ForkRefused
     | LeftOverFound
     | ServerUp
     | ServerDied

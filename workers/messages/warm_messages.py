@@ -23,6 +23,11 @@ class Forked:
 
 
 @dataclass(frozen=True)
+class ForkDelayed:
+    """vLLM's modules are imported first, which takes some 10 s; `Forked` or `NotForked` follows."""
+
+
+@dataclass(frozen=True)
 class NotForked:
     """The server is to be started plainly.
 
@@ -38,7 +43,7 @@ class NotForked:
 
 @dataclass(frozen=True)
 class ForkVllm:
-    """Cast: fork a server of the plan. Answered once, by ``answer``, with `Forked` or `NotForked`.
+    """Cast: fork a server of the plan. Answered with `Forked` or `NotForked`, perhaps with `ForkDelayed` before it.
 
     Attributes:
         plan: What to run.
@@ -48,7 +53,7 @@ class ForkVllm:
 
     plan: LaunchPlan
     mark: str
-    answer: Callable[[Forked | NotForked], None] = field(repr=False, compare=False)
+    answer: Callable[[Forked | ForkDelayed | NotForked], None] = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)

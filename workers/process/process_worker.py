@@ -32,6 +32,8 @@ from acode_vllm.workers.machine.process_tree import ProcessTree
 from acode_vllm.workers.machine.tree_stop import TreeStop, stop_tree
 from acode_vllm.workers.messages.process_messages import (
     FailServer,
+    ForkAwaited,
+    ForkRefused,
     LaunchPlan,
     LeftOverFound,
     MarkChosen,
@@ -45,7 +47,7 @@ from acode_vllm.workers.messages.process_messages import (
     StopServer,
 )
 from acode_vllm.workers.messages.reports import Report
-from acode_vllm.workers.messages.warm_messages import Forked, NotForked
+from acode_vllm.workers.messages.warm_messages import ForkDelayed, Forked, NotForked
 from acode_vllm.workers.process.adoption import is_recorded_process, lost_port
 from acode_vllm.workers.process.ending import Ending, Why
 from acode_vllm.workers.process.process_edges import ProcessEdges, leave, twice_the_same
@@ -159,6 +161,8 @@ class ProcessWorker(Worker):
         """Go on: at the beginning, at the end of a process, at a time."""
         if isinstance(message, _Begin):
             self._begin()
+        elif isinstance(message, ForkDelayed):
+            self._report(ForkAwaited())
         elif isinstance(message, (Forked, NotForked, Down)):
             if self._start.awaited is not None:
                 self._answered(self._start.awaited, NO_ANSWER if isinstance(message, Down) else message)
@@ -239,7 +243,7 @@ class ProcessWorker(Worker):
             if not self._stop_wanted:
                 self._up(server, adopted=False)
         elif not self._stop_wanted:
-            logger.info("vLLM is started plainly: %s", answer.why)
+            self._report(ForkRefused(answer.why))
             self._spawn_plainly(mark)
         if self._stop_wanted:
             self._start.awaited = None
@@ -306,7 +310,8 @@ class ProcessWorker(Worker):
 
     def _died(self, server: ServerProcess, how: ProcessExit) -> None:
         if self._start.was_useless(server):
-            self._start.give_up_forking(f"a forked vLLM ended without a word: {how}")
+            self._start.give_up_forking(why := f"a forked vLLM ended without a word: {how}")
+            self._report(ForkRefused(why))
             self._server = None
             self._end(Why.CLEARED)
             return

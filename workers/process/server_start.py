@@ -63,6 +63,7 @@ class ServerStart:
             log_path=str(plan.log_path),
             log_offset=answer.log_offset,
             started_at=time.time(),
+            warm=True,
         )
 
     def spawn(self, mark: str) -> ServerProcess:

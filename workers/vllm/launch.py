@@ -10,11 +10,12 @@ from acode_vllm.vocabulary.errors import Problem, VllmServiceError, error_for
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
 from acode_vllm.vocabulary.redaction import API_KEY_NAME
 from acode_vllm.vocabulary.server_process import ServerProcess
+from acode_vllm.vocabulary.states import WarmStart
 from acode_vllm.workers.gpu.source import AMD, NVIDIA
 from acode_vllm.workers.messages.process_messages import LaunchPlan
 from acode_vllm.workers.vllm.build import BuildTarget, build_of
-from acode_vllm.workers.vllm.command import VllmCommand, find_vllm
 from acode_vllm.workers.vllm.cpu import cpu_arguments, lacks_bfloat16
+from acode_vllm.workers.vllm.command import VllmCommand, find_vllm, fork_argv
 from acode_vllm.workers.vllm.gpu_visibility import visibility_environment
 
 _OURS = ("VLLM_PORT", "VLLM_MODEL")
@@ -71,6 +72,7 @@ def build_plan(
         options=options,
         adopt=adopt,
         leftover_marks=leftover_marks,
+        fork_argv=fork_argv(argv, environ) if options.warm_start is WarmStart.AUTO and adopt is None else None,
     )
 
 

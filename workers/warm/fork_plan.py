@@ -57,3 +57,19 @@ def import_environment(env: Mapping[str, str]) -> dict[str, str]:
         and not names_secret(name)
     }
     return {**kept, **FIXED_ENVIRONMENT}
+
+
+def available_bytes() -> int | None:
+    """Memory that programs could be given now, on this machine and in this control group; None where nobody says."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            machine = next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return None
+    try:
+        group = Path("/proc/self/cgroup").read_text(encoding="ascii").rpartition("::")[2].strip()
+        folder = Path("/sys/fs/cgroup", group.lstrip("/"))
+        limit, used = (int((folder / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # no such group, or no limit ("max")
+        return machine
+    return min(machine, max(0, limit - used))

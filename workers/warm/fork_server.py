@@ -41,13 +41,9 @@ from multiprocessing import context, forkserver, popen_forkserver, process, reso
 from typing import Any, NoReturn
 
 COMMON = (
-    "vllm.entrypoints.openai.api_server",
-    "vllm.entrypoints.cli.main",
-    "vllm.entrypoints.cli.serve",
-    "vllm.v1.engine.async_llm",
-    "vllm.v1.engine.core",
-    "vllm.v1.executor.multiproc_executor",
-    "vllm.v1.executor.uniproc_executor",
+    *("vllm.entrypoints.openai.api_server", "vllm.entrypoints.cli.main", "vllm.entrypoints.cli.serve"),
+    *("vllm.v1.engine.async_llm", "vllm.v1.engine.core"),
+    *("vllm.v1.executor.multiproc_executor", "vllm.v1.executor.uniproc_executor"),
 )
 """What the API server, the engine and the workers import; a module that another version lacks is passed over."""
 BY_DEVICE = {"cpu": ("vllm.v1.worker.cpu_worker",), "cuda": ("vllm.v1.worker.gpu_worker",)}
@@ -236,27 +232,26 @@ def run(argv: list[str]) -> int | str | None:
 # What others see of a process
 
 
-class _Map(ctypes.Structure):
-    """``struct prctl_mm_map`` of Linux."""
+_STAT = {"start_code": 26, "end_code": 27, "start_data": 45, "end_data": 46, "start_brk": 47, "brk": 0}
+_STAT |= {"start_stack": 28, "arg_start": 48, "arg_end": 49, "env_start": 50, "env_end": 51, "auxv": 0}
+"""The fields of ``struct prctl_mm_map``, and where ``/proc/PID/stat`` has them (proc(5)); 0 for nowhere."""
 
+
+class _Map(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_uint64) for name in ("start_code", "end_code", "start_data", "end_data", "start_brk", "brk")),
-        *((name, ctypes.c_uint64) for name in ("start_stack", "arg_start", "arg_end", "env_start", "env_end", "auxv")),
+        *((name, ctypes.c_uint64) for name in _STAT),
         ("auxv_size", ctypes.c_uint32),
         ("exe_fd", ctypes.c_uint32),
     )
 
 
-_FIELDS = {26: "start_code", 27: "end_code", 28: "start_stack", 45: "start_data", 46: "end_data", 47: "start_brk"}
-_FIELDS |= {48: "arg_start", 49: "arg_end", 50: "env_start", 51: "env_end"}
-"""Fields of ``/proc/PID/stat`` (proc(5))."""
 _kept: list[mmap.mmap] = []
 
 
 def _layout() -> _Map:
     with open("/proc/self/stat", encoding="ascii", errors="replace") as file:
         stat = file.read().rpartition(")")[2].split()
-    return _Map(**{name: int(stat[number - 3]) for number, name in _FIELDS.items()}, exe_fd=_NONE)
+    return _Map(**{name: int(stat[number - 3]) for name, number in _STAT.items() if number}, exe_fd=_NONE)
 
 
 _original = _layout()
@@ -354,6 +349,8 @@ def _prepared(env: dict[str, str], limits: list[list[int]], umask: int, data: di
     set_limits(limits)
     os.umask(umask)
     random.seed()
+    sys.orig_argv[:] = map(os.fsdecode, spawn.get_command_line())
+    show(sys.orig_argv, env)
     return data
 
 

@@ -12,6 +12,7 @@ from acode_vllm.vocabulary.errors import VllmServiceError
 from acode_vllm.workers.messages.warm_messages import (
     CancelFork,
     CoolDown,
+    ForkDelayed,
     Forked,
     ForkUseless,
     ForkVllm,
@@ -121,10 +122,12 @@ class WarmWorker(Worker):
         if self._server is not None and self._server.key != key:
             logger.info("vLLM's environment or packages have changed: another fork server is started")
             self._end()
+        if self._server is not None and self._server.ready:
+            self._fork(self._server)
+            return
+        asked.answer(ForkDelayed())
         if self._server is None:
             self._start(key)
-        elif self._server.ready:
-            self._fork(self._server)
 
     def _start(self, key: ForkKey) -> None:
         available = self._available_bytes()

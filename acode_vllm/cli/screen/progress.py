@@ -150,10 +150,10 @@ class StartProgress:
         match event:
             case LoadProgressed(_, progress):
                 self._progress(progress)
-            case ServerStarted(_, pid, model, adopted):
+            case ServerStarted(_, pid, model, adopted, warm):
                 self._furthest = 0.0
                 if not adopted:
-                    self._line(f"vLLM started with {model} (PID {pid})")
+                    self._line(f"vLLM started {'warm ' if warm else ''}with {model} (PID {pid})")
             case ServerEnded(_, pid, exit_text, False, _, _):
                 self._line(f"vLLM (PID {pid}) ended unexpectedly: {exit_text}", "WARNING")
             case RestartPlanned(_, attempt, delay, reason):
