@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import time
+import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from acode_vllm.workers.warm.fork_client import ForkFailedError, ForkServer
 
 from .conftest import DEADLINE, Start
 
-MARK = "0123456789abcdef0123456789abcdef"
+MARK = uuid.uuid4().hex
 
 
 def ended(identity: ProcessIdentity) -> ProcessExit:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NoReturn
 from urllib.parse import urlsplit
 
@@ -53,34 +53,13 @@ from acode_vllm.workers.process.ending import Ending, Why
 from acode_vllm.workers.process.process_edges import ProcessEdges, leave, twice_the_same
 from acode_vllm.workers.process.server_start import NO_ANSWER, ServerStart
 from acode_vllm.workers.process.tree_notes import FIRST_LOOK_SECONDS, LAST_LOOK_SECONDS, TreeNotes
+from acode_vllm.workers.process.worker_timers import Begin, LookAgain, MemberEnded, NoteTree
 
 logger = logging.getLogger(__name__)
 
 TOLD_SECONDS = 0.01
 """How long a look at all processes may wait when one of the tree has ended, so that the server's death is told first:
 the look takes milliseconds, in which hardly another thread of this program runs."""
-
-
-@dataclass(frozen=True)
-class _Begin:
-    pass
-
-
-@dataclass(frozen=True)
-class _LookAgain:
-    """The time for the next step of an ending has come."""
-
-
-@dataclass(frozen=True)
-class _MemberEnded:
-    """A process of the tree has ended, and the server may have ended with it: by now that would be known."""
-
-
-@dataclass(frozen=True)
-class _NoteTree:
-    """Time to see who belongs to the tree and what shared memory it uses."""
-
-    next_in: float
 
 
 class ProcessWorker(Worker):
@@ -123,7 +102,7 @@ class ProcessWorker(Worker):
         self._watch = ExitWatch(lambda notice: ref.send_info(notice, reserved=True), use_pidfd=self._edges.use_pidfd)
         self._watcher: threading.Thread = self.start_helper(self._watch.run, "exits")
         self._notes = TreeNotes(self._watch.watch, self._report, self._plan.shared_memory)
-        ref.send_info(_Begin(), reserved=True)
+        ref.send_info(Begin(), reserved=True)
 
     def handle_call(self, message: object, reply_to: ReplyTo) -> object:
         """Answer `StopServer` when the tree is gone, `ReleaseServer` at once."""
@@ -159,15 +138,15 @@ class ProcessWorker(Worker):
 
     def handle_info(self, message: object) -> None:
         """Go on: at the beginning, at the end of a process, at a time."""
-        if isinstance(message, _Begin):
+        if isinstance(message, Begin):
             self._begin()
         elif isinstance(message, ForkDelayed):
             self._report(ForkAwaited())
         elif isinstance(message, (Forked, NotForked, Down)):
             if self._start.awaited is not None:
                 self._answered(self._start.awaited, NO_ANSWER if isinstance(message, Down) else message)
-        elif isinstance(message, (ExitNoticed, _LookAgain)) and self._ending is not None:
-            if self._ending.begun or isinstance(message, _LookAgain):
+        elif isinstance(message, (ExitNoticed, LookAgain)) and self._ending is not None:
+            if self._ending.begun or isinstance(message, LookAgain):
                 self._look()
         elif isinstance(message, ExitNoticed) and self._server is not None:
             if message.identity == self._server.identity:
@@ -175,10 +154,10 @@ class ProcessWorker(Worker):
             elif message.identity == self._tether.guard:
                 self._tie(self._server.mark)
             elif self._member_ended is None or not self._member_ended.active:
-                self._member_ended = self.send_after(TOLD_SECONDS, _MemberEnded())
-        elif isinstance(message, _MemberEnded) and self._ending is None:
+                self._member_ended = self.send_after(TOLD_SECONDS, MemberEnded())
+        elif isinstance(message, MemberEnded) and self._ending is None:
             self._note_tree()
-        elif isinstance(message, _NoteTree) and self._ending is None:
+        elif isinstance(message, NoteTree) and self._ending is None:
             self._note_tree()
             self._plan_note(message.next_in, then_in=2 * message.next_in)
 
@@ -238,8 +217,8 @@ class ProcessWorker(Worker):
 
     def _answered(self, mark: str, answer: Forked | NotForked) -> None:
         if isinstance(answer, Forked):
-            self._server = server = self._start.forked(answer)
-            self._tree = ProcessTree((mark,), server.identity)
+            server = self._start.forked(answer)
+            self._take(server)
             if not self._stop_wanted:
                 self._up(server, adopted=False)
         elif not self._stop_wanted:
@@ -251,11 +230,14 @@ class ProcessWorker(Worker):
 
     def _spawn_plainly(self, mark: str) -> None:
         try:
-            self._server = server = self._start.spawn(mark)
+            server = self._start.spawn(mark)
         except VllmServiceError as error:
             self._could_not_start(error.problem)
-        self._tree = ProcessTree((mark,), server.identity)
+        self._take(server)
         self._up(server, adopted=False)
+
+    def _take(self, server: ServerProcess) -> None:
+        self._server, self._tree = server, ProcessTree((server.mark,), server.identity)
 
     def _tie(self, mark: str) -> None:
         guard = self._tether.tie(mark)
@@ -275,7 +257,7 @@ class ProcessWorker(Worker):
     def _plan_note(self, seconds: float, *, then_in: float) -> None:
         if self._next_note is not None:
             self._next_note.cancel()
-        self._next_note = self.send_after(seconds, _NoteTree(min(then_in, LAST_LOOK_SECONDS)))
+        self._next_note = self.send_after(seconds, NoteTree(min(then_in, LAST_LOOK_SECONDS)))
 
     def _note_tree(self) -> None:
         self._notes.note(self._tree.alive())
@@ -286,7 +268,7 @@ class ProcessWorker(Worker):
         stop = TreeStop(self.clock.monotonic(), self._plan.options.stop_timeout_seconds)
         self._ending = Ending(why, stop, problem, begun=not after)
         if after:
-            self._timer = self.send_after(after, _LookAgain())
+            self._timer = self.send_after(after, LookAgain())
         else:
             self._look()
 
@@ -306,7 +288,7 @@ class ProcessWorker(Worker):
             self._ended(self._ending, step.report)
         elif step.look_at is not None:
             self._notes.see(member.identity for member in alive)
-            self._timer = self.send_after(max(0.0, step.look_at - self.clock.monotonic()), _LookAgain())
+            self._timer = self.send_after(max(0.0, step.look_at - self.clock.monotonic()), LookAgain())
 
     def _died(self, server: ServerProcess, how: ProcessExit) -> None:
         if self._start.was_useless(server):

@@ -14,8 +14,8 @@ from acode_vllm.vocabulary.states import WarmStart
 from acode_vllm.workers.gpu.source import AMD, NVIDIA
 from acode_vllm.workers.messages.process_messages import LaunchPlan
 from acode_vllm.workers.vllm.build import BuildTarget, build_of
-from acode_vllm.workers.vllm.cpu import cpu_arguments, lacks_bfloat16
 from acode_vllm.workers.vllm.command import VllmCommand, find_vllm, fork_argv
+from acode_vllm.workers.vllm.cpu import cpu_arguments, lacks_bfloat16
 from acode_vllm.workers.vllm.gpu_visibility import visibility_environment
 
 _OURS = ("VLLM_PORT", "VLLM_MODEL")

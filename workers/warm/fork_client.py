@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array
 import json
 import os
 import queue
@@ -136,9 +135,8 @@ class ForkServer:
         self._requests += 1
         try:
             order = json.dumps({"do": "fork", "id": self._requests}).encode()
-            descriptors = array.array("i", [theirs.fileno(), log])
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)]
-            self._socket.sendmsg([order], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+            socket.send_fds(self._socket, [order], [theirs.fileno(), log], flags)
             theirs.close()
             pid = self._forked(deadline)
             identity = identify(pid)

@@ -12,15 +12,13 @@ The fork server reads nothing of what a child is to become. The child reads it, 
 child whose owner hangs up before it has said everything ends at once, having done nothing. The fork server ends with
 its owner.
 
-A child makes itself what a plain start would have made of it: session, environment, arguments, limits, in what it sees
-of itself and in what ``/proc`` shows. Then it forks an inner fork server, the one of `multiprocessing`, and answers the
-``spawn`` method with that. So vLLM's engine and workers are fresh processes of the server's own session, as ``spawn``
-promises, and the modules are there already.
+A child makes itself what a plain start would have made of it, in what it sees of itself and in what ``/proc`` shows.
+Then it forks an inner fork server, the one of `multiprocessing`, which answers the ``spawn`` method: vLLM's engine and
+workers are fresh processes of the server's own session, as ``spawn`` promises, with the modules there already.
 """
 
 from __future__ import annotations
 
-import array
 import contextlib
 import ctypes
 import gc
@@ -62,12 +60,7 @@ _libc.sbrk.restype, _libc.sbrk.argtypes = ctypes.c_void_p, (ctypes.c_ssize_t,)
 
 
 def main(descriptor: int, owner: int) -> None:
-    """Import vLLM, then fork until the owner hangs up.
-
-    Args:
-        descriptor: The socket to the owner.
-        owner: The owner's PID.
-    """
+    """Import vLLM, then fork until the owner, at the other end of the descriptor's socket, hangs up."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # the owner may go while modules are imported
     if os.getppid() != owner:
         return
@@ -117,14 +110,13 @@ def import_vllm() -> str | None:
 def serve(connection: socket.socket) -> None:
     """Fork a child for each request, until the owner hangs up."""
     while True:
-        packet, descriptors = _receive(connection)
+        packet, descriptors, _, _ = socket.recv_fds(connection, PACKET, 2)
         if not packet:
             return
         order = json.loads(packet)
+        _reap()
         if order["do"] == "reap":
-            _reap()
             continue
-        _reap()  # what an earlier owner's worker did not live to ask for
         try:
             pid = os.fork()
         except OSError as error:
@@ -142,21 +134,12 @@ def serve(connection: socket.socket) -> None:
 def _reap() -> None:
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+            continue
 
 
 def _say(connection: socket.socket, what: dict[str, Any]) -> None:
     with contextlib.suppress(OSError):  # the owner has gone, which the next read tells
         connection.send(json.dumps(what).encode())
-
-
-def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
-    descriptors = array.array("i")
-    packet, ancillary, _, _ = connection.recvmsg(PACKET, socket.CMSG_SPACE(2 * descriptors.itemsize))
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
-    return packet, list(descriptors)
 
 
 # A child
@@ -220,6 +203,7 @@ def run(argv: list[str]) -> int | str | None:
     try:
         if argv[1] == "-m":
             sys.argv = argv[2:]
+            sys.modules.pop(argv[2], None)  # it is to be ``__main__``, and nothing else
             runpy.run_module(argv[2], run_name="__main__", alter_sys=True)
         else:
             sys.argv = argv[1:]
