@@ -33,6 +33,7 @@ from standin import StandIn
 from acode_vllm import ProviderRegistry
 from acode_vllm.vocabulary.errors import InterruptedByStopError, VllmServiceError
 from acode_vllm.vocabulary.events import LoadProgressed, ServerStarted
+from acode_vllm.vocabulary.loading import LoadStage
 
 
 @pytest.mark.spec("IT-001", "IT-007", "AC-001", "AC-002", "AC-006", "AC-032", "AC-033", "AC-035", "FR-007", "FR-008")
@@ -123,7 +124,9 @@ def test_a_stop_while_the_server_starts_leaves_nothing(real_service: RealService
 
         thread = threading.Thread(target=wait)
         thread.start()
-        listener.wait(lambda event: isinstance(event, LoadProgressed))
+        listener.wait(
+            lambda event: isinstance(event, LoadProgressed) and event.progress.stage is not LoadStage.IMPORTING
+        )
         members = tree_of(vllm.status().pid or 0)
         report = vllm.stop(timeout=60)
         thread.join(WAIT)
@@ -145,7 +148,7 @@ def test_ctrl_c_while_the_server_starts_leaves_nothing(real_service: RealService
     with command:
         assert command.stderr is not None
         for line in command.stderr:
-            if "Model loading..." in line:
+            if "vLLM started" in line:
                 break
         members = tree_of(int(str(status_of(real_service)["pid"])))
         command.send_signal(signal.SIGINT)

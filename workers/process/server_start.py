@@ -6,7 +6,7 @@ import os
 import time
 
 from acode_vllm.supervisor import MailboxFull, WorkerRef, cast
-from acode_vllm.vocabulary.server_process import ServerProcess
+from acode_vllm.vocabulary.server_process import OomCount, ServerProcess
 from acode_vllm.workers.messages.process_messages import LaunchPlan
 from acode_vllm.workers.messages.warm_messages import CancelFork, Forked, ForkUseless, ForkVllm, NotForked, ReapForked
 from acode_vllm.workers.process.process_edges import ProcessEdges
@@ -24,6 +24,7 @@ class ServerStart:
         self._edges = edges
         self._warm: WorkerRef | None = None
         self._forked = False
+        self._kills: OomCount | None = None
         self.awaited: str | None = None
 
     def ask(self, mark: str, asker: WorkerRef) -> WorkerRef | None:
@@ -35,6 +36,9 @@ class ServerStart:
         warm = self._edges.warm_worker() if self._plan.fork_argv is not None else None
         if warm is None:
             return None
+        from acode_vllm.workers.diagnosis.oom_evidence import count_kills
+
+        self._kills = count_kills()
         try:
             cast(warm, ForkVllm(self._plan, mark, lambda answer: asker.send_info(answer, reserved=True)))
         except MailboxFull:
@@ -63,6 +67,7 @@ class ServerStart:
             log_path=str(plan.log_path),
             log_offset=answer.log_offset,
             started_at=time.time(),
+            oom_count=self._kills,
             warm=True,
         )
 
