@@ -21,7 +21,7 @@ from acode_vllm.config.config_files import (
 )
 from acode_vllm.config.configuration import Configuration, Secrets
 from acode_vllm.config.origins import Origin, Source
-from acode_vllm.config.section_reading import note_faults, read_file_values, read_mode_section
+from acode_vllm.config.section_reading import expand_paths, note_faults, read_file_values, read_mode_section
 from acode_vllm.config.setting_kinds import InvalidValueError
 from acode_vllm.config.settings import LOCK_KEY, MODE_KEY, TABLE, Setting, options_from
 from acode_vllm.config.trust import risky_values, shown_risks
@@ -107,7 +107,7 @@ class _Loading:
     def _take_file(self, file: ConfigFile) -> tuple[str, ...]:
         """Takes over what a file sets; returns what of it needs trust and has none."""
         note_faults(file, self._mistakes)
-        values = [*read_file_values(file, self._mistakes), *read_mode_section(file, self._mistakes)]
+        values = [*read_file_values(file, self._mistakes, self._home), *read_mode_section(file, self._mistakes)]
         for found in values:
             key, value = found.setting.key, found.value
             before = self._values[key]
@@ -132,6 +132,7 @@ class _Loading:
             self._take(setting, self._environ[setting.variable], Origin(Source.ENVIRONMENT, setting.variable))
 
     def _take(self, setting: Setting, given: object, origin: Origin) -> None:
+        given = expand_paths(setting, given, self._home)
         try:
             self._values[setting.key] = setting.parse(given) if isinstance(given, str) else setting.read(given)
             self._origins[setting.key] = origin

@@ -83,7 +83,9 @@ def add_parser(commands: Subcommands[Any], shared: argparse.ArgumentParser | Non
 
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Runs the action that ``arguments`` name, for this process. Errors are raised."""
-    return run_at(Place(os.environ, Path.cwd(), Path.home()), arguments, terminal)
+    from acode_vllm.config.config_places import current_folder, home_folder
+
+    return run_at(Place(os.environ, Path(current_folder()), Path(home_folder())), arguments, terminal)
 
 
 def run_at(place: Place, arguments: argparse.Namespace, terminal: Terminal) -> int:
@@ -199,7 +201,7 @@ def _trust(place: Place, terminal: Terminal) -> int:
     redactor = Redactor(secret_values(place.environ))
     mistakes = MistakeList(redactor)
     note_faults(file, mistakes)
-    risks = risky_values(file, read_file_values(file, mistakes))
+    risks = risky_values(file, read_file_values(file, mistakes, place.home))
     # What is wrong may be what is shown wrongly: nothing is trusted that was not read whole.
     mistakes.raise_if_any()
     name = printable(str(file.path))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from acode_vllm.cli.commands.provider_names import DEFAULT_PROVIDER, PROVIDERS
 from acode_vllm.cli.screen.terminal import Terminal
+from acode_vllm.config.config_places import current_folder, home_folder
 from acode_vllm.config.configuration import Configuration
 from acode_vllm.config.known_configuration import load_known
 from acode_vllm.config.remembered_model import model_to_serve
@@ -71,6 +72,8 @@ def open_session(arguments: argparse.Namespace, terminal: Terminal) -> Session:
     Raises:
         UnknownProviderError: ACODE-VLM-030.
         ConfigurationError: ACODE-VLM-010 or 024.
+        StateFolderError: ACODE-VLM-029: there is no folder for the state of services.
+        StartError: ACODE-VLM-032: there is no ``/proc``.
     """
     require_provider(getattr(arguments, "provider_name", None) or arguments.provider or DEFAULT_PROVIDER)
     named = {
@@ -80,9 +83,17 @@ def open_session(arguments: argparse.Namespace, terminal: Terminal) -> Session:
         "mode": arguments.mode,
         "config": arguments.config,
     }
-    configuration = load_known(named, environ=os.environ, cwd=Path.cwd(), home=Path.home())
+    configuration = load_known(named, environ=os.environ, cwd=Path(current_folder()), home=Path(home_folder()))
     for warning in configuration.warnings:
         terminal.warn(warning)
+    if configuration.options.mode is LifecycleMode.MANAGED and not os.path.exists("/proc/self/stat"):
+        raise error_for(
+            Problem(
+                "ACODE-VLM-032",
+                "There is no /proc here, and without it no process can be told from another.",
+                "Mount it: mount -t proc proc /proc.",
+            )
+        )
     folder = ServiceFolder.of(os.environ, configuration.options.port)
     return Session(configuration, folder, model_to_serve(configuration, folder))
 

@@ -60,7 +60,7 @@ def show_metrics(session: Session, arguments: argparse.Namespace, terminal: Term
 
     service = fresh_service(session.folder)
     report = status_report(service, session.folder, session.configuration.options.port, time.time())
-    terminal.out.write(metrics_text(report))
+    terminal.write(metrics_text(report))
     return 0
 
 

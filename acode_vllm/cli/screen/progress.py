@@ -115,7 +115,7 @@ class ProgressLine:
             ticker, self._ticker = self._ticker, None
             if self._text is not None:
                 self._text = None
-                print("\r\x1b[K", end="", file=self._terminal.err, flush=True)
+                self._terminal.draw("\r\x1b[K")
             self._guard.notify_all()
         if ticker is not None:
             ticker.join()
@@ -125,7 +125,7 @@ class ProgressLine:
         text = f"{self._text}  {clock(elapsed)}" if elapsed >= 1 else str(self._text)
         columns = shutil.get_terminal_size().columns
         shown = text if len(text) < columns else text[: columns - 2] + "…"
-        print(f"\r\x1b[K{shown}", end="", file=self._terminal.err, flush=True)
+        self._terminal.draw(f"\r\x1b[K{shown}")
 
     def _tick(self) -> None:
         """Have the time go on, on a thread of its own, until the line is taken away."""

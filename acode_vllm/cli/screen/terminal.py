@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from acode_vllm.cli.screen.paint import Paint, wants_colour
-from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.cli.screen.standard_streams import discard
+from acode_vllm.vocabulary.errors import Problem, error_for
+from acode_vllm.vocabulary.safe_text import harmless
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,28 @@ class Terminal:
 
     def print(self, text: str = "") -> None:
         """A line of the result."""
-        print(text, file=self.out, flush=True)
+        self.write(text + "\n")
+
+    def write(self, text: str) -> None:
+        """A part of the result.
+
+        Raises:
+            StartError: ACODE-VLM-032: it cannot be written.
+            BrokenPipeError: Nobody reads it any more.
+        """
+        try:
+            self.out.write(text)
+            self.out.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            from acode_vllm.cli.screen.unexpected import output_problem
+
+            raise error_for(output_problem(error)) from error
+
+    def answer(self, text: str) -> None:
+        """A part of a model's answer: text to a person, with no power over the terminal; to a program every byte."""
+        self.write(harmless(text) if self.out.isatty() else text)
 
     def say(self, text: str, level: str = "INFO", fields: Mapping[str, object] | None = None) -> None:
         """A line beside the result.
@@ -73,7 +96,7 @@ class Terminal:
         if self.log_format == "json":
             self._json(level, {"message": text, **(fields or {})})
         else:
-            print(text, file=self.err, flush=True)
+            self._tell(text)
 
     def warn(self, text: str) -> None:
         """A warning beside the result."""
@@ -86,11 +109,24 @@ class Terminal:
         if self.log_format == "json":
             self._json("ERROR", problem_data(problem))
         else:
-            print("\n".join(problem_lines(problem, self.err_paint)), file=self.err, flush=True)
+            self._tell("\n".join(problem_lines(problem, self.err_paint)))
 
     def _json(self, level: str, data: dict[str, object]) -> None:
         import json
         import time
 
         head = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "level": level, "logger": "acode"}
-        print(json.dumps({**head, **data}), file=self.err, flush=True)
+        self._tell(json.dumps({**head, **data}))
+
+    def _tell(self, text: str) -> None:
+        self.draw(text + "\n")
+
+    def draw(self, text: str) -> None:
+        """Write to standard error as it is. Where that cannot be written, nobody can be told, and the work goes on."""
+        try:
+            self.err.write(text)
+            self.err.flush()
+        except BrokenPipeError:
+            raise
+        except OSError:
+            discard(self.err)
