@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from acode_vllm.cli.commands.logs_command import moment_of, read_moment
+from acode_vllm.cli.commands.moments import moment_of, read_moment
 from acode_vllm.control.folder_watch import FolderWatch
 from acode_vllm.records.log_tail import LogTail, last_lines
 from acode_vllm.records.service_folder import ServiceFolder

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -26,13 +27,26 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A parser whose errors say where help is.
+    """A parser whose errors come from the command that was typed, with its own usage, and suggest the right word.
 
     Attributes:
-        examples: Whole command lines, each with what it is for after a ``#`` where that needs saying.
+        examples: Whole command lines, each with a comment after a ``#`` where that helps.
+        instead: Words that people type and that are no commands, with the command line they want.
+        joins: The argument that takes all further words, wherever they stand; empty for none.
     """
 
     examples: tuple[str, ...] = ()
+    instead: Mapping[str, str] = MappingProxyType({})
+    joins: str = ""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse here what is not known, so that the error shows this command's usage and not the outermost one's."""
+        found, rest = super().parse_known_args(args, namespace)
+        if self.joins and not any(word.startswith("-") for word in rest):
+            getattr(found, self.joins).extend(rest)
+        elif rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}{self._near(rest[0], self._option_string_actions)}")
+        return found, []
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and where help is, then exit with 2."""
@@ -46,12 +60,16 @@ class CommandParser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is None or value in action.choices:
             return
+        choices = [str(choice) for choice in action.choices]
+        hint = f"; use: {self.instead[value]}" if value in self.instead else self._near(str(value), choices)
+        raise argparse.ArgumentError(action, f"{value!r} is none of: {', '.join(choices)}{hint}")
+
+    @staticmethod
+    def _near(word: str, known: Iterable[str]) -> str:
         from difflib import get_close_matches
 
-        choices = [str(choice) for choice in action.choices]
-        near = get_close_matches(str(value), choices, 2)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise argparse.ArgumentError(action, f"{value!r} is none of: {', '.join(choices)}{hint}")
+        near = get_close_matches(word, list(known), 2)
+        return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def add_command(

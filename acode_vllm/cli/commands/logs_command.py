@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import chain
 
+from acode_vllm.cli.commands.moments import moment_given, moment_of
 from acode_vllm.cli.commands.session import Session
 from acode_vllm.cli.screen.paint import Paint
 from acode_vllm.cli.screen.terminal import Terminal
@@ -29,7 +29,7 @@ def show_logs(session: Session, arguments: argparse.Namespace, terminal: Termina
         ConfigurationError: ACODE-VLM-010, for a moment that is none.
         StateFolderError: ACODE-VLM-029, where the log cannot be read.
     """
-    since = _since(arguments.since)
+    since = moment_given(arguments.since)
     tail = LogTail(session.folder.log)
     printer = _Printer(session, terminal)
     try:
@@ -105,52 +105,3 @@ def _painted(line: str, paint: Paint) -> str:
             return paint.doubtful(line)
         case _:
             return line
-
-
-def _since(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        return read_moment(text, datetime.now())
-    except (ValueError, OverflowError) as error:
-        raise error_for(
-            Problem("ACODE-VLM-010", f"--since {printable(text)} is no moment.", f"Write it like one of: {ALLOWED}.")
-        ) from error
-
-
-ALLOWED = "90s, 10m, 2h, 1d, 14:30 or 2026-11-24T14:30"
-_AGO = re.compile(r"(\d{1,6})\s*([smhd])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_STAMP = re.compile(r"(?:^|\s)[A-Z]+ (\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)")
-
-
-def read_moment(text: str, now: datetime) -> datetime:
-    """The moment that a person means: so long ago, a time of today, or a date with or without a time.
-
-    Raises:
-        ValueError: It is none of them.
-    """
-    text = text.strip()
-    ago = _AGO.fullmatch(text)
-    if ago is not None:
-        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-    if re.fullmatch(r"\d{1,2}:\d\d(?::\d\d)?", text):
-        text = f"{now:%Y-%m-%d}T{text:0>{5 if text.count(':') == 1 else 8}}"
-    moment = datetime.fromisoformat(text)
-    return moment.astimezone().replace(tzinfo=None) if moment.tzinfo else moment
-
-
-def moment_of(line: str, now: datetime) -> datetime | None:
-    """When a line was written, by its own word; None where it has none. vLLM names no year: the last one that fits."""
-    found = _STAMP.search(line)
-    if found is None:
-        return None
-    month, day, hour, minute, second = (int(part) for part in found.groups())
-    for year in (now.year, now.year - 1):
-        try:
-            moment = datetime(year, month, day, hour, minute, second)
-        except ValueError:
-            continue
-        if moment <= now + timedelta(days=1):
-            return moment
-    return None

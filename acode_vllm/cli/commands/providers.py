@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from acode_vllm.cli.commands.events_command import show_events
+from acode_vllm.cli.commands.moments import moment_given
 from acode_vllm.cli.commands.session import Session, open_session
 from acode_vllm.cli.commands.status_command import show_metrics, show_status
 from acode_vllm.cli.screen.history_text import history_lines
@@ -70,6 +71,10 @@ def _restart(session: Session, arguments: argparse.Namespace, terminal: Terminal
 
 def _history(session: Session, arguments: argparse.Namespace, terminal: Terminal) -> int:
     entries = History(session.folder.history).read()
+    if (since := moment_given(arguments.since)) is not None:
+        entries = [entry for entry in entries if entry.at >= since.timestamp()]
+    if arguments.lines is not None:
+        entries = entries[-arguments.lines :] if arguments.lines else []
     if arguments.json:
         terminal.print(json.dumps([{"at": e.at, "event": e.event, **e.fields} for e in entries], indent=2))
     else:
