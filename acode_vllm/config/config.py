@@ -36,7 +36,12 @@ _VARIABLE_PREFIX = "ACODE_VLLM_"
 
 
 def load(
-    flags: Mapping[str, object] | None = None, *, environ: Mapping[str, str], cwd: Path, home: Path
+    flags: Mapping[str, object] | None = None,
+    *,
+    environ: Mapping[str, str],
+    cwd: Path,
+    home: Path,
+    only_to_show: bool = False,
 ) -> Configuration:
     """The configuration that holds for a program started in ``cwd``.
 
@@ -46,12 +51,13 @@ def load(
         environ: The environment.
         cwd: The current folder, absolute.
         home: The user's home folder.
+        only_to_show: Read a file that is not trusted all the same, and warn of it: nothing may act on the result.
 
     Raises:
         ConfigurationError: ACODE-VLM-010 that lists every mistake; ACODE-VLM-024 where the project's file sets what
             needs trust and has none.
     """
-    return _Loading(flags or {}, environ, cwd, home).run()
+    return _Loading(flags or {}, environ, cwd, home).run(only_to_show=only_to_show)
 
 
 def find_config_files(
@@ -77,7 +83,7 @@ class _Loading:
         self._lines: dict[str, Origin] = {}
         self._warnings: list[str] = []
 
-    def run(self) -> Configuration:
+    def run(self, *, only_to_show: bool) -> Configuration:
         found = find_config_files(self._flags, self._environ, self._cwd, self._home)
         files = [file for place in found if (file := read_config_file(place)) is not None]
         untrusted = [line for file in files for line in self._take_file(file)]
@@ -94,7 +100,11 @@ class _Loading:
             from acode_vllm.config.trust import trust_store, was_trusted
 
             changed = was_trusted(trust_store(self._environ, self._home), files[-1].path)
-            raise _untrusted(files[-1].path, untrusted, changed)
+            error = _untrusted(files[-1].path, untrusted, changed)
+            if not only_to_show:
+                raise error
+            self._warnings.append(f"{error.problem.message} Nothing uses these values until: acode config trust.")
+            self._warnings += [f"not trusted: {line}" for line in untrusted]
         sources = tuple(file.path for file in files)
         locked = self._values[LOCK_KEY] is True
         return Configuration(

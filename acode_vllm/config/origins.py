@@ -12,6 +12,8 @@ class Source(Enum):
 
     FLAG = "flag"
     ENVIRONMENT = "environment"
+    CHOICE = "set-model"
+    """What ``acode providers set-model`` remembered; the file's own model, where that changes afterwards."""
     FILE = "file"
     DEFAULT = "default"
 
