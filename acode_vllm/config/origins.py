@@ -13,7 +13,7 @@ class Source(Enum):
     FLAG = "flag"
     ENVIRONMENT = "environment"
     CHOICE = "set-model"
-    """What ``acode providers set-model`` remembered; the file's own model, where that changes afterwards."""
+    """What ``acode providers set-model`` chose."""
     FILE = "file"
     DEFAULT = "default"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import chain
@@ -20,6 +21,8 @@ from acode_vllm.vocabulary.safe_text import printable
 from acode_vllm.workers.vllm.log_file import LINE_LIMIT, level_of
 
 DEFAULT_LINES = 100
+_API_SERVER = re.compile(r"\(APIServer pid=(\d+)\)")
+"""How vLLM's main process begins its lines: a PID that is new begins another instance."""
 
 
 def show_logs(session: Session, arguments: argparse.Namespace, terminal: Terminal) -> int:
@@ -37,6 +40,8 @@ def show_logs(session: Session, arguments: argparse.Namespace, terminal: Termina
             session.folder.ensure()
             with FolderWatch(session.folder.path) as watch:
                 _show(printer, tail, arguments.lines, since)
+                if not session.folder.log.exists():
+                    terminal.say(f"{_no_log(session)} Waiting for one; Ctrl-C ends this.")
                 while True:
                     watch.wait()
                     printer.lines(tail.read())
@@ -50,8 +55,12 @@ def show_logs(session: Session, arguments: argparse.Namespace, terminal: Termina
             Problem("ACODE-VLM-029", f"vLLM's log {session.folder.log} cannot be read: {error.strerror}.")
         ) from error
     if not session.folder.log.exists():
-        terminal.say(f"There is no log yet: nothing was ever started on port {session.configuration.options.port}.")
+        terminal.say(_no_log(session))
     return 0
+
+
+def _no_log(session: Session) -> str:
+    return f"There is no log yet: nothing was ever started on port {session.configuration.options.port}."
 
 
 def _show(printer: _Printer, tail: LogTail, count: int | None, since: datetime | None) -> None:
@@ -86,11 +95,17 @@ class _Printer:
         secrets = session.configuration.secrets
         self._redactor = Redactor((secrets.hf_token, secrets.api_key, *secret_values(environ)))
         self._terminal = terminal
+        self._pid = ""
 
     def lines(self, lines: Iterable[str]) -> None:
-        """Print them."""
+        """Print them, and a mark where another instance of vLLM begins."""
         paint = self._terminal.paint
         for line in lines:
+            found = _API_SERVER.match(line)
+            if found is not None and found[1] != self._pid:
+                if self._pid:
+                    self._terminal.print(paint.bold(f"--- vLLM was started again, PID {found[1]} ---"))
+                self._pid = found[1]
             shown = printable(self._redactor.redact(line.expandtabs()), LINE_LIMIT)
             self._terminal.print(_painted(shown, paint))
 

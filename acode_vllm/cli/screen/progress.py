@@ -78,7 +78,8 @@ class ProgressLine:
         self._monotonic = monotonic
         self._guard = threading.Condition()
         self._text: str | None = None
-        self._key: object = None
+        self._told: set[object] = set()
+        self._last = ""
         self._begun_at = 0.0
         self._said_at = -math.inf
         self._ticker: threading.Thread | None = None
@@ -88,17 +89,17 @@ class ProgressLine:
 
         Args:
             text: The line.
-            key: Where this is another one than before, a plain line is due at once.
+            key: The stage. A plain line is due at once for a new one, and else only for other words after a while.
             fields: The same for a log record.
         """
         if self._terminal.quiet:
             return
         now = self._monotonic()
         if not self._terminal.is_interactive:
-            if key != self._key or now - self._said_at >= PLAIN_SECONDS:
-                self._said_at = now
+            if key not in self._told or (text != self._last and now - self._said_at >= PLAIN_SECONDS):
+                self._told.add(key)
+                self._said_at, self._last = now, text
                 self._terminal.say(text, fields=fields)
-            self._key = key
             return
         with self._guard:
             if self._text is None:
@@ -122,10 +123,11 @@ class ProgressLine:
 
     def _draw(self) -> None:
         elapsed = self._monotonic() - self._begun_at
-        text = f"{self._text}  {clock(elapsed)}" if elapsed >= 1 else str(self._text)
-        columns = shutil.get_terminal_size().columns
-        shown = text if len(text) < columns else text[: columns - 2] + "…"
-        self._terminal.draw(f"\r\x1b[K{shown}")
+        time_so_far = f"  {clock(elapsed)}" if elapsed >= 1 else ""
+        room = shutil.get_terminal_size().columns - len(time_so_far) - 1
+        text = str(self._text)
+        shown = text if len(text) <= room else text[: max(0, room - 1)] + "…"
+        self._terminal.draw(f"\r\x1b[K{shown}{time_so_far}")
 
     def _tick(self) -> None:
         """Have the time go on, on a thread of its own, until the line is taken away."""
@@ -144,6 +146,7 @@ class StartProgress:
         self._drawn = ProgressLine(terminal, monotonic)
         self._rate = Rate(monotonic)
         self._furthest = 0.0
+        self._starts = 0
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
@@ -153,6 +156,7 @@ class StartProgress:
             case ServerStarted(_, pid, model, adopted):
                 self._furthest = 0.0
                 if not adopted:
+                    self._starts += 1
                     self._line(f"vLLM started with {model} (PID {pid})")
             case ServerEnded(_, pid, exit_text, False, _, _):
                 self._line(f"vLLM (PID {pid}) ended unexpectedly: {exit_text}", "WARNING")
@@ -174,7 +178,7 @@ class StartProgress:
         self._furthest = max(self._furthest, overall_fraction(progress))
         text = f"Model loading... {bar(self._furthest)} {self._furthest:.0%}  {progress.stage.value}"
         detail = detail_text(progress, self._rate)
-        self._drawn.show(text + detail, progress.stage, _fields("loading", progress, detail))
+        self._drawn.show(text + detail, (self._starts, progress.stage), _fields("loading", progress, detail))
 
     def _line(self, text: str, level: str = "INFO") -> None:
         self.clear()

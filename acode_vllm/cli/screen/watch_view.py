@@ -6,7 +6,7 @@ import time
 from collections import deque
 from textwrap import wrap
 
-from acode_vllm.cli.screen.history_text import describe
+from acode_vllm.cli.screen.history_text import describe, told_once
 from acode_vllm.cli.screen.paint import Paint
 from acode_vllm.cli.screen.progress import bar, overall_fraction
 from acode_vllm.cli.screen.status_text import duration
@@ -73,7 +73,7 @@ class WatchView:
         head += self._service(columns, now)
         foot = ["", self._labelled("Log", self._log)]
         left = rows - len(head) - len(foot) - 2
-        shown = list(self._entries)[-left:] if left > 0 else []
+        shown = told_once(self._entries)[-left:] if left > 0 else []
         return [*head, "", self._paint.bold("Latest"), *(self._entry(entry) for entry in shown), *foot]
 
     def _service(self, columns: int, now: float) -> list[str]:
@@ -92,8 +92,12 @@ class WatchView:
         if status.server is not None:
             lines.append(self._labelled("Uptime", duration(now - status.server.started_at)))
         lines.append(self._labelled("Model", status.model or "-"))
-        watcher = f"PID {self.owner_pid}" if self.owner_pid else self._paint.doubtful("nobody now")
-        lines.append(self._labelled("Watched by", f"{watcher}  ({status.mode.value}, {status.url}/v1)"))
+        served = f"{status.mode.value}, {status.url}/v1"
+        if status.state is ServiceState.STOPPED and not self.owner_pid:
+            lines.append(self._labelled("Mode", served))
+        else:
+            watcher = f"PID {self.owner_pid}" if self.owner_pid else self._paint.doubtful("nobody now")
+            lines.append(self._labelled("Watched by", f"{watcher}  ({served})"))
         lines += self._gpus(status, now)
         lines += self._engine(status.last_check, now)
         lines += self._restarts(status)
