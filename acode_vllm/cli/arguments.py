@@ -77,7 +77,7 @@ def build_parser(only: str | None = None) -> CommandParser:
     parser.examples = _EXAMPLES
     parser.instead = _INSTEAD
     parser.add_argument("--version", action="version", version=f"acode {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     for name, add in _COMMANDS.items():
         if only in (None, name):
             add(commands, shared)

@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = EXIT_INTERRUPTED
     except SystemExit as ended:  # argparse's: help, version, wrong usage
         code = ended.code if isinstance(ended.code, int) else EXIT_FAILURE
-    except BrokenPipeError:  # whoever read our output has gone, and may
+    except BrokenPipeError:  # the reader of our output went away, as it may
         discard(sys.stdout)
         code = EXIT_FAILURE
     except OSError as error:  # of the quick status; a whole command has told its own
@@ -51,7 +51,7 @@ def _run(words: Sequence[str]) -> int:
 
 
 def _flushed(code: int) -> int:
-    """The exit code, once the output is written; what could not be written is not tried again as Python ends."""
+    """Write out what is buffered; returns the exit code. What fails here is not tried again when Python exits."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""Any command line: reads the arguments, runs one command, and turns every error into one block."""
+"""Runs any command line: reads its arguments, runs the command, and prints an error as one block."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXIT_TERMINATED = 143
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM, or a terminal that was closed; treated like Ctrl-C so that nothing half-started is left behind."""
+    """SIGTERM, or the terminal was closed. Handled like Ctrl-C, so that nothing half-started is left behind."""
 
 
 def run(words: Sequence[str]) -> int:

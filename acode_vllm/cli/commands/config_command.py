@@ -72,7 +72,7 @@ def add_parser(commands: Subcommands[Any], shared: argparse.ArgumentParser | Non
         ),
         parents=parents,
     )
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions = parser.add_subparsers(title="actions", dest="action", required=True, metavar="ACTION")
     for name, (text, examples) in _ACTIONS.items():
         action = add_command(actions, name, text, examples=examples, parents=parents)
         action.set_defaults(run=run)

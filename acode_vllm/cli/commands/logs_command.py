@@ -1,4 +1,4 @@
-"""``acode providers logs``: vLLM's own output, without secrets, as far back as wanted and as it goes on."""
+"""``acode providers logs``: vLLM's own output without secrets: the last lines, since a moment, or as it grows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def show_logs(session: Session, arguments: argparse.Namespace, terminal: Termina
     """Run the command; returns the exit code.
 
     Raises:
-        ConfigurationError: ACODE-VLM-010, for a moment that is none.
+        ConfigurationError: ACODE-VLM-010: ``--since`` names no moment.
         StateFolderError: ACODE-VLM-029, where the log cannot be read.
     """
     since = moment_given(arguments.since)
@@ -41,7 +41,7 @@ def show_logs(session: Session, arguments: argparse.Namespace, terminal: Termina
             with FolderWatch(session.folder.path) as watch:
                 _show(printer, tail, arguments.lines, since)
                 if not session.folder.log.exists():
-                    terminal.say(f"{_no_log(session)} Waiting for one; Ctrl-C ends this.")
+                    terminal.say(f"{_no_log(session)} Waiting for it; Ctrl-C to quit.")
                 while True:
                     watch.wait()
                     printer.lines(tail.read())
@@ -64,20 +64,20 @@ def _no_log(session: Session) -> str:
 
 
 def _show(printer: _Printer, tail: LogTail, count: int | None, since: datetime | None) -> None:
-    """What is there already: everything since a moment, and of that or of all the last lines."""
+    """Show what is there: the last lines, of everything or since a moment."""
     if since is not None:
         lines = _from(chain(tail.before(since.timestamp()), tail.read()), since)
         printer.lines(last_lines(lines, count))
         return
     wanted = DEFAULT_LINES if count is None else count
     found = last_lines(tail.read(), wanted)
-    if len(found) < wanted:  # it was rotated a short time ago
+    if len(found) < wanted:  # rotated a short time ago
         found = last_lines(chain(tail.before(), found), wanted)
     printer.lines(found)
 
 
 def _from(lines: Iterable[str], since: datetime) -> Iterator[str]:
-    """The lines from the first one on that bears this moment or a later one."""
+    """The lines from the first one on that is stamped with this moment or a later one."""
     now = datetime.now()
     begun = False
     for line in lines:
@@ -88,7 +88,7 @@ def _from(lines: Iterable[str], since: datetime) -> Iterator[str]:
 
 
 class _Printer:
-    """Prints lines of the log: without secrets, harmless to a terminal, and coloured by their level there."""
+    """Prints lines of the log: without secrets and terminal controls, and colored by their level."""
 
     def __init__(self, session: Session, terminal: Terminal) -> None:
         environ = {**os.environ, **session.configuration.options.server.env}

@@ -1,4 +1,4 @@
-"""Moments as people write them and as vLLM's log bears them: "10m" ago, 14:30, a date."""
+"""Moments as people write them ("10m" ago, 14:30, a date) and as vLLM stamps its log."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _STAMP = re.compile(r"(?:^|\s)[A-Z]+ (\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)")
 
 
 def read_moment(text: str, now: datetime) -> datetime:
-    """The moment that a person means: so long ago, a time of today, or a date with or without a time.
+    """The moment that a person means: a time ago, a time of today, or a date with or without a time.
 
     Raises:
         ValueError: It is none of them.
@@ -47,7 +47,7 @@ def read_moment(text: str, now: datetime) -> datetime:
 
 
 def moment_of(line: str, now: datetime) -> datetime | None:
-    """When a line was written, by its own word; None where it has none. vLLM names no year: the last one that fits."""
+    """The time a line is stamped with; None without one. vLLM writes no year: the last one that fits is meant."""
     found = _STAMP.search(line)
     if found is None:
         return None

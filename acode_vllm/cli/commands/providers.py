@@ -1,4 +1,4 @@
-"""``acode providers …``: the server's life by hand."""
+"""``acode providers …``: control a server by hand."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _set_model(session: Session, arguments: argparse.Namespace, terminal: Termin
         steps.reach_all()
         remember_model(session.folder, model, session.configuration.model)
         if origin.source is Source.ENVIRONMENT:
-            terminal.say(f"Note: {origin} says {session.configuration.model}, and outranks this choice next time.")
+            terminal.say(f"Note: {origin} is {session.configuration.model}, which overrides this choice next time.")
         terminal.print(f"[done] {model} is served at {vllm.base_url}")
     return 0
 
@@ -134,7 +134,7 @@ def _reset_restarts(session: Session, arguments: argparse.Namespace, terminal: T
 
 
 class _SwitchSteps:
-    """The steps of a switch to another model, each told as it begins. Any thread."""
+    """The steps of a switch to another model, each printed as it begins. Any thread."""
 
     def __init__(self, before: ServiceStatus, model: str, terminal: Terminal) -> None:
         runs = before.state is ServiceState.RUNNING
@@ -145,7 +145,7 @@ class _SwitchSteps:
         self._guard = threading.Lock()
 
     def __call__(self, event: Event) -> None:
-        """Tell the step that begins with this event."""
+        """Print the step that begins with this event."""
         match event:
             case StateChanged(_, _, ServiceState.STOPPING, _):
                 self._reach(2)
@@ -155,7 +155,7 @@ class _SwitchSteps:
                 self._reach(0)
 
     def reach_all(self) -> None:
-        """Tell what was not told: the events may come later than the end."""
+        """Print the steps that are left: events may come later than the reply."""
         self._reach(0)
 
     def _reach(self, left: int) -> None:

@@ -55,7 +55,9 @@ def add_parser(commands: Subcommands[CommandParser], shared: argparse.ArgumentPa
         parents=(shared,),
     )
     providers.instead = {"ps": "acode providers status --all", "pull": "acode providers pull-model vllm MODEL"}
-    add = _adder(providers.add_subparsers(dest="action", required=True, metavar="ACTION"), shared, short=False)
+    add = _adder(
+        providers.add_subparsers(title="actions", dest="action", required=True, metavar="ACTION"), shared, short=False
+    )
     for add_action in _ACTIONS.values():
         add_action(add)
 

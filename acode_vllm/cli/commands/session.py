@@ -41,9 +41,9 @@ class Session:
         """An orchestrator with these settings.
 
         Args:
-            kept: Whether the service is to be watched when this command has ended: a keeper is started where nobody
-                owns it yet. Not in monitored and external mode, nor with ``stop_on_exit``, where the server goes with
-                this command. Else nothing is started.
+            kept: Whether the service is watched after this command has ended: starts a keeper, unless one owns the
+                service already. Not in monitored and external mode, nor with ``stop_on_exit``, where the server ends
+                with this command.
 
         Raises:
             VllmServiceError: There is no keeper, and none can be started.
@@ -67,7 +67,7 @@ class Session:
 
 
 def open_session(arguments: argparse.Namespace, terminal: Terminal) -> Session:
-    """Read the configuration for a command, and say what in it may surprise.
+    """Read the configuration for a command, and print its warnings.
 
     Raises:
         UnknownProviderError: ACODE-VLM-030.
@@ -90,7 +90,7 @@ def open_session(arguments: argparse.Namespace, terminal: Terminal) -> Session:
         raise error_for(
             Problem(
                 "ACODE-VLM-032",
-                "There is no /proc here, and without it no process can be told from another.",
+                "/proc is missing, and processes cannot be identified without it.",
                 "Mount it: mount -t proc proc /proc.",
             )
         )
@@ -99,7 +99,7 @@ def open_session(arguments: argparse.Namespace, terminal: Terminal) -> Session:
 
 
 def require_provider(name: str) -> None:
-    """Make sure that the provider is one that there is.
+    """Make sure that the provider exists.
 
     Raises:
         UnknownProviderError: ACODE-VLM-030.
@@ -108,7 +108,7 @@ def require_provider(name: str) -> None:
         raise error_for(
             Problem(
                 "ACODE-VLM-030",
-                f"There is no provider {name!r} here.",
+                f"There is no provider {name!r}.",
                 f"Use one of: {', '.join(PROVIDERS)}.",
             )
         )

@@ -1,4 +1,4 @@
-"""The history of a service for a person: one line for each thing that happened, oldest first."""
+"""The history of a service as text: one line for each entry, oldest first."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def history_lines(entries: list[HistoryEntry]) -> list[str]:
 
 
 def told_once(entries: Iterable[HistoryEntry]) -> list[HistoryEntry]:
-    """The entries with each crash as one: the server's end, which names its cause and the restart that follows.
+    """The entries with each crash as one: the server's end, with its cause and the restart that follows.
 
-    What is noted of a crash besides (the change of state, the problem, the planned restart) says nothing more.
+    The change of state, the problem and the planned restart would only repeat it.
     """
     told: list[HistoryEntry] = []
     for entry in entries:
@@ -44,7 +44,7 @@ def _is_crash(entry: HistoryEntry) -> bool:
 
 
 def _announces(state: HistoryEntry, crash: HistoryEntry) -> bool:
-    """Whether a change of state is that of the crash."""
+    """Whether this is the change of state that the crash caused."""
     return state.event == "state" and f"PID {crash.fields.get('pid')}," in str(state.fields.get("reason"))
 
 

@@ -1,4 +1,4 @@
-"""The three standard streams, made fit to be written to: whatever the caller's shell, locale or container gave us.
+"""Makes the three standard streams usable, whatever shell, locale or container started us.
 
 Imports nothing of ours: every command begins here.
 """
@@ -16,28 +16,28 @@ _HANDLER = "acode-replace"
 
 
 def prepare_streams() -> None:
-    """Have every standard stream there, and let it replace what it cannot encode.
+    """Open the standard streams that are closed, and replace characters that a stream cannot encode.
 
-    A descriptor that is closed would be given to the next file that is opened, and our words would end up in it.
+    The next file to be opened would get a closed stream's descriptor, and our output would end up in it.
     """
     codecs.register_error(_HANDLER, _replace)
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             _open_closed(descriptor, name)
     for stream, errors in ((sys.stdin, "replace"), (sys.stdout, _HANDLER), (sys.stderr, _HANDLER)):
-        if hasattr(stream, "reconfigure"):  # a test or a host program may have put another stream there
+        if hasattr(stream, "reconfigure"):  # a test may have replaced it
             stream.reconfigure(errors=errors)
 
 
 def discard(stream: object) -> None:
-    """Send what ``stream`` still holds, and what is written to it from now on, nowhere."""
+    """Drop what ``stream`` still buffers, and everything written to it from now on."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, stream.fileno())  # type: ignore[attr-defined]
     os.close(null)
 
 
 def _open_closed(descriptor: int, name: str) -> None:
-    """Fill a closed descriptor with one that fails when it is used, as coreutils do; stderr is let go of."""
+    """Occupy a closed descriptor. As in coreutils, using stdin or stdout then fails; stderr is discarded."""
     flags = os.O_RDONLY if name == "stdout" else os.O_WRONLY
     try:
         os.fstat(descriptor)
@@ -47,7 +47,7 @@ def _open_closed(descriptor: int, name: str) -> None:
             os.dup2(opened, descriptor)
             os.close(opened)
     if name == "stdin":
-        return  # sys.stdin stays None: there is nothing to read
+        return  # sys.stdin stays None
     setattr(sys, name, open(descriptor, "w", encoding="utf-8", closefd=False, buffering=1))  # noqa: SIM115
 
 

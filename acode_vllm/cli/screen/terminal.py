@@ -1,4 +1,4 @@
-"""What the command says, and where: answers and results to standard output, everything else to standard error."""
+"""Where the command writes: results to standard output, everything else to standard error."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Terminal:
     """The streams of one command.
 
     Attributes:
-        out: For what was asked for.
-        err: For everything else.
-        quiet: Say nothing but results and errors.
-        verbose: Show the log, too.
-        log_format: ``text``, or ``json``: then whatever goes to ``err`` is one JSON object a line.
-        plain: No colours.
+        out: Results.
+        err: Everything else.
+        quiet: Print only results and errors.
+        verbose: Print the log as well.
+        log_format: ``text``, or ``json``: everything on ``err`` is one JSON object a line.
+        plain: No colors.
     """
 
     out: TextIO
@@ -36,7 +36,7 @@ class Terminal:
 
     @classmethod
     def of_process(cls, *, quiet: bool, verbose: bool, log_format: str, no_color: bool) -> Terminal:
-        """The streams of this process, with its logging set up for a command."""
+        """The streams of this process. Sets up its logging, too."""
         from acode_vllm.cli.screen.log_output import set_up_logging
 
         plain = no_color or not wants_colour(os.environ)
@@ -45,29 +45,29 @@ class Terminal:
 
     @property
     def is_interactive(self) -> bool:
-        """Whether a person sees standard error, so that a line may be drawn over."""
+        """Whether standard error is a terminal whose lines can be redrawn."""
         return self.log_format == "text" and self.err.isatty() and os.environ.get("TERM") != "dumb"
 
     @property
     def paint(self) -> Paint:
-        """Colours for standard output."""
+        """Colors for standard output."""
         return Paint.of(self.out, plain=self.plain)
 
     @property
     def err_paint(self) -> Paint:
-        """Colours for standard error."""
+        """Colors for standard error."""
         return Paint.of(self.err, plain=self.plain)
 
     def print(self, text: str = "") -> None:
-        """A line of the result."""
+        """Write a line of the result."""
         self.write(text + "\n")
 
     def write(self, text: str) -> None:
-        """A part of the result.
+        """Write a part of the result.
 
         Raises:
             StartError: ACODE-VLM-032: it cannot be written.
-            BrokenPipeError: Nobody reads it any more.
+            BrokenPipeError: Its reader has gone.
         """
         try:
             self.out.write(text)
@@ -80,16 +80,16 @@ class Terminal:
             raise error_for(output_problem(error)) from error
 
     def answer(self, text: str) -> None:
-        """A part of a model's answer: text to a person, with no power over the terminal; to a program every byte."""
+        """Write a part of a model's answer: on a terminal without what would control it, in a pipe byte for byte."""
         self.write(harmless(text) if self.out.isatty() else text)
 
     def say(self, text: str, level: str = "INFO", fields: Mapping[str, object] | None = None) -> None:
-        """A line beside the result.
+        """Write a line to standard error, unless quiet.
 
         Args:
             text: The line.
-            level: What it weighs among log records.
-            fields: What the record holds besides, or instead: its ``message`` may be another one.
+            level: Its level in a JSON log.
+            fields: Further fields of the JSON record; ``message`` replaces the text there.
         """
         if self.quiet:
             return
@@ -99,11 +99,11 @@ class Terminal:
             self._tell(text)
 
     def warn(self, text: str) -> None:
-        """A warning beside the result."""
+        """Write a warning to standard error, unless quiet."""
         self.say(text if self.log_format == "json" else f"Warning: {text}", "WARNING")
 
     def show_problem(self, problem: Problem) -> None:
-        """An error, in one block: code, what happened, what to do, evidence, log."""
+        """Write an error as one block: code, what happened, what to do, evidence, log."""
         from acode_vllm.cli.screen.problem_text import problem_data, problem_lines
 
         if self.log_format == "json":
@@ -122,7 +122,7 @@ class Terminal:
         self.draw(text + "\n")
 
     def draw(self, text: str) -> None:
-        """Write to standard error as it is. Where that cannot be written, nobody can be told, and the work goes on."""
+        """Write raw text to standard error. If that fails, there is no one to tell, and the command goes on."""
         try:
             self.err.write(text)
             self.err.flush()
