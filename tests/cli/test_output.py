@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import subprocess
 import sys
@@ -11,7 +12,11 @@ from pathlib import Path
 import pytest
 from terminal_program import TerminalProgram
 
+from acode_vllm.cli.arguments import parse
+from acode_vllm.cli.commands.session import open_session
+from acode_vllm.cli.screen.terminal import Terminal
 from acode_vllm.cli.screen.unexpected import problem_of
+from acode_vllm.vocabulary.errors import StartError
 from acode_vllm.vocabulary.safe_text import harmless
 
 ACODE = [sys.executable, "-m", "acode_vllm.cli.main"]
@@ -111,6 +116,15 @@ class TestNoFolder:
         assert done.stderr.startswith("ACODE-VLM-029: There is no folder for the state")
         assert "Set XDG_STATE_HOME" in done.stderr
         assert not list(Path().iterdir()), "nothing is made in the current folder"
+
+
+def test_without_proc_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.path.exists", lambda path: not str(path).startswith("/proc"))
+    terminal = Terminal(io.StringIO(), io.StringIO())
+    with pytest.raises(StartError, match="ACODE-VLM-032: /proc is missing") as caught:
+        open_session(parse(["status"]), terminal)
+    assert "mount -t proc" in caught.value.problem.remedy
+    assert open_session(parse(["status", "--lifecycle-mode", "external"]), terminal)
 
 
 class TestUnexpected:
