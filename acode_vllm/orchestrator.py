@@ -93,9 +93,10 @@ class VllmServiceOrchestrator:
         Raises:
             ConfigurationError: ACODE-VLM-010 with every mistake, or 024 for a file that needs trust.
         """
+        from acode_vllm.config.config_places import current_folder, home_folder
         from acode_vllm.config.live_configuration import LiveConfiguration
 
-        live = LiveConfiguration(flags or {}, os.environ, Path.cwd(), Path.home())
+        live = LiveConfiguration(flags or {}, os.environ, Path(current_folder()), Path(home_folder()))
         made = cls(live.model, live.configuration.options, environ=os.environ)
         made._settings = WantedSettings(live.model, live.configuration.options, os.environ, live)
         return made

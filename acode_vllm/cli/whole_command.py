@@ -1,18 +1,16 @@
-"""Any command line: reads the arguments, runs one command, and turns every error into one block."""
+"""Runs any command line: reads its arguments, runs the command, and prints an error as one block."""
 
 from __future__ import annotations
 
 import logging
-import os
 import signal
-import sys
-import traceback
 from collections.abc import Sequence
 from types import FrameType
 
 from acode_vllm.cli.arguments import parse
 from acode_vllm.cli.screen.terminal import Terminal
-from acode_vllm.vocabulary.errors import Problem, VllmServiceError
+from acode_vllm.cli.screen.unexpected import problem_of
+from acode_vllm.vocabulary.errors import VllmServiceError
 
 EXIT_FAILURE = 1
 EXIT_INTERRUPTED = 130
@@ -20,7 +18,7 @@ EXIT_TERMINATED = 143
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM, or a terminal that was closed; treated like Ctrl-C so that nothing half-started is left behind."""
+    """SIGTERM, or the terminal was closed. Handled like Ctrl-C, so that nothing half-started is left behind."""
 
 
 def run(words: Sequence[str]) -> int:
@@ -41,7 +39,6 @@ def run(words: Sequence[str]) -> int:
         signal.signal(signal.SIGHUP, _terminate)
     try:
         code: int = arguments.run(arguments, terminal)
-        sys.stdout.flush()
         return code
     except VllmServiceError as error:
         terminal.show_problem(error.problem)
@@ -53,18 +50,8 @@ def run(words: Sequence[str]) -> int:
         raise
     except Exception as error:
         logging.getLogger("acode_vllm").debug("the command failed", exc_info=True)
-        terminal.show_problem(_internal(error))
+        terminal.show_problem(problem_of(error))
         return EXIT_FAILURE
-
-
-def _internal(error: Exception) -> Problem:
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    return Problem(
-        "ACODE-VLM-031",
-        f"Something went wrong that is no fault of yours: {type(error).__name__}: {error}",
-        "Please report it, with the output of the same command run with --verbose.",
-        (f"{os.path.basename(where.filename)}, line {where.lineno}, in {where.name}",),
-    )
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -21,7 +21,7 @@ from acode_vllm.config.config_files import (
 )
 from acode_vllm.config.configuration import Configuration, Secrets
 from acode_vllm.config.origins import Origin, Source
-from acode_vllm.config.section_reading import note_faults, read_file_values, read_mode_section
+from acode_vllm.config.section_reading import expand_paths, note_faults, read_file_values, read_mode_section
 from acode_vllm.config.setting_kinds import InvalidValueError
 from acode_vllm.config.settings import LOCK_KEY, MODE_KEY, TABLE, Setting, options_from
 from acode_vllm.config.trust import risky_values, shown_risks
@@ -36,7 +36,12 @@ _VARIABLE_PREFIX = "ACODE_VLLM_"
 
 
 def load(
-    flags: Mapping[str, object] | None = None, *, environ: Mapping[str, str], cwd: Path, home: Path
+    flags: Mapping[str, object] | None = None,
+    *,
+    environ: Mapping[str, str],
+    cwd: Path,
+    home: Path,
+    only_to_show: bool = False,
 ) -> Configuration:
     """The configuration that holds for a program started in ``cwd``.
 
@@ -46,12 +51,13 @@ def load(
         environ: The environment.
         cwd: The current folder, absolute.
         home: The user's home folder.
+        only_to_show: Read a file that is not trusted all the same, and warn of it: nothing may act on the result.
 
     Raises:
         ConfigurationError: ACODE-VLM-010 that lists every mistake; ACODE-VLM-024 where the project's file sets what
             needs trust and has none.
     """
-    return _Loading(flags or {}, environ, cwd, home).run()
+    return _Loading(flags or {}, environ, cwd, home).run(only_to_show=only_to_show)
 
 
 def find_config_files(
@@ -77,7 +83,7 @@ class _Loading:
         self._lines: dict[str, Origin] = {}
         self._warnings: list[str] = []
 
-    def run(self) -> Configuration:
+    def run(self, *, only_to_show: bool) -> Configuration:
         found = find_config_files(self._flags, self._environ, self._cwd, self._home)
         files = [file for place in found if (file := read_config_file(place)) is not None]
         untrusted = [line for file in files for line in self._take_file(file)]
@@ -94,7 +100,11 @@ class _Loading:
             from acode_vllm.config.trust import trust_store, was_trusted
 
             changed = was_trusted(trust_store(self._environ, self._home), files[-1].path)
-            raise _untrusted(files[-1].path, untrusted, changed)
+            error = _untrusted(files[-1].path, untrusted, changed)
+            if not only_to_show:
+                raise error
+            self._warnings.append(f"{error.problem.message} Nothing uses these values until: acode config trust.")
+            self._warnings += [f"not trusted: {line}" for line in untrusted]
         sources = tuple(file.path for file in files)
         locked = self._values[LOCK_KEY] is True
         return Configuration(
@@ -107,7 +117,7 @@ class _Loading:
     def _take_file(self, file: ConfigFile) -> tuple[str, ...]:
         """Takes over what a file sets; returns what of it needs trust and has none."""
         note_faults(file, self._mistakes)
-        values = [*read_file_values(file, self._mistakes), *read_mode_section(file, self._mistakes)]
+        values = [*read_file_values(file, self._mistakes, self._home), *read_mode_section(file, self._mistakes)]
         for found in values:
             key, value = found.setting.key, found.value
             before = self._values[key]
@@ -132,6 +142,7 @@ class _Loading:
             self._take(setting, self._environ[setting.variable], Origin(Source.ENVIRONMENT, setting.variable))
 
     def _take(self, setting: Setting, given: object, origin: Origin) -> None:
+        given = expand_paths(setting, given, self._home)
         try:
             self._values[setting.key] = setting.parse(given) if isinstance(given, str) else setting.read(given)
             self._origins[setting.key] = origin

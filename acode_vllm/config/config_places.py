@@ -8,12 +8,33 @@ repository in the current folder alone, so that nobody's ``/tmp/.agent`` is ever
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 
 PROJECT_FILE = ".agent/config.yml"
+_TILDE = re.compile(r"(?<![^\s=])~(?=/|\s|$)")
 LARGEST = 1_048_576
 """Bytes of the largest file that is read."""
+
+
+def current_folder() -> str:
+    """The current folder; the root where it was deleted under us, so that what needs none goes on."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return "/"
+
+
+def home_folder() -> str:
+    """The user's home folder; one that does not exist where the user has none (a container with any user ID)."""
+    home = os.path.expanduser("~")
+    return home if home.startswith("/") else "/nonexistent"
+
+
+def expand_home(text: str, home: str) -> str:
+    """``text`` with the home folder for the ``~`` that begins a path in it: of the whole, a word, or after a ``=``."""
+    return _TILDE.sub(lambda _: home, text) if "~" in text else text
 
 
 def xdg_folder(environ: Mapping[str, str], variable: str, otherwise: str) -> str:
@@ -29,7 +50,7 @@ def user_path(environ: Mapping[str, str], home: str) -> str:
 
 def named_path(name: str, cwd: str, home: str) -> str:
     """The file that ``--config`` or ``ACODE_CONFIG`` names; ``~/`` is the home folder."""
-    return f"{home}/{name[2:]}" if name.startswith("~/") else os.path.join(cwd, name)
+    return os.path.join(cwd, expand_home(name, home))
 
 
 def upwards(cwd: str) -> Iterator[str]:

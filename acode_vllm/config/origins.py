@@ -12,6 +12,8 @@ class Source(Enum):
 
     FLAG = "flag"
     ENVIRONMENT = "environment"
+    CHOICE = "set-model"
+    """What ``acode providers set-model`` chose."""
     FILE = "file"
     DEFAULT = "default"
 

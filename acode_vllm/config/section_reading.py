@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from acode_vllm.config.config_files import MODE_SECTION, ConfigFile
+from acode_vllm.config.config_places import expand_home
 from acode_vllm.config.origins import Origin, Source
 from acode_vllm.config.setting_kinds import InvalidValueError
 from acode_vllm.config.settings import BY_KEY, LOCK_KEY, MODE_IN_FILE, MODE_KEY, SECTION, TABLE, Setting
 from acode_vllm.config.validation import MistakeList
 from acode_vllm.config.yaml_sections import Entry
+from acode_vllm.vocabulary.options import MODEL_KEY
 from acode_vllm.vocabulary.redaction import names_secret
 
 
@@ -41,10 +44,26 @@ def note_faults(file: ConfigFile, mistakes: MistakeList, within: str = "") -> No
             mistakes.add(fault.key or str(file.path), file.at(fault.line), fault.reason)
 
 
-def read_file_values(file: ConfigFile, mistakes: MistakeList) -> list[Found]:
-    """What ``providers.vllm`` sets."""
+def read_file_values(file: ConfigFile, mistakes: MistakeList, home: Path) -> list[Found]:
+    """What ``providers.vllm`` sets; ``~`` in a path is ``home``."""
     section = file.sections.get(SECTION)
-    return _read_section(file, SECTION, section, mistakes) if section else []
+    return _read_section(file, SECTION, section, mistakes, home) if section else []
+
+
+_WITH_PATHS = (MODEL_KEY, f"{SECTION}.command", f"{SECTION}.extra_args", f"{SECTION}.env")
+
+
+def expand_paths(setting: Setting, value: object, home: Path) -> object:
+    """``value`` with ``home`` for ``~`` in its paths, where the setting may hold any."""
+    if setting.key not in _WITH_PATHS:
+        return value
+    if isinstance(value, str):
+        return expand_home(value, str(home))
+    if isinstance(value, (list, tuple)):
+        return [expand_home(item, str(home)) if isinstance(item, str) else item for item in value]
+    if isinstance(value, Mapping):
+        return {k: expand_home(item, str(home)) if isinstance(item, str) else item for k, item in value.items()}
+    return value
 
 
 def read_mode_section(file: ConfigFile, mistakes: MistakeList) -> list[Found]:
@@ -62,13 +81,13 @@ def read_mode_section(file: ConfigFile, mistakes: MistakeList) -> list[Found]:
         key = f"{MODE_SECTION}.{name}"
         if key in (MODE_KEY, LOCK_KEY):
             setting = BY_KEY[key] if key == LOCK_KEY else replace(BY_KEY[key], kind=MODE_IN_FILE)
-            found += _read_value(file, setting, entry, mistakes)
+            found += _read_value(file, setting, entry, mistakes, None)
         elif nearest := _nearest(name, ("default", "airgapped_lock"), cutoff=0.8):
             mistakes.add(key, file.at(entry.line), f"is unknown; did you mean {nearest}?")
     return found
 
 
-def _read_section(file: ConfigFile, key: str, section: Entry, mistakes: MistakeList) -> list[Found]:
+def _read_section(file: ConfigFile, key: str, section: Entry, mistakes: MistakeList, home: Path) -> list[Found]:
     if section.value is None:
         # `lifecycle:` with everything below it commented out.
         return []
@@ -79,17 +98,19 @@ def _read_section(file: ConfigFile, key: str, section: Entry, mistakes: MistakeL
     for name, entry in section.children.items():
         child = f"{key}.{name}"
         if child in BY_KEY:
-            found += _read_value(file, BY_KEY[child], entry, mistakes)
+            found += _read_value(file, BY_KEY[child], entry, mistakes, home)
         elif any(known.startswith(child + ".") for known in BY_KEY):
-            found += _read_section(file, child, entry, mistakes)
+            found += _read_section(file, child, entry, mistakes, home)
         else:
             mistakes.add(child, file.at(entry.line), _unknown(key, name))
     return found
 
 
-def _read_value(file: ConfigFile, setting: Setting, entry: Entry, mistakes: MistakeList) -> list[Found]:
+def _read_value(
+    file: ConfigFile, setting: Setting, entry: Entry, mistakes: MistakeList, home: Path | None
+) -> list[Found]:
     try:
-        value = setting.read(entry.value)
+        value = setting.read(expand_paths(setting, entry.value, home) if home else entry.value)
     except InvalidValueError as error:
         mistakes.add_invalid(setting, entry.value, error, _places(file, entry))
         return []

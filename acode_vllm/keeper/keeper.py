@@ -179,6 +179,8 @@ class Keeper:
             elif self._detached:
                 return False
             text = f"waiting: PID {owner.owner_pid} owns the service"
+            if owner.hello.keeper:
+                text += f"; to take over now: kill {owner.owner_pid} (vLLM keeps running)"
             _log.info(text)
             self._edges.notifier.status(text)
             self._edges.notifier.ready()

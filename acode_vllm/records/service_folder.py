@@ -12,13 +12,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from acode_vllm.records.service_paths import service_path, state_path
+from acode_vllm.records.service_paths import state_path
 from acode_vllm.vocabulary.errors import Problem, StateFolderError
 
 
 def state_home(environ: Mapping[str, str]) -> Path:
-    """The user's folder for state."""
-    return Path(state_path(environ))
+    """The user's folder for state.
+
+    Raises:
+        StateFolderError: ACODE-VLM-029: nothing says where it is.
+    """
+    path = state_path(environ)
+    if not path.startswith("/"):
+        raise StateFolderError(
+            Problem(
+                "ACODE-VLM-029",
+                f"There is no folder for the state of services: the user with ID {os.getuid()} has no home folder.",
+                "Set XDG_STATE_HOME (or HOME) to a folder that this user can write.",
+            )
+        )
+    return Path(path)
 
 
 def services_root(environ: Mapping[str, str]) -> Path:
@@ -35,7 +48,7 @@ class ServiceFolder:
     @classmethod
     def of(cls, environ: Mapping[str, str], port: int) -> ServiceFolder:
         """The folder of this user's service on ``port``."""
-        return cls(Path(service_path(environ, port)))
+        return cls(services_root(environ) / str(port))
 
     @classmethod
     def all_of(cls, environ: Mapping[str, str]) -> list[tuple[int, ServiceFolder]]:

@@ -6,6 +6,7 @@ Imports only the leaf `acode_vllm.vocabulary.redaction`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import Enum
 
@@ -20,6 +21,17 @@ def printable(text: str, longest: int = LONGEST) -> str:
     cut = text[: longest + 1]
     shown = cut if cut.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in cut)
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+_COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What a terminal obeys instead of showing it: control characters but tab and newline, and those of direction."""
+_LINE_END = re.compile(r"\r(?=\n|\Z)")
+"""The half of a Windows line end that need not be shown; the other half may still be on its way."""
+
+
+def harmless(text: str) -> str:
+    """``text`` with its lines, tabs and scripts, and with everything escaped that a terminal would obey."""
+    return _COMMANDS.sub(lambda found: repr(found[0])[1:-1], _LINE_END.sub("", text))
 
 
 def show(value: object, redactor: Redactor, longest: int = LONGEST) -> str:

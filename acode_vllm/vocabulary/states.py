@@ -27,6 +27,9 @@ class ServiceState(str, Enum):
     CRASHED = "Crashed"
     """It ran and its process is gone, unasked."""
 
+    def __str__(self) -> str:
+        return self.value
+
 
 @unique
 class Trigger(str, Enum):
@@ -97,6 +100,9 @@ def next_state(state: ServiceState, trigger: Trigger) -> ServiceState | None:
 
 
 class _CaseInsensitive(str, Enum):
+    def __str__(self) -> str:
+        return str(self.value)
+
     @classmethod
     def _missing_(cls, value: object) -> _CaseInsensitive | None:
         wanted = str(value).strip().lower().replace("-", "").replace("_", "")

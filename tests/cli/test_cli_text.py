@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from acode_vllm.cli.screen.history_text import history_lines
+from acode_vllm.cli.screen.history_text import history_lines, told_once
 from acode_vllm.cli.screen.progress import DownloadLine, ProgressLine, Rate, StartProgress, bar, clock, overall_fraction
 from acode_vllm.cli.screen.status_text import duration, never_started_lines, status_lines
 from acode_vllm.cli.screen.terminal import Terminal
@@ -74,8 +74,18 @@ class TestStatus:
         assert "ACODE-VLM-011" in text
         assert "What to do: mend it" in text
 
-    def test_it_says_when_nobody_watches(self) -> None:
+    def test_it_says_when_nobody_watches_a_server_that_is_there(self) -> None:
         assert any("nobody" in line for line in lines(running(), owner=None))
+        stopped = replace(running(), state=ServiceState.STOPPED, server=None)
+        assert not any("Watched" in line for line in lines(stopped, owner=None))
+
+    def test_progress_is_told_with_its_commas(self) -> None:
+        progress = LoadProgress(LoadStage.LOADING_WEIGHTS, 0.5, "1/2 shards")
+        starting = replace(running(), state=ServiceState.STARTING, progress=progress)
+        assert "Progress: loading weights 50%, 1/2 shards" in lines(starting)
+
+    def test_a_state_is_printed_as_its_name(self) -> None:
+        assert f"{running().state!s} {running().state} {LifecycleMode.MANAGED}" == "Running Running managed"
 
     def test_a_service_that_never_was_is_stopped(self) -> None:
         first = never_started_lines(8000, "a/b", "managed")[0]
@@ -119,6 +129,34 @@ class TestHistory:
         assert "restart 1 planned in 2.0 s: vLLM ended" in text
         assert "restart 1 succeeded, 7.0 s after the failure" in text
 
+    def test_a_crash_is_one_line(self) -> None:
+        cause = {"code": "ACODE-VLM-015", "cause": "vLLM ended: SIGKILL."}
+        crash = [
+            HistoryEntry(2.0, "state", {"old": "Running", "new": "Crashed", "reason": "vLLM, PID 7, ended"}),
+            HistoryEntry(2.0, "ended", {"pid": 7, "exit": "SIGKILL", "asked": False, "seconds": None, **cause}),
+            HistoryEntry(2.0, "problem", {"code": "ACODE-VLM-015", "message": "vLLM ended: SIGKILL."}),
+            HistoryEntry(2.0, "restart", {"attempt": 1, "delay": 2.0, "reason": "vLLM ended: SIGKILL."}),
+        ]
+        around = [HistoryEntry(1.0, "started", {"pid": 7}), HistoryEntry(4.0, "started", {"pid": 8})]
+        lines = history_lines(told_once([around[0], *crash, around[1]]))
+        assert len(lines) == 3
+        assert lines[1].endswith(
+            "vLLM, PID 7, ended unexpectedly: SIGKILL [ACODE-VLM-015] vLLM ended: SIGKILL. Restart 1 in 2.0 s."
+        )
+
+    def test_what_belongs_to_no_crash_stays(self) -> None:
+        entries = [
+            HistoryEntry(1.0, "state", {"old": "Running", "new": "Stopping", "reason": "asked"}),
+            HistoryEntry(2.0, "ended", {"pid": 7, "exit": "0", "asked": True}),
+            HistoryEntry(3.0, "problem", {"code": "ACODE-VLM-013", "message": "hub"}),
+            HistoryEntry(4.0, "ended", {"pid": 8, "exit": "1", "asked": False, "code": "ACODE-VLM-015"}),
+            HistoryEntry(5.0, "problem", {"code": "ACODE-VLM-011", "message": "limit"}),
+        ]
+        assert told_once(entries) == entries
+
+    def test_what_would_command_the_terminal_is_text(self) -> None:
+        assert "\x1b" not in history_lines([HistoryEntry(1.0, "warning", {"message": "\x1b[2J"})])[0]
+
     def test_entries_of_a_later_version_are_shown_as_they_are(self) -> None:
         assert "novelty" in history_lines([HistoryEntry(1.0, "novelty", {"x": 1})])[0]
 
@@ -148,6 +186,12 @@ class TestProgress:
         assert text.count("\n") == 2
         assert "\r" not in text
         assert "loading weights" in text
+
+    def test_without_a_terminal_no_stage_is_told_twice(self) -> None:
+        downloading, resolved = self.load(LoadStage.DOWNLOADING), self.load(LoadStage.RESOLVED)
+        started = ServerStarted(1.0, 7, "a/b", adopted=False)
+        assert self.show(downloading, resolved, downloading, resolved).count("\n") == 2
+        assert self.show(started, resolved, started, resolved).count("model resolved") == 2
 
     def test_on_a_terminal_one_line_is_drawn_over(self) -> None:
         text = self.show(self.load(LoadStage.FIRST_SIGN), self.load(LoadStage.SERVING), interactive=True)
@@ -251,6 +295,26 @@ class TestLine:
         line.clear()
         assert len(shown) == 39
         assert shown.endswith("…")
+
+    def test_a_narrow_terminal_still_shows_the_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "40")
+        moved, err = _Clock(), _Tty()
+        line = ProgressLine(Terminal(io.StringIO(), err), moved)
+        line.show("Model loading " * 10)
+        moved.now += 125.0
+        line.show("Model loading " * 10)
+        shown = err.getvalue().split("\r\x1b[K")[-1]
+        line.clear()
+        assert shown.endswith("…  2:05")
+        assert len(shown) == 39
+
+    def test_the_same_words_are_not_told_again(self) -> None:
+        moved, err = _Clock(), io.StringIO()
+        line = ProgressLine(Terminal(io.StringIO(), err), moved)
+        for words in ("engine starting", "engine starting", "engine starting, 2 of 4"):
+            line.show(words, "engine")
+            moved.now += 11.0
+        assert err.getvalue().splitlines() == ["engine starting", "engine starting, 2 of 4"]
 
     def test_in_a_json_log_a_step_has_values_and_no_bar(self) -> None:
         err = io.StringIO()

@@ -29,9 +29,14 @@ for line in "$@"; do
 done
 """
 _LINES = {
-    "acode ": {"ask", "providers", "config", "doctor", "completion"},
+    "acode ": {
+        *("ask", "start", "stop", "restart", "status", "ps", "logs", "history"),
+        *("providers", "config", "doctor", "completion"),
+    },
     "acode providers st": {"start", "stop", "status"},
     "acode providers start ": {"vllm"},
+    "acode stat": {"status"},
+    "acode history --l": {"--lifecycle-mode", "--lines", "--log-format"},
     "acode --lifecycle-mode ": {"managed", "monitored", "external"},
     "acode providers status vllm --lifecycle-mode m": {"managed", "monitored"},
     "acode ask --log-format ": {"text", "json"},

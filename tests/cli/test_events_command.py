@@ -81,7 +81,7 @@ def state(name: str) -> Callable[[dict[str, Any]], bool]:
 def test_what_happens_is_shown_as_it_happens_and_the_history_afterwards(acode: Acode) -> None:
     acode.write(lifecycle={"health_check_interval_seconds": 1.0})
     with Following(acode) as following:
-        following.wait_until_said("Nobody watches the service now")
+        following.wait_until_said("No program watches the service now")
         acode.succeed("providers", "start", "vllm")
         following.wait_until_said("watches the service.")
         following.wait(lambda entry: entry["event"] == "check" and "engine" in entry["parts"])
@@ -105,7 +105,7 @@ def test_following_goes_on_with_the_next_owner(acode: Acode) -> None:
     with Following(acode) as following:
         following.wait_until_said(f"PID {first} watches the service.")
         os.kill(first, signal.SIGKILL)
-        following.wait_until_said("Nobody watches the service now")
+        following.wait_until_said("No program watches the service now")
         acode.succeed("providers", "start", "vllm")
         following.wait_until_said(f"PID {acode.owner()} watches the service.")
         acode.succeed("providers", "stop", "vllm")

@@ -81,7 +81,7 @@ def test_the_server_s_memory_is_that_of_its_process_and_its_descendants(family: 
 def test_every_device_has_its_line_and_a_lost_one_says_so() -> None:
     lost = GpuDevice(1, "GPU-2", "H100", "nvidia", 0, 0, 0, error="GPU is lost")
     shared = GpuDevice(2, "GPU-3", "GB10", "nvidia", 0, 0, 0, utilization=5.0)
-    assert lines(lost, shared) == ["GPU 1 (H100): GPU is lost", "GPU 2: memory not told (5% utilization)"]
+    assert lines(lost, shared) == ["GPU 1 (H100): GPU is lost", "GPU 2: memory unknown (5% utilization)"]
 
 
 def test_no_device_is_said_with_its_reason() -> None:

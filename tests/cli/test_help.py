@@ -72,6 +72,64 @@ def test_a_wrong_word_is_answered_with_the_nearest_right_one(
     assert "See: acode" in said
 
 
+@pytest.mark.parametrize(
+    ("typed", "usage", "hint"),
+    [
+        (["providers", "strat"], "usage: acode providers ", "did you mean start"),
+        (["providers", "status", "vllm", "--jsn"], "usage: acode providers status ", "did you mean --json"),
+        (["status", "--wach"], "usage: acode status ", "did you mean --watch"),
+        (["config", "shwo"], "usage: acode config ", "did you mean show"),
+        (["ask", "--max-tokns", "3", "x"], "usage: acode ask ", "did you mean --max-tokens"),
+        (["run", "x"], "usage: acode ", 'use: acode ask "PROMPT"'),
+        (["pull", "a/b"], "usage: acode ", "use: acode providers pull-model vllm MODEL"),
+        (["events"], "usage: acode ", "use: acode providers events"),
+        (["providers", "ps"], "usage: acode providers ", "use: acode providers status --all"),
+    ],
+)
+def test_a_mistake_is_answered_by_the_command_that_was_typed(
+    typed: list[str], usage: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse(typed)
+    said = capsys.readouterr().err
+    assert said.startswith(usage)
+    assert hint in said
+
+
+@pytest.mark.parametrize(
+    ("typed", "prompt"),
+    [
+        (["ask", "who", "are", "you"], "who are you"),
+        (["ask", "--quiet", "who", "are", "--max-tokens", "5", "you"], "who are you"),
+        (["ask", "who are", "you", "--quiet"], "who are you"),
+        (["ask", "-"], "-"),
+        (["ask", ""], ""),
+        (["ask"], None),
+    ],
+)
+def test_the_words_of_a_prompt_are_joined(typed: list[str], prompt: str | None) -> None:
+    assert parse(typed).prompt == prompt
+
+
+@pytest.mark.parametrize("name", ["start", "stop", "restart", "status", "logs", "history"])
+def test_short_forms_are_the_same_as_what_they_are_short_for(name: str) -> None:
+    long, short = parse(["providers", name, "--port", "8001", "vllm"]), parse([name, "--port", "8001"])
+    assert vars(short).keys() | {"action"} == vars(long).keys()
+    assert (long.provider_name, short.provider_name) == ("vllm", None)
+    assert parse(["providers", name]).provider_name is None
+
+
+def test_ps_is_the_status_of_every_service() -> None:
+    found = parse(["ps", "--json"])
+    assert (found.all, found.json, found.watch) == (True, True, False)
+
+
+def test_each_operating_mode_is_explained() -> None:
+    text = " ".join(TREE["acode"].format_help().split())
+    for mode in ("local-only (", "airgapped (", "burst ("):
+        assert mode in text
+
+
 def test_a_word_that_is_like_none_is_answered_with_all(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse(["providers", "xyzzy", "vllm"])

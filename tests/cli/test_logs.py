@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from acode_vllm.cli.commands.logs_command import moment_of, read_moment
+from acode_vllm.cli.commands.moments import moment_of, read_moment
 from acode_vllm.control.folder_watch import FolderWatch
 from acode_vllm.records.log_tail import LogTail, last_lines
 from acode_vllm.records.service_folder import ServiceFolder
@@ -197,6 +197,20 @@ class TestCommand:
     def test_what_would_move_the_cursor_is_shown_as_text(self, log: Path) -> None:
         append(log, "a\x1b[2Jb\x07c\td\n")
         assert self.run().stdout == "ab\\x07c    d\n"
+
+    def test_it_is_marked_where_another_instance_begins(self, log: Path) -> None:
+        append(log, "".join(f"(APIServer pid={pid}) INFO x\n(EngineCore pid=9) INFO y\n" for pid in (7, 7, 8)))
+        shown = self.run().stdout.splitlines()
+        assert [index for index, line in enumerate(shown) if "---" in line] == [4]
+        assert shown[4] == "--- vLLM was started again, PID 8 ---"
+
+    def test_following_what_never_ran_says_so(self) -> None:
+        with subprocess.Popen([*LOGS, "-f"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            said = process.stderr.readline()
+            process.kill()
+        assert said.startswith("There is no log yet: nothing was ever started on port 8000.")
+        assert "Waiting" in said
 
     def test_where_nothing_was_ever_started_it_says_so(self) -> None:
         done = self.run()

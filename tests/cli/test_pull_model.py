@@ -47,7 +47,7 @@ def test_a_model_is_fetched_and_then_starts_without_the_hub(folder: Path, own_wo
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith(f"[done] {MODEL} fetched")
         again = pull(hub)
-    assert again.stdout.strip() == f"{MODEL} is here already."
+    assert again.stdout.strip() == f"{MODEL} is already here."
     prepared = prepare_model(MODEL, VllmLifecycleOptions(), dict(os.environ), ask_hub)
     assert isinstance(prepared, PreparedModel)
     assert prepared.cached

@@ -4,11 +4,13 @@ import json
 
 import pytest
 
+from acode_vllm.config.remembered_model import remember_model
 from acode_vllm.config.settings import TABLE
+from acode_vllm.records.service_folder import ServiceFolder
 from acode_vllm.vocabulary.errors import ConfigurationError
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
 
-from .conftest import World
+from .conftest import World, section
 
 
 class TestShow:
@@ -47,7 +49,7 @@ class TestCheck:
         world.environ["ACODE_VLLM_PROT"] = "1"
         code, out, err = world.command("check")
         assert (code, out) == (0, "OK: the configuration is valid.\n")
-        assert "the defaults hold" in err
+        assert "the defaults apply" in err
         assert "ACODE_VLLM_PROT" in err
 
     @pytest.mark.spec("AC-024")
@@ -55,6 +57,37 @@ class TestCheck:
         world.project("providers: {vllm: {prt: 1}}")
         with pytest.raises(ConfigurationError, match="did you mean port"):
             world.command("check")
+
+
+class TestShowOfWhatIsNotUsual:
+    def test_a_file_that_is_not_trusted_is_shown_and_said_to_be_so(self, world: World) -> None:
+        path = world.project("providers: {vllm: {command: evil}}")
+        code, out, err = world.command("show")
+        assert code == 0
+        assert "evil" in out
+        assert "you have not trusted it" in err
+        assert "acode config trust" in err
+        assert f"not trusted: providers.vllm.command = ['evil'] ({path}:1)" in err
+        data = json.loads(world.command("show", "--json")[1])
+        assert any("not trusted" in warning for warning in data["warnings"])
+
+    @pytest.mark.parametrize("command", ["check"])
+    def test_nothing_else_reads_it(self, world: World, command: str) -> None:
+        world.project("providers: {vllm: {command: evil}}")
+        with pytest.raises(ConfigurationError, match="have not trusted"):
+            world.command(command)
+
+    def test_the_model_that_set_model_chose_is_shown(self, world: World) -> None:
+        world.user(section("model: org/configured"))
+        folder = ServiceFolder.of({"HOME": str(world.home)}, 8000)
+        remember_model(folder, "org/chosen", "org/configured")
+        row = next(line for line in world.command("show")[1].splitlines() if line.startswith("providers.vllm.model "))
+        assert row.split() == ["providers.vllm.model", "'org/chosen'", "set-model"]
+        world.environ["VLLM_MODEL"] = "org/named"
+        assert "'org/named'" in world.command("show")[1]
+        del world.environ["VLLM_MODEL"]
+        world.user(section("model: org/later"))
+        assert "'org/later'" in world.command("show")[1]
 
 
 class TestTrust:
@@ -80,11 +113,15 @@ class TestInit:
         assert world.load().options == VllmLifecycleOptions()
         assert world.load().sources == (world.project_file,)
 
-    def test_it_never_overwrites(self, world: World) -> None:
+    def test_it_overwrites_only_by_force_and_says_so(self, world: World) -> None:
         path = world.project("# mine\n")
-        with pytest.raises(ConfigurationError, match="exists already"):
+        with pytest.raises(ConfigurationError, match="already exists") as caught:
             world.command("init")
+        assert "acode config init --force" in caught.value.problem.remedy
         assert path.read_text() == "# mine\n"
+        assert world.command("init", "--force")[0] == 0
+        assert world.load().sources == (path,)
+        assert "# mine" not in path.read_text()
 
     def test_it_writes_at_the_repositorys_root(self, world: World) -> None:
         below = world.repository / "a"

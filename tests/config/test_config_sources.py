@@ -266,3 +266,24 @@ class TestPrecedence:
 
     def test_other_flags_of_a_parser_are_passed_over(self, world: World) -> None:
         assert world.load(command="providers", action="start", port=None).options == VllmLifecycleOptions()
+
+
+class TestHome:
+    def test_a_tilde_in_a_path_of_a_file_is_the_home_folder(self, world: World) -> None:
+        world.user(section('model: ~/models/mine\nenv: {HF_HOME: ~/hub, X: "a~b"}'))
+        found = world.load()
+        assert found.model == f"{world.home}/models/mine"
+        assert found.options.server.env == {"HF_HOME": f"{world.home}/hub", "X": "a~b"}
+
+    def test_so_it_is_in_commands_and_arguments(self, world: World) -> None:
+        world.user(
+            section("command: ~/venv/bin/vllm serve\nextra_args: [--chat-template=~/a.jinja, --lora-modules, m=~/l]")
+        )
+        server = world.load().options.server
+        assert server.command == (f"{world.home}/venv/bin/vllm", "serve")
+        assert server.extra_args == (f"--chat-template={world.home}/a.jinja", "--lora-modules", f"m={world.home}/l")
+
+    def test_so_it_is_in_the_environment_and_in_flags(self, world: World) -> None:
+        world.environ["VLLM_MODEL"] = "~/one"
+        assert world.load().model == f"{world.home}/one"
+        assert world.load(model="~/two").model == f"{world.home}/two"

@@ -66,7 +66,7 @@ class TestDetached:
         assert keeper.terminal() is None
         assert os.getsid(keeper.pid) == keeper.pid
         assert keeper.cwd() == "/"
-        assert acode.succeed(*START).splitlines()[0].startswith("vLLM is running already")
+        assert acode.succeed(*START).splitlines()[0].startswith("vLLM is already running")
         assert acode.status()["watched_by"] == keeper.pid
         assert "vLLM stopped" in acode.succeed(*STOP)
         wait_until_gone(keeper.pid)
@@ -326,7 +326,8 @@ class TestForeground:
             with acode.popen(*SUPERVISE, environ=environ, stderr=subprocess.DEVNULL) as keeper:
                 message = systemd.wait_for("STATUS=waiting")
                 assert f"PID {before['watched_by']}" in message
-                os.kill(before["watched_by"], signal.SIGKILL)
+                assert f"to take over now: kill {before['watched_by']}" in message
+                os.kill(before["watched_by"], signal.SIGTERM)
                 systemd.wait_for("STATUS=Running")
                 assert acode.status()["pid"] == before["pid"]
                 assert acode.owner() == keeper.pid

@@ -7,6 +7,7 @@ then at the PyTorch beside it.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ def site_folders(interpreter: Path) -> tuple[Path, ...]:
     settings = _settings(prefix / "pyvenv.cfg")
     prefixes = [prefix]
     if settings is None:
-        prefixes += [interpreter.resolve().parent.parent, prefix / "local", Path.home() / ".local"]
+        prefixes += [interpreter.resolve().parent.parent, prefix / "local", Path(os.path.expanduser("~/.local"))]
     elif settings.get("include-system-site-packages", "").lower() == "true" and "home" in settings:
         prefixes.append(Path(settings["home"]).parent)
     folders: dict[Path, None] = {}

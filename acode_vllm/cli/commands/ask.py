@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 
@@ -24,8 +25,7 @@ def run_ask(arguments: argparse.Namespace, terminal: Terminal) -> int:
         last = ""
         try:
             for text in _answer(provider, prompt, arguments):
-                terminal.out.write(text)
-                terminal.out.flush()
+                terminal.answer(text)
                 last = text or last
         except RequestError:
             if last and not last.endswith("\n"):
@@ -38,7 +38,8 @@ def run_ask(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 def _prompt(arguments: argparse.Namespace, terminal: Terminal) -> str:
     if arguments.prompt is not None and arguments.prompt != "-":
-        return str(arguments.prompt)
+        # What is not UTF-8 on the command line would be no JSON.
+        return os.fsencode(arguments.prompt).decode("utf-8", "replace")
     if sys.stdin is None:
         return ""
     if sys.stdin.isatty():

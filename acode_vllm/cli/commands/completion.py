@@ -1,4 +1,4 @@
-"""``acode completion``: what a shell needs to complete ``acode``, made from the parser itself, so never out of date."""
+"""``acode completion``: a shell's completion script, made from the parser itself, so never out of date."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from acode_vllm.cli.commands.command_parser import all_commands, words_of
 
 
 def completion_script(parser: argparse.ArgumentParser, shell: str) -> str:
-    """The completion script of ``shell`` for the whole tree below ``parser``, which is marked up for it."""
+    """The completion script of ``shell`` for ``parser`` and all commands below it. Marks the parser up for it."""
     import shtab
 
     for action in all_actions(parser):

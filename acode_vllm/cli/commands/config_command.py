@@ -1,4 +1,4 @@
-"""``acode config show|check|trust|init|schema``: what holds and why, whether it is right, and whom it is believed."""
+"""``acode config show|check|trust|init|schema``: the settings, where they come from, and which file is trusted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +28,12 @@ _ACTIONS = {
         ("acode config check", "acode config check --config other.yml"),
     ),
     "trust": (
-        "let this project's file run commands and redirect prompts, until it changes",
+        "trust this project's file to run commands and redirect prompts, until it changes",
         ("acode config trust  # read .agent/config.yml first",),
     ),
     "init": (
-        "write .agent/config.yml with every setting explained; never overwrites one",
-        ("acode config init",),
+        "write .agent/config.yml with every setting explained",
+        ("acode config init", "acode config init --force  # replace the one that is there"),
     ),
     "schema": (
         "print the JSON Schema of the configuration, for editors",
@@ -72,18 +72,22 @@ def add_parser(commands: Subcommands[Any], shared: argparse.ArgumentParser | Non
         ),
         parents=parents,
     )
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions = parser.add_subparsers(title="actions", dest="action", required=True, metavar="ACTION")
     for name, (text, examples) in _ACTIONS.items():
         action = add_command(actions, name, text, examples=examples, parents=parents)
         action.set_defaults(run=run)
+        if name == "init":
+            action.add_argument("--force", action="store_true", help="replace a file that exists")
         if name == "show":
             action.add_argument("--json", action="store_true", help="as JSON")
-            action.add_argument("--model", metavar="ID", help="show what holds with this flag (VLLM_MODEL)")
+            action.add_argument("--model", metavar="ID", help="show the result of this flag (VLLM_MODEL)")
 
 
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Runs the action that ``arguments`` name, for this process. Errors are raised."""
-    return run_at(Place(os.environ, Path.cwd(), Path.home()), arguments, terminal)
+    from acode_vllm.config.config_places import current_folder, home_folder
+
+    return run_at(Place(os.environ, Path(current_folder()), Path(home_folder())), arguments, terminal)
 
 
 def run_at(place: Place, arguments: argparse.Namespace, terminal: Terminal) -> int:
@@ -103,17 +107,31 @@ def run_at(place: Place, arguments: argparse.Namespace, terminal: Terminal) -> i
         case "schema":
             return _schema(terminal)
         case _:
-            return _init(place, terminal)
+            return _init(place, terminal, force=arguments.force)
 
 
-def _load(place: Place, arguments: argparse.Namespace) -> Configuration:
+def _load(place: Place, arguments: argparse.Namespace, *, only_to_show: bool = False) -> Configuration:
     from acode_vllm.config.config import load
 
-    return load(vars(arguments), environ=place.environ, cwd=place.cwd, home=place.home)
+    return load(vars(arguments), environ=place.environ, cwd=place.cwd, home=place.home, only_to_show=only_to_show)
+
+
+def _with_chosen_model(configuration: Configuration, place: Place) -> Configuration:
+    """The configuration with the model that ``set-model`` chose, where that is the one to be served."""
+    from acode_vllm.config.origins import Origin, Source
+    from acode_vllm.config.remembered_model import model_to_serve
+    from acode_vllm.records.service_folder import ServiceFolder
+    from acode_vllm.vocabulary.options import MODEL_KEY
+
+    folder = ServiceFolder.of({**place.environ, "HOME": str(place.home)}, configuration.options.port)
+    model = model_to_serve(configuration, folder)
+    if model == configuration.model:
+        return configuration
+    return replace(configuration, model=model, origins={**configuration.origins, MODEL_KEY: Origin(Source.CHOICE)})
 
 
 def _show(place: Place, arguments: argparse.Namespace, terminal: Terminal) -> int:
-    configuration = _load(place, arguments)
+    configuration = _with_chosen_model(_load(place, arguments, only_to_show=True), place)
     if arguments.json:
         terminal.print(json.dumps(configuration_data(configuration), indent=2))
         return 0
@@ -179,9 +197,9 @@ def _say_sources(configuration: Configuration, terminal: Terminal) -> None:
     from acode_vllm.vocabulary.safe_text import printable
 
     files = ", ".join(printable(str(path)) for path in configuration.sources)
-    terminal.say(f"Read: {files}" if files else "No configuration file; the defaults hold.")
+    terminal.say(f"Read: {files}" if files else "No configuration file; the defaults apply.")
     for warning in configuration.warnings:
-        terminal.warn(printable(warning))
+        terminal.warn(printable(warning, 100_000))
 
 
 def _trust(place: Place, terminal: Terminal) -> int:
@@ -199,7 +217,7 @@ def _trust(place: Place, terminal: Terminal) -> int:
     redactor = Redactor(secret_values(place.environ))
     mistakes = MistakeList(redactor)
     note_faults(file, mistakes)
-    risks = risky_values(file, read_file_values(file, mistakes))
+    risks = risky_values(file, read_file_values(file, mistakes, place.home))
     # What is wrong may be what is shown wrongly: nothing is trusted that was not read whole.
     mistakes.raise_if_any()
     name = printable(str(file.path))
@@ -215,17 +233,20 @@ def _trust(place: Place, terminal: Terminal) -> int:
     return 0
 
 
-def _init(place: Place, terminal: Terminal) -> int:
+def _init(place: Place, terminal: Terminal, *, force: bool) -> int:
     from acode_vllm.config.config_places import PROJECT_FILE, repository_root
     from acode_vllm.config.settings_docs import config_template
 
     path = Path(repository_root(str(place.cwd)) or place.cwd) / PROJECT_FILE
-    if os.path.lexists(path):
-        raise _error(f"{path} exists already, and was left as it is.")
+    if os.path.lexists(path) and not force:
+        raise _error(
+            f"{path} already exists and was left as it is.",
+            "Edit it, move it away, or replace it: acode config init --force.",
+        )
     try:
         path.parent.mkdir(exist_ok=True)
-        # "x" and not "w": what another program wrote in between is not overwritten either.
-        with open(path, "x", encoding="utf-8") as file:
+        # "x": what another program wrote in between is not overwritten either.
+        with open(path, "w" if force else "x", encoding="utf-8") as file:
             file.write(config_template())
     except OSError as error:
         raise _error(f"{path} cannot be written: {error.strerror}.") from error
@@ -240,7 +261,7 @@ def _schema(terminal: Terminal) -> int:
     return 0
 
 
-def _error(message: str) -> Exception:
+def _error(message: str, remedy: str = "See: acode config --help.") -> Exception:
     from acode_vllm.vocabulary.safe_text import printable
 
-    return error_for(Problem("ACODE-VLM-010", printable(message, 1000), "See: acode config --help."))
+    return error_for(Problem("ACODE-VLM-010", printable(message, 1000), remedy))

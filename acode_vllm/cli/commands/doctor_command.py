@@ -1,4 +1,4 @@
-"""``acode doctor``: is everything there that a start needs, and a bundle for a bug report."""
+"""``acode doctor``: checks everything that a start needs, and packs a bug report."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if bundle is not None:
         check_path(bundle)
     if terminal.is_interactive:
-        terminal.say("Looking; importing vLLM takes some seconds...")
+        terminal.say("Checking; importing vLLM takes some seconds...")
     examined = _examine(arguments, terminal)
     findings = examined.findings
     redactor = Redactor((*secret_values(os.environ), *examined.secrets))
@@ -53,13 +53,13 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if bundle is not None:
         lines = report_lines(findings, plain=True)
         write_bundle(bundle, _members(examined, {**data, "at": time.time()}, lines, redactor))
-        terminal.say(f"Wrote {bundle}. Look through it before you give it to anybody.")
+        terminal.say(f"Wrote {bundle}. Read through it before you share it.")
     return 1 if errors_in(findings) else 0
 
 
 @dataclass(frozen=True)
 class _Examined:
-    """What was found, and by what settings."""
+    """The findings, and the settings they hold for."""
 
     findings: tuple[Finding, ...]
     folder: ServiceFolder
@@ -68,7 +68,7 @@ class _Examined:
 
     @property
     def secrets(self) -> tuple[str | None, ...]:
-        """What must be shown nowhere, as far as it is not in this process's environment under a telling name."""
+        """Secrets that must not be shown, besides those in variables of this process with telling names."""
         if self.wanted is None:
             return (find_token(os.environ),)
         environ = {**self.wanted.environ, **self.wanted.options.server.env}
@@ -84,7 +84,7 @@ def _examine(arguments: argparse.Namespace, terminal: Terminal) -> _Examined:
         return _Examined((Finding.of(CONFIGURATION, error.problem),), folder)
     configuration = session.configuration
     sources = ", ".join(str(path) for path in configuration.sources)
-    found = [Finding(CONFIGURATION, Level.OK, f"valid; {sources}" if sources else "no file; the defaults hold")]
+    found = [Finding(CONFIGURATION, Level.OK, f"valid; {sources}" if sources else "no file; the defaults apply")]
     found += [Finding(CONFIGURATION, Level.WARNING, warning) for warning in configuration.warnings]
     wanted = Wanted(session.model, configuration.options, os.environ, configuration.secrets.api_key)
     return _Examined((*found, *examine(wanted, session.folder)), session.folder, wanted, configuration)
@@ -93,7 +93,7 @@ def _examine(arguments: argparse.Namespace, terminal: Terminal) -> _Examined:
 def _members(
     examined: _Examined, report: Mapping[str, object], lines: list[str], redactor: Redactor
 ) -> Iterator[tuple[str, bytes]]:
-    """What is packed."""
+    """The files of the bundle."""
 
     def as_json(data: object) -> bytes:
         return json.dumps(redacted(data, redactor.redact), indent=2).encode()

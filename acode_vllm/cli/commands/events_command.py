@@ -1,4 +1,4 @@
-"""``acode providers events``: what has happened, and with ``--follow`` what happens."""
+"""``acode providers events``: the history, and with ``--follow`` new events as they happen."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from acode_vllm.vocabulary.events import Event
 from acode_vllm.vocabulary.history import History, HistoryEntry
 
 SHOWN_BEFORE = 10
-"""Entries of the history that ``--follow`` begins with."""
+"""How many past entries ``--follow`` begins with."""
 
 
 def show_events(session: Session, arguments: argparse.Namespace, terminal: Terminal) -> int:
-    """Run the command; returns the exit code. Following ends by a signal, or when nobody reads its output."""
+    """Run the command; returns the exit code. Following ends by a signal, or when the output's reader goes away."""
     entries = History(session.folder.history).read()
     if not arguments.follow:
         if entries or not arguments.json:
@@ -32,7 +32,7 @@ def show_events(session: Session, arguments: argparse.Namespace, terminal: Termi
         if pid is not None:
             terminal.say(f"PID {pid} watches the service.")
         else:
-            terminal.say("Nobody watches the service now; waiting for who takes over. Ctrl-C ends this.")
+            terminal.say("No program watches the service now. Waiting for the next one; Ctrl-C to quit.")
 
     def show(event: Event) -> None:
         _print([event_entry(event)], arguments, terminal)

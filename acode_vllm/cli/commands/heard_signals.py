@@ -1,4 +1,4 @@
-"""Signals as messages, whichever thread of this process the kernel gives them to.
+"""Signals as messages, whichever thread the kernel delivers them to.
 
 Python runs a signal's handler on the main thread alone, once that wakes up, and counts on the kernel to wake it. But
 the kernel hands a signal to another thread where the main one has another signal on its way just then, or where the

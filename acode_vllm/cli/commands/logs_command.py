@@ -1,4 +1,4 @@
-"""``acode providers logs``: vLLM's own output, without secrets, as far back as wanted and as it goes on."""
+"""``acode providers logs``: vLLM's own output without secrets: the last lines, since a moment, or as it grows."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import argparse
 import os
 import re
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import chain
 
+from acode_vllm.cli.commands.moments import moment_given, moment_of
 from acode_vllm.cli.commands.session import Session
 from acode_vllm.cli.screen.paint import Paint
 from acode_vllm.cli.screen.terminal import Terminal
@@ -20,16 +21,18 @@ from acode_vllm.vocabulary.safe_text import printable
 from acode_vllm.workers.vllm.log_file import LINE_LIMIT, level_of
 
 DEFAULT_LINES = 100
+_API_SERVER = re.compile(r"\(APIServer pid=(\d+)\)")
+"""How vLLM's main process begins its lines: a PID that is new begins another instance."""
 
 
 def show_logs(session: Session, arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Run the command; returns the exit code.
 
     Raises:
-        ConfigurationError: ACODE-VLM-010, for a moment that is none.
+        ConfigurationError: ACODE-VLM-010: ``--since`` names no moment.
         StateFolderError: ACODE-VLM-029, where the log cannot be read.
     """
-    since = _since(arguments.since)
+    since = moment_given(arguments.since)
     tail = LogTail(session.folder.log)
     printer = _Printer(session, terminal)
     try:
@@ -37,6 +40,8 @@ def show_logs(session: Session, arguments: argparse.Namespace, terminal: Termina
             session.folder.ensure()
             with FolderWatch(session.folder.path) as watch:
                 _show(printer, tail, arguments.lines, since)
+                if not session.folder.log.exists():
+                    terminal.say(f"{_no_log(session)} Waiting for it; Ctrl-C to quit.")
                 while True:
                     watch.wait()
                     printer.lines(tail.read())
@@ -50,25 +55,29 @@ def show_logs(session: Session, arguments: argparse.Namespace, terminal: Termina
             Problem("ACODE-VLM-029", f"vLLM's log {session.folder.log} cannot be read: {error.strerror}.")
         ) from error
     if not session.folder.log.exists():
-        terminal.say(f"There is no log yet: nothing was ever started on port {session.configuration.options.port}.")
+        terminal.say(_no_log(session))
     return 0
 
 
+def _no_log(session: Session) -> str:
+    return f"There is no log yet: nothing was ever started on port {session.configuration.options.port}."
+
+
 def _show(printer: _Printer, tail: LogTail, count: int | None, since: datetime | None) -> None:
-    """What is there already: everything since a moment, and of that or of all the last lines."""
+    """Show what is there: the last lines, of everything or since a moment."""
     if since is not None:
         lines = _from(chain(tail.before(since.timestamp()), tail.read()), since)
         printer.lines(last_lines(lines, count))
         return
     wanted = DEFAULT_LINES if count is None else count
     found = last_lines(tail.read(), wanted)
-    if len(found) < wanted:  # it was rotated a short time ago
+    if len(found) < wanted:  # rotated a short time ago
         found = last_lines(chain(tail.before(), found), wanted)
     printer.lines(found)
 
 
 def _from(lines: Iterable[str], since: datetime) -> Iterator[str]:
-    """The lines from the first one on that bears this moment or a later one."""
+    """The lines from the first one on that is stamped with this moment or a later one."""
     now = datetime.now()
     begun = False
     for line in lines:
@@ -79,18 +88,24 @@ def _from(lines: Iterable[str], since: datetime) -> Iterator[str]:
 
 
 class _Printer:
-    """Prints lines of the log: without secrets, harmless to a terminal, and coloured by their level there."""
+    """Prints lines of the log: without secrets and terminal controls, and colored by their level."""
 
     def __init__(self, session: Session, terminal: Terminal) -> None:
         environ = {**os.environ, **session.configuration.options.server.env}
         secrets = session.configuration.secrets
         self._redactor = Redactor((secrets.hf_token, secrets.api_key, *secret_values(environ)))
         self._terminal = terminal
+        self._pid = ""
 
     def lines(self, lines: Iterable[str]) -> None:
-        """Print them."""
+        """Print them, and a mark where another instance of vLLM begins."""
         paint = self._terminal.paint
         for line in lines:
+            found = _API_SERVER.match(line)
+            if found is not None and found[1] != self._pid:
+                if self._pid:
+                    self._terminal.print(paint.bold(f"--- vLLM was started again, PID {found[1]} ---"))
+                self._pid = found[1]
             shown = printable(self._redactor.redact(line.expandtabs()), LINE_LIMIT)
             self._terminal.print(_painted(shown, paint))
 
@@ -105,52 +120,3 @@ def _painted(line: str, paint: Paint) -> str:
             return paint.doubtful(line)
         case _:
             return line
-
-
-def _since(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        return read_moment(text, datetime.now())
-    except (ValueError, OverflowError) as error:
-        raise error_for(
-            Problem("ACODE-VLM-010", f"--since {printable(text)} is no moment.", f"Write it like one of: {ALLOWED}.")
-        ) from error
-
-
-ALLOWED = "90s, 10m, 2h, 1d, 14:30 or 2026-11-24T14:30"
-_AGO = re.compile(r"(\d{1,6})\s*([smhd])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_STAMP = re.compile(r"(?:^|\s)[A-Z]+ (\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)")
-
-
-def read_moment(text: str, now: datetime) -> datetime:
-    """The moment that a person means: so long ago, a time of today, or a date with or without a time.
-
-    Raises:
-        ValueError: It is none of them.
-    """
-    text = text.strip()
-    ago = _AGO.fullmatch(text)
-    if ago is not None:
-        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-    if re.fullmatch(r"\d{1,2}:\d\d(?::\d\d)?", text):
-        text = f"{now:%Y-%m-%d}T{text:0>{5 if text.count(':') == 1 else 8}}"
-    moment = datetime.fromisoformat(text)
-    return moment.astimezone().replace(tzinfo=None) if moment.tzinfo else moment
-
-
-def moment_of(line: str, now: datetime) -> datetime | None:
-    """When a line was written, by its own word; None where it has none. vLLM names no year: the last one that fits."""
-    found = _STAMP.search(line)
-    if found is None:
-        return None
-    month, day, hour, minute, second = (int(part) for part in found.groups())
-    for year in (now.year, now.year - 1):
-        try:
-            moment = datetime(year, month, day, hour, minute, second)
-        except ValueError:
-            continue
-        if moment <= now + timedelta(days=1):
-            return moment
-    return None

@@ -1,4 +1,4 @@
-"""``acode providers list``: the providers that there are, and how each fares with the settings of now."""
+"""``acode providers list``: the providers, each with its state and its current settings."""
 
 from __future__ import annotations
 

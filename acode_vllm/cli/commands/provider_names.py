@@ -1,4 +1,4 @@
-"""The providers that there are. A leaf."""
+"""The names of the providers. A leaf."""
 
 PROVIDERS = ("vllm",)
 DEFAULT_PROVIDER = "vllm"

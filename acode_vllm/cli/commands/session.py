@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from acode_vllm.cli.commands.provider_names import DEFAULT_PROVIDER, PROVIDERS
 from acode_vllm.cli.screen.terminal import Terminal
+from acode_vllm.config.config_places import current_folder, home_folder
 from acode_vllm.config.configuration import Configuration
 from acode_vllm.config.known_configuration import load_known
 from acode_vllm.config.remembered_model import model_to_serve
@@ -40,9 +41,9 @@ class Session:
         """An orchestrator with these settings.
 
         Args:
-            kept: Whether the service is to be watched when this command has ended: a keeper is started where nobody
-                owns it yet. Not in monitored and external mode, nor with ``stop_on_exit``, where the server goes with
-                this command. Else nothing is started.
+            kept: Whether the service is watched after this command has ended: starts a keeper, unless one owns the
+                service already. Not in monitored and external mode, nor with ``stop_on_exit``, where the server ends
+                with this command.
 
         Raises:
             VllmServiceError: There is no keeper, and none can be started.
@@ -66,11 +67,13 @@ class Session:
 
 
 def open_session(arguments: argparse.Namespace, terminal: Terminal) -> Session:
-    """Read the configuration for a command, and say what in it may surprise.
+    """Read the configuration for a command, and print its warnings.
 
     Raises:
         UnknownProviderError: ACODE-VLM-030.
         ConfigurationError: ACODE-VLM-010 or 024.
+        StateFolderError: ACODE-VLM-029: there is no folder for the state of services.
+        StartError: ACODE-VLM-032: there is no ``/proc``.
     """
     require_provider(getattr(arguments, "provider_name", None) or arguments.provider or DEFAULT_PROVIDER)
     named = {
@@ -80,15 +83,23 @@ def open_session(arguments: argparse.Namespace, terminal: Terminal) -> Session:
         "mode": arguments.mode,
         "config": arguments.config,
     }
-    configuration = load_known(named, environ=os.environ, cwd=Path.cwd(), home=Path.home())
+    configuration = load_known(named, environ=os.environ, cwd=Path(current_folder()), home=Path(home_folder()))
     for warning in configuration.warnings:
         terminal.warn(warning)
+    if configuration.options.mode is LifecycleMode.MANAGED and not os.path.exists("/proc/self/stat"):
+        raise error_for(
+            Problem(
+                "ACODE-VLM-032",
+                "/proc is missing, and processes cannot be identified without it.",
+                "Mount it: mount -t proc proc /proc.",
+            )
+        )
     folder = ServiceFolder.of(os.environ, configuration.options.port)
     return Session(configuration, folder, model_to_serve(configuration, folder))
 
 
 def require_provider(name: str) -> None:
-    """Make sure that the provider is one that there is.
+    """Make sure that the provider exists.
 
     Raises:
         UnknownProviderError: ACODE-VLM-030.
@@ -97,7 +108,7 @@ def require_provider(name: str) -> None:
         raise error_for(
             Problem(
                 "ACODE-VLM-030",
-                f"There is no provider {name!r} here.",
+                f"There is no provider {name!r}.",
                 f"Use one of: {', '.join(PROVIDERS)}.",
             )
         )

@@ -20,7 +20,7 @@ from acode_vllm.vocabulary.errors import StateFolderError
 
 
 def show_status(session: Session, arguments: argparse.Namespace, terminal: Terminal) -> int:
-    """Run the command; returns the exit code, 2 for flags that do not go together."""
+    """Run the command; returns the exit code, 2 for flags that exclude each other."""
     if arguments.watch and (arguments.all or arguments.json):
         terminal.say(f"acode providers status: error: {_not_with_watch(arguments)}")
         return 2
@@ -45,11 +45,11 @@ def show_status(session: Session, arguments: argparse.Namespace, terminal: Termi
 
 def _not_with_watch(arguments: argparse.Namespace) -> str:
     if arguments.all:
-        return "--watch shows one service: name its port with --port, without --all"
+        return "--watch shows one service: give its --port instead of --all"
     return (
-        "--watch is for people: for programs there is\n"
-        "  acode providers events vllm --follow --json    what happens, an object a line\n"
-        "  acode providers status vllm --json             the status of now"
+        "--watch is for people; programs use\n"
+        "  acode providers events vllm --follow --json    events, one object a line\n"
+        "  acode providers status vllm --json             the current status"
     )
 
 
@@ -60,7 +60,7 @@ def show_metrics(session: Session, arguments: argparse.Namespace, terminal: Term
 
     service = fresh_service(session.folder)
     report = status_report(service, session.folder, session.configuration.options.port, time.time())
-    terminal.out.write(metrics_text(report))
+    terminal.write(metrics_text(report))
     return 0
 
 

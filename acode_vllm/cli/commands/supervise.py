@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 _OF_SYSTEMD = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
-"""What concerns the keeper alone, and is not handed on to vLLM."""
+"""Variables for the keeper alone, which vLLM does not inherit."""
 
 
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     has_terminal = sys.stdin is not None and sys.stdin.isatty()
 
     def reload_or_stop() -> KeeperSignal:
-        # The same signal says that the terminal was closed; a keeper of that terminal ends with it.
+        # SIGHUP also says that the terminal was closed; a keeper on that terminal ends with it.
         return KeeperSignal.STOP if has_terminal and not sys.stdin.isatty() else KeeperSignal.RELOAD
 
     _hear_signals(keeper, reload_or_stop)
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
 def run_detached() -> int:
     """Run a keeper with the settings that its parent hands it; returns the exit code.
 
-    Without a parser and a terminal: it is there for weeks, and whatever it loads stays in memory.
+    Without parser and terminal: it runs for weeks, and everything it loads stays in memory.
     """
     use_one_arena()
     set_up_logging(sys.stderr, verbose=False, log_format="text", plain=True, always=True)
@@ -84,7 +84,7 @@ def run_detached() -> int:
 
 
 def _let_go_of_caller() -> None:
-    """Hold nothing that belongs to whoever started it: its pipes and its current folder."""
+    """Release the pipes and the current folder of the command that started us."""
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     os.dup2(null, 0)

@@ -1,4 +1,4 @@
-"""``acode providers status --watch``: the status as it changes, told by whoever owns the service, one after another."""
+"""``acode providers status --watch``: the live status, told by one owner of the service after another."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from acode_vllm.vocabulary.events import Event
 from acode_vllm.vocabulary.history import History
 
 REFRESH_SECONDS = 5.0
-"""How often the owner is asked for figures of now; it looks no more often, however many ask."""
+"""How often the owner is asked for current figures; it measures no more often, however many ask."""
 
 
 @dataclass(frozen=True)
 class _Watched:
-    """This process watches the service now; None where nobody does."""
+    """This process watches the service now; None for no process."""
 
     pid: int | None
 
@@ -41,7 +41,7 @@ class _Failed:
 
 
 class _Redraw:
-    """The terminal has another size, or is ours again."""
+    """The terminal was resized, or is ours again."""
 
 
 class _Quit:
@@ -52,20 +52,20 @@ _Message = Event | _Watched | _Failed | _Redraw | _Quit
 
 
 def watch_status(session: Session, terminal: Terminal) -> int:
-    """Show the status until Ctrl-C or ``q``; returns the exit code, 2 where there is no terminal.
+    """Show the status until Ctrl-C or ``q``; returns the exit code, 2 without a terminal.
 
     Raises:
         VllmServiceError: The owner cannot be followed, or the record must not be read.
     """
     if not terminal.out.isatty():
-        terminal.say("acode providers status: error: --watch needs a terminal; without one there is")
+        terminal.say("acode providers status: error: --watch needs a terminal; without one use")
         terminal.say("  acode providers events vllm --follow")
         return 2
     return _Watch(session, terminal).run()
 
 
 class _Watch:
-    """The main thread owns the screen and waits for messages; two others hear the owner and the keys."""
+    """The main thread owns the screen and waits for messages; two others listen to the owner and the keys."""
 
     def __init__(self, session: Session, terminal: Terminal) -> None:
         self._folder = session.folder
@@ -90,7 +90,7 @@ class _Watch:
                     pass
         except KeyboardInterrupt as interrupt:
             if type(interrupt) is not KeyboardInterrupt:
-                raise  # SIGTERM, which is no ordinary end
+                raise  # SIGTERM is no ordinary end
         finally:
             self._follower.stop()
         return 0
@@ -129,7 +129,7 @@ class _Watch:
         return True
 
     def _look(self) -> None:
-        """The service as its owner last told it; as the record and the kernel tell it where there is none."""
+        """Take the status from its owner; without one, from the record and the kernel."""
         told = self._follower.status
         if self._view.owner_pid is not None and told is not None:
             self._view.status = told

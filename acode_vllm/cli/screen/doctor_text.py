@@ -10,15 +10,15 @@ _SIGNS = {Level.OK: "✓", Level.WARNING: "!", Level.ERROR: "✗"}
 _PLAIN_SIGNS = {Level.OK: "ok", Level.WARNING: "! ", Level.ERROR: "x "}
 _COLOURS = {Level.OK: "32", Level.WARNING: "33", Level.ERROR: "31"}
 _ASCII = str.maketrans({"×": "x", "÷": "/", "≥": ">=", "…": "...", "→": "->", "–": "-"})
-"""What our own sentences hold besides ASCII; names and paths of the user's are left as they are."""
+"""The characters in our own sentences that are not ASCII; a user's names and paths stay as they are."""
 
 
 def report_lines(findings: Sequence[Finding], *, plain: bool) -> list[str]:
-    """One line for each finding, with what to do about it below, and a sentence at the end.
+    """A line for each finding, with its remedy below, and a summary at the end.
 
     Args:
         findings: What was found.
-        plain: ASCII signs and no colours.
+        plain: ASCII signs and no colors.
     """
     lines: list[str] = []
     for finding in findings:
@@ -52,7 +52,7 @@ def report_data(findings: Sequence[Finding], versions: Mapping[str, str]) -> dic
 
 
 def errors_in(findings: Sequence[Finding]) -> int:
-    """How many of them stop a start."""
+    """How many of them prevent a start."""
     return sum(finding.level is Level.ERROR for finding in findings)
 
 

@@ -11,10 +11,9 @@ _GIB = 1 << 30
 
 
 def gpu_lines(sample: Mapping[str, Any]) -> list[str]:
-    """One line for each device, below it what the server holds of it; one line that says why where there is none.
+    """A line for each device, followed by the server's share of it; without devices, one line that says why.
 
-    ``GPU 0: 23.4 GB / 24.0 GB (97% utilization)``: memory that is taken and that it has, in units of 2³⁰ bytes as the
-    vendors name their cards, and how busy it is.
+    ``GPU 0: 23.4 GB / 24.0 GB (97% utilization)``: used and total memory, in units of 2³⁰ bytes as vendors count.
 
     Args:
         sample: The devices: a `GpuSample` as JSON data.
@@ -32,7 +31,7 @@ def _lines(device: Mapping[str, Any]) -> list[str]:
     if device["total_bytes"] > 0:
         line = f"GPU {device['index']}: {_gb(device['used_bytes'])} / {_gb(device['total_bytes'])}"
     else:
-        line = f"GPU {device['index']}: memory not told"
+        line = f"GPU {device['index']}: memory unknown"
     if device["utilization"] is not None:
         line += f" ({device['utilization']:.0f}% utilization)"
     own = device.get("server_bytes")

@@ -1,4 +1,4 @@
-"""Logging of the command: only here is the host's logging configured, since here we are the host."""
+"""Logging of the command. Only here is logging configured: elsewhere that is up to the host program."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class _RedactingFilter(logging.Filter):
-    """Takes secrets out of every record before it is formatted (NFR: no credential in any log)."""
+    """Removes secrets from every record before it is formatted (NFR: no credential in any log)."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         from acode_vllm.vocabulary.redaction import redact
@@ -43,14 +43,14 @@ class _RedactingFilter(logging.Filter):
 def set_up_logging(
     stream: TextIO, *, verbose: bool, log_format: str, plain: bool = False, always: bool = False
 ) -> None:
-    """Send the package's log to ``stream`` where asked for; else the command's own words are enough.
+    """Send the package's log to ``stream``, if it is asked for.
 
     Args:
         stream: Where it goes.
-        verbose: Whether everything is wanted.
-        log_format: ``text`` or ``json``.
-        plain: Whether nobody wants colours.
-        always: Whether a log is wanted though nobody asked: of a program that has no words of its own.
+        verbose: Log everything.
+        log_format: ``text`` or ``json``; ``json`` asks for a log.
+        plain: No colors.
+        always: Log even if not asked to: for a program that prints nothing else.
     """
     logger = logging.getLogger("acode_vllm")
     for handler in list(logger.handlers):

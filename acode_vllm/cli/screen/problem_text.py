@@ -1,15 +1,16 @@
-"""An error as a block for a person: code, what happened, what to do, evidence, log."""
+"""An error as a block of lines: code, what happened, what to do, evidence, log."""
 
 from __future__ import annotations
 
 from acode_vllm.cli.screen.paint import Paint
 from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.redaction import redact
+from acode_vllm.vocabulary.safe_text import harmless
 
 
 def problem_lines(problem: Problem, paint: Paint) -> list[str]:
-    """The block: the lines of ``str(problem)`` without secrets, their beginnings painted."""
-    first, *others = redact(str(problem)).split("\n")
+    """The lines of ``str(problem)``, without secrets and terminal controls, with colored labels."""
+    first, *others = harmless(redact(str(problem))).split("\n")
     code, colon, message = first.partition(":")
     return [paint.bad(code + colon) + message, *(_painted(line, paint) for line in others)]
 
@@ -23,7 +24,7 @@ def _painted(line: str, paint: Paint) -> str:
 
 
 def problem_data(problem: Problem) -> dict[str, object]:
-    """The same as JSON data, without secrets."""
+    """The problem as JSON data, without secrets."""
     return {
         "code": problem.code,
         "message": redact(problem.message),

@@ -1,4 +1,4 @@
-"""The progress of a start, on standard error: one line that is drawn over on a terminal, plain lines elsewhere."""
+"""The progress of a start on standard error: one line that is redrawn on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PLAIN_SECONDS = 10.0
 """Between two lines of one stage where there is no terminal (NFR-016)."""
 RATE_AFTER_SECONDS = 3.0
 RATE_OVER_SECONDS = 20.0
-"""A rate is told after so long, and is that of the last so many seconds."""
+"""A rate is shown after this time, and averages over the last seconds."""
 
 _BEGINS_AT: dict[LoadStage, float] = {
     LoadStage.CLEARING: 0.0,
@@ -45,11 +45,11 @@ _BEGINS_AT: dict[LoadStage, float] = {
     LoadStage.ENGINE_READY: 0.92,
     LoadStage.SERVING: 0.98,
 }
-"""How far into a start each stage begins, as seen in starts with small models."""
+"""Where in a start each stage begins, measured with small models."""
 
 
 def overall_fraction(progress: LoadProgress) -> float:
-    """How far the whole start is, 0.0 to 1.0: where its stage begins, and how much of the stage is done."""
+    """How far the whole start has come, 0.0 to 1.0."""
     begin = _BEGINS_AT[progress.stage]
     end = min((share for share in _BEGINS_AT.values() if share > begin), default=1.0)
     return begin + (end - begin) * (progress.fraction or 0.0)
@@ -62,9 +62,9 @@ def bar(fraction: float) -> str:
 
 
 class ProgressLine:
-    """One line on standard error that is drawn over; plain lines, not too many of them, where that is no terminal.
+    """One line on standard error that is redrawn; without a terminal, a few plain lines.
 
-    On a terminal the line shows how long it has been going on, and goes on to while nothing is told. Any thread.
+    On a terminal it shows the time since it began, and keeps it current between two updates. Any thread may call.
     """
 
     def __init__(self, terminal: Terminal, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -78,27 +78,28 @@ class ProgressLine:
         self._monotonic = monotonic
         self._guard = threading.Condition()
         self._text: str | None = None
-        self._key: object = None
+        self._told: set[object] = set()
+        self._last = ""
         self._begun_at = 0.0
         self._said_at = -math.inf
         self._ticker: threading.Thread | None = None
 
     def show(self, text: str, key: object = None, fields: Mapping[str, object] | None = None) -> None:
-        """Show how far it is.
+        """Show this.
 
         Args:
             text: The line.
-            key: Where this is another one than before, a plain line is due at once.
-            fields: The same for a log record.
+            key: The stage. A new one gets a plain line at once; the same one only after a while, and with another text.
+            fields: The fields of a JSON log record.
         """
         if self._terminal.quiet:
             return
         now = self._monotonic()
         if not self._terminal.is_interactive:
-            if key != self._key or now - self._said_at >= PLAIN_SECONDS:
-                self._said_at = now
+            if key not in self._told or (text != self._last and now - self._said_at >= PLAIN_SECONDS):
+                self._told.add(key)
+                self._said_at, self._last = now, text
                 self._terminal.say(text, fields=fields)
-            self._key = key
             return
         with self._guard:
             if self._text is None:
@@ -110,25 +111,26 @@ class ProgressLine:
             self._draw()
 
     def clear(self) -> None:
-        """Take the drawn line away."""
+        """Clear the line."""
         with self._guard:
             ticker, self._ticker = self._ticker, None
             if self._text is not None:
                 self._text = None
-                print("\r\x1b[K", end="", file=self._terminal.err, flush=True)
+                self._terminal.draw("\r\x1b[K")
             self._guard.notify_all()
         if ticker is not None:
             ticker.join()
 
     def _draw(self) -> None:
         elapsed = self._monotonic() - self._begun_at
-        text = f"{self._text}  {clock(elapsed)}" if elapsed >= 1 else str(self._text)
-        columns = shutil.get_terminal_size().columns
-        shown = text if len(text) < columns else text[: columns - 2] + "…"
-        print(f"\r\x1b[K{shown}", end="", file=self._terminal.err, flush=True)
+        time_so_far = f"  {clock(elapsed)}" if elapsed >= 1 else ""
+        room = shutil.get_terminal_size().columns - len(time_so_far) - 1
+        text = str(self._text)
+        shown = text if len(text) <= room else text[: max(0, room - 1)] + "…"
+        self._terminal.draw(f"\r\x1b[K{shown}{time_so_far}")
 
     def _tick(self) -> None:
-        """Have the time go on, on a thread of its own, until the line is taken away."""
+        """Redraw the time every second, on a thread of its own, until the line is cleared."""
         me = threading.current_thread()
         with self._guard:
             while not self._guard.wait_for(lambda: self._ticker is not me, 1.0):
@@ -136,7 +138,7 @@ class ProgressLine:
 
 
 class StartProgress:
-    """Shows a start as it goes on. Called on the thread of the event subscription."""
+    """Shows a start as it progresses. Called on the event subscription's thread."""
 
     def __init__(self, terminal: Terminal, monotonic: Callable[[], float] = time.monotonic) -> None:
         """Show nothing yet; see `ProgressLine`."""
@@ -144,6 +146,7 @@ class StartProgress:
         self._drawn = ProgressLine(terminal, monotonic)
         self._rate = Rate(monotonic)
         self._furthest = 0.0
+        self._starts = 0
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
@@ -153,6 +156,7 @@ class StartProgress:
             case ServerStarted(_, pid, model, adopted, warm):
                 self._furthest = 0.0
                 if not adopted:
+                    self._starts += 1
                     self._line(f"vLLM started {'warm ' if warm else ''}with {model} (PID {pid})")
             case ServerEnded(_, pid, exit_text, False, _, _):
                 self._line(f"vLLM (PID {pid}) ended unexpectedly: {exit_text}", "WARNING")
@@ -167,14 +171,14 @@ class StartProgress:
                 self.clear()
 
     def clear(self) -> None:
-        """Take the drawn line away."""
+        """Clear the line."""
         self._drawn.clear()
 
     def _progress(self, progress: LoadProgress) -> None:
         self._furthest = max(self._furthest, overall_fraction(progress))
         text = f"Model loading... {bar(self._furthest)} {self._furthest:.0%}  {progress.stage.value}"
         detail = detail_text(progress, self._rate)
-        self._drawn.show(text + detail, progress.stage, _fields("loading", progress, detail))
+        self._drawn.show(text + detail, (self._starts, progress.stage), _fields("loading", progress, detail))
 
     def _line(self, text: str, level: str = "INFO") -> None:
         self.clear()
@@ -182,7 +186,7 @@ class StartProgress:
 
 
 class DownloadLine:
-    """Shows a download as it goes on."""
+    """Shows a download as it progresses."""
 
     def __init__(self, terminal: Terminal, monotonic: Callable[[], float] = time.monotonic) -> None:
         """Show nothing yet; see `ProgressLine`."""
@@ -190,19 +194,19 @@ class DownloadLine:
         self._rate = Rate(monotonic)
 
     def __call__(self, progress: LoadProgress) -> None:
-        """Show how far it is."""
+        """Show this progress."""
         share = f" {bar(progress.fraction)} {progress.fraction:.0%} " if progress.fraction is not None else ""
         detail = detail_text(progress, self._rate)
         text = f"Downloading...{share} {detail.removeprefix(', ')}"
         self._drawn.show(text, "download", _fields("download", progress, detail))
 
     def clear(self) -> None:
-        """Take the drawn line away."""
+        """Clear the line."""
         self._drawn.clear()
 
 
 def _fields(event: str, progress: LoadProgress, detail: str) -> dict[str, object]:
-    """One step as a log record: in words without a bar, and as values."""
+    """A step as a JSON log record, without the bar."""
     found = {
         "message": f"{progress.stage.value}{detail}",
         "event": event,
@@ -215,7 +219,7 @@ def _fields(event: str, progress: LoadProgress, detail: str) -> dict[str, object
 
 
 def detail_text(progress: LoadProgress, rate: Rate) -> str:
-    """What else there is to say of a step, after a comma: its own words; of a download its rate and the time left."""
+    """A step's details, each after a comma: its own text, and a download's rate and time left."""
     parts = [progress.detail] if progress.detail else []
     if progress.bytes_done is not None:
         speed = rate.of(progress.bytes_done)
@@ -229,17 +233,17 @@ def detail_text(progress: LoadProgress, rate: Rate) -> str:
 
 
 class Rate:
-    """How fast something grows, over the last seconds; not told before it can be told honestly. For one thread."""
+    """How fast a size grows, over the last seconds. For one thread."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._seen: deque[tuple[float, int]] = deque()
 
     def of(self, size: int) -> float | None:
-        """A second's growth, now that it is so large; None where it was seen for less than `RATE_AFTER_SECONDS`."""
+        """Growth per second, now that the size is ``size``; None during the first `RATE_AFTER_SECONDS`."""
         now = self._monotonic()
         if self._seen and size < self._seen[-1][1]:
-            self._seen.clear()  # another one
+            self._seen.clear()  # another download
         self._seen.append((now, size))
         while now - self._seen[0][0] > RATE_OVER_SECONDS and len(self._seen) > 2:
             self._seen.popleft()

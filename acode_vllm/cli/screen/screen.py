@@ -1,4 +1,4 @@
-"""A terminal's whole screen, drawn again and again without flicker, and given back as it was."""
+"""A terminal's whole screen, redrawn without flicker, and restored at the end."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _LEAVE = "\x1b[?7h\x1b[?25h\x1b[?1049l"
 
 
 class Screen:
-    """The screen of ``out``, as long as it is entered. A context manager; one thread.
+    """The screen of ``out``, while it is entered. A context manager; one thread.
 
-    Only lines that have changed are written, all of a frame in one go, so that nothing flickers.
+    A frame is one write of the lines that changed, so that nothing flickers.
     """
 
     def __init__(self, out: TextIO, keys: int | None) -> None:
@@ -25,7 +25,7 @@ class Screen:
 
         Args:
             out: A terminal.
-            keys: Descriptor of the terminal whose keys are not to be shown; None where there is none.
+            keys: Descriptor of the terminal whose keys are not echoed; None for none.
         """
         self._out = out
         self._keys = keys
@@ -35,11 +35,11 @@ class Screen:
 
     @property
     def size(self) -> os.terminal_size:
-        """Columns and lines, as they are now."""
+        """Its current columns and lines."""
         return os.get_terminal_size(self._out.fileno())
 
     def enter(self) -> None:
-        """Take the screen; what was on it comes back with `leave`."""
+        """Take the screen. `leave` restores it."""
         if self._keys is not None:
             self._before = termios.tcgetattr(self._keys)
             quiet = termios.tcgetattr(self._keys)
@@ -49,13 +49,13 @@ class Screen:
         self._write(_ENTER)
 
     def leave(self) -> None:
-        """Give the screen back, and the keys."""
+        """Restore the screen and the keys."""
         self._write(_LEAVE)
         if self._keys is not None and self._before is not None:
             termios.tcsetattr(self._keys, termios.TCSADRAIN, self._before)
 
     def draw(self, lines: Sequence[str]) -> None:
-        """Show these lines from the top, as far as there is room."""
+        """Show these lines from the top, as many as fit."""
         size = self.size
         frame = ""
         if size != self._size:
@@ -82,9 +82,9 @@ class Screen:
 
 
 def cropped(line: str, columns: int) -> str:
-    """A line that has room: one that is longer ends in an ellipsis, with its colours as they were.
+    """The line, cut with an ellipsis if it is too long; its colors stay.
 
-    A terminal that does not wrap would write the rest into its last column, one character over the other.
+    A terminal that does not wrap would write all the rest into its last column.
     """
     parts = _SEQUENCE.split(line)
     if sum(map(_width, "".join(part for part in parts if not part.startswith("\x1b")))) <= columns:

@@ -29,11 +29,11 @@ def duration(seconds: float) -> str:
 
 
 def status_lines(document: Mapping[str, Any], allowed_restarts: int) -> list[str]:
-    """The lines of ``acode providers status`` for a service that there was at least once.
+    """The lines of ``acode providers status`` for a service that was started at least once.
 
     Args:
         document: The status as JSON data: `acode_vllm.report.status_document`.
-        allowed_restarts: The restart limit of now.
+        allowed_restarts: The current restart limit.
     """
     now = document["read_at"]
     status = document["service"]
@@ -53,7 +53,8 @@ def status_lines(document: Mapping[str, Any], allowed_restarts: int) -> list[str
     if status["progress"] is not None and status["state"] == "Starting":
         progress = status["progress"]
         share = f" {progress['fraction']:.0%}" if progress["fraction"] is not None else ""
-        lines.append(f"Progress: {progress['stage']}{share} {progress['detail']}".rstrip())
+        detail = f", {progress['detail']}" if progress["detail"] else ""
+        lines.append(f"Progress: {progress['stage']}{share}{detail}")
     lines.append(f"Since: {duration(now - status['since'])} ago ({status['reason']})")
     if status["restart_count"]:
         limit = ", the limit is reached" if status["limit_reached"] else ""
@@ -65,7 +66,10 @@ def status_lines(document: Mapping[str, Any], allowed_restarts: int) -> list[str
     lines.append(f"Mode: {status['mode']}")
     lines.append(f"URL: {status['url']}/v1")
     owner = document["watched_by"]
-    lines.append(f"Watched by: {f'PID {owner}' if owner else 'nobody now; the next acode command takes over'}")
+    if owner is not None:
+        lines.append(f"Watched by: PID {owner}")
+    elif status["state"] != "Stopped":
+        lines.append("Watched by: nobody now; the next acode command takes over")
     lines.append(f"Log: {document['log']}")
     if status["problem"] is not None and status["state"] in ("Failed", "Crashed"):
         lines += ["", _problem(status["problem"])]
@@ -75,7 +79,7 @@ def status_lines(document: Mapping[str, Any], allowed_restarts: int) -> list[str
 
 
 def never_started_lines(port: int, model: str, mode: str) -> list[str]:
-    """The lines of ``acode providers status`` for a service that there never was, with what is configured."""
+    """The lines of ``acode providers status`` for a service that was never started: its configuration."""
     return [f"Service: Stopped (never started on port {port})", f"Model: {model} (configured)", f"Mode: {mode}"]
 
 

@@ -1,4 +1,4 @@
-"""What the command says, and where: answers and results to standard output, everything else to standard error."""
+"""Where the command writes: results to standard output, everything else to standard error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from acode_vllm.cli.screen.paint import Paint, wants_colour
-from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.cli.screen.standard_streams import discard
+from acode_vllm.vocabulary.errors import Problem, error_for
+from acode_vllm.vocabulary.safe_text import harmless
 
 
 @dataclass(frozen=True)
@@ -17,12 +19,12 @@ class Terminal:
     """The streams of one command.
 
     Attributes:
-        out: For what was asked for.
-        err: For everything else.
-        quiet: Say nothing but results and errors.
-        verbose: Show the log, too.
-        log_format: ``text``, or ``json``: then whatever goes to ``err`` is one JSON object a line.
-        plain: No colours.
+        out: Results.
+        err: Everything else.
+        quiet: Print only results and errors.
+        verbose: Print the log as well.
+        log_format: ``text``, or ``json``: everything on ``err`` is one JSON object a line.
+        plain: No colors.
     """
 
     out: TextIO
@@ -34,7 +36,7 @@ class Terminal:
 
     @classmethod
     def of_process(cls, *, quiet: bool, verbose: bool, log_format: str, no_color: bool) -> Terminal:
-        """The streams of this process, with its logging set up for a command."""
+        """The streams of this process. Sets up its logging, too."""
         from acode_vllm.cli.screen.log_output import set_up_logging
 
         plain = no_color or not wants_colour(os.environ)
@@ -43,54 +45,88 @@ class Terminal:
 
     @property
     def is_interactive(self) -> bool:
-        """Whether a person sees standard error, so that a line may be drawn over."""
+        """Whether standard error is a terminal whose lines can be redrawn."""
         return self.log_format == "text" and self.err.isatty() and os.environ.get("TERM") != "dumb"
 
     @property
     def paint(self) -> Paint:
-        """Colours for standard output."""
+        """Colors for standard output."""
         return Paint.of(self.out, plain=self.plain)
 
     @property
     def err_paint(self) -> Paint:
-        """Colours for standard error."""
+        """Colors for standard error."""
         return Paint.of(self.err, plain=self.plain)
 
     def print(self, text: str = "") -> None:
-        """A line of the result."""
-        print(text, file=self.out, flush=True)
+        """Write a line of the result."""
+        self.write(text + "\n")
+
+    def write(self, text: str) -> None:
+        """Write a part of the result.
+
+        Raises:
+            StartError: ACODE-VLM-032: it cannot be written.
+            BrokenPipeError: Its reader has gone.
+        """
+        try:
+            self.out.write(text)
+            self.out.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            from acode_vllm.cli.screen.unexpected import output_problem
+
+            raise error_for(output_problem(error)) from error
+
+    def answer(self, text: str) -> None:
+        """Write a part of a model's answer: on a terminal without what would control it, in a pipe byte for byte."""
+        self.write(harmless(text) if self.out.isatty() else text)
 
     def say(self, text: str, level: str = "INFO", fields: Mapping[str, object] | None = None) -> None:
-        """A line beside the result.
+        """Write a line to standard error, unless quiet.
 
         Args:
             text: The line.
-            level: What it weighs among log records.
-            fields: What the record holds besides, or instead: its ``message`` may be another one.
+            level: Its level in a JSON log.
+            fields: Further fields of the JSON record; ``message`` replaces the text there.
         """
         if self.quiet:
             return
         if self.log_format == "json":
             self._json(level, {"message": text, **(fields or {})})
         else:
-            print(text, file=self.err, flush=True)
+            self._tell(text)
 
     def warn(self, text: str) -> None:
-        """A warning beside the result."""
+        """Write a warning to standard error, unless quiet."""
         self.say(text if self.log_format == "json" else f"Warning: {text}", "WARNING")
 
     def show_problem(self, problem: Problem) -> None:
-        """An error, in one block: code, what happened, what to do, evidence, log."""
+        """Write an error as one block: code, what happened, what to do, evidence, log."""
         from acode_vllm.cli.screen.problem_text import problem_data, problem_lines
 
         if self.log_format == "json":
             self._json("ERROR", problem_data(problem))
         else:
-            print("\n".join(problem_lines(problem, self.err_paint)), file=self.err, flush=True)
+            self._tell("\n".join(problem_lines(problem, self.err_paint)))
 
     def _json(self, level: str, data: dict[str, object]) -> None:
         import json
         import time
 
         head = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "level": level, "logger": "acode"}
-        print(json.dumps({**head, **data}), file=self.err, flush=True)
+        self._tell(json.dumps({**head, **data}))
+
+    def _tell(self, text: str) -> None:
+        self.draw(text + "\n")
+
+    def draw(self, text: str) -> None:
+        """Write raw text to standard error. If that fails, there is no one to tell, and the command goes on."""
+        try:
+            self.err.write(text)
+            self.err.flush()
+        except BrokenPipeError:
+            raise
+        except OSError:
+            discard(self.err)

@@ -1,4 +1,4 @@
-"""What ``acode providers status --watch`` shows of a service at a moment. Pure: values go in, lines come out."""
+"""The screen of ``acode providers status --watch``. Pure: values go in, lines come out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections import deque
 from textwrap import wrap
 
-from acode_vllm.cli.screen.history_text import describe
+from acode_vllm.cli.screen.history_text import describe, told_once
 from acode_vllm.cli.screen.paint import Paint
 from acode_vllm.cli.screen.progress import bar, overall_fraction
 from acode_vllm.cli.screen.status_text import duration
@@ -28,21 +28,21 @@ _LONGEST = 500
 
 
 class WatchView:
-    """A service as it is watched: its status, its owner, its last checks, and what has happened.
+    """One service: its status, its owner, its last checks and its history.
 
     Attributes:
-        status: The service; None where it was never started.
-        owner_pid: Who watches it.
+        status: Its status; None if it was never started.
+        owner_pid: PID of the program that watches it.
     """
 
     def __init__(self, title: str, log: str, allowed_restarts: int, paint: Paint) -> None:
-        """Nothing is known yet.
+        """Know nothing yet.
 
         Args:
-            title: What is watched.
+            title: The heading.
             log: Path of vLLM's log.
             allowed_restarts: The restart limit.
-            paint: Colours.
+            paint: Colors.
         """
         self.status: ServiceStatus | None = None
         self.owner_pid: int | None = None
@@ -54,26 +54,26 @@ class WatchView:
         self._entries: deque[HistoryEntry] = deque(maxlen=ENTRIES)
 
     def remember(self, entries: list[HistoryEntry]) -> None:
-        """What had happened before."""
+        """Take over the history so far."""
         self._entries.extend(entries)
 
     def take(self, event: Event) -> None:
-        """Something has happened."""
+        """Take in an event."""
         if isinstance(event, HealthChecked):
             self._checks.append(event.report)
         elif (entry := history_entry(event)) is not None:
             self._entries.append(entry)
 
     def lines(self, columns: int, rows: int, now: float) -> list[str]:
-        """The screen, as it is to be seen at wall-clock time ``now``."""
+        """The lines of the screen at wall-clock time ``now``."""
         clock = time.strftime("%H:%M:%S", time.localtime(now))
-        hint = "q or Ctrl-C ends this"
+        hint = "q or Ctrl-C to quit"
         room = max(1, columns - len(self._title) - len(hint) - len(clock) - 2)
         head = [self._paint.bold(self._title) + " " * room + self._paint.dim(hint) + "  " + clock, ""]
         head += self._service(columns, now)
         foot = ["", self._labelled("Log", self._log)]
         left = rows - len(head) - len(foot) - 2
-        shown = list(self._entries)[-left:] if left > 0 else []
+        shown = told_once(self._entries)[-left:] if left > 0 else []
         return [*head, "", self._paint.bold("Latest"), *(self._entry(entry) for entry in shown), *foot]
 
     def _service(self, columns: int, now: float) -> list[str]:
@@ -92,8 +92,12 @@ class WatchView:
         if status.server is not None:
             lines.append(self._labelled("Uptime", duration(now - status.server.started_at)))
         lines.append(self._labelled("Model", status.model or "-"))
-        watcher = f"PID {self.owner_pid}" if self.owner_pid else self._paint.doubtful("nobody now")
-        lines.append(self._labelled("Watched by", f"{watcher}  ({status.mode.value}, {status.url}/v1)"))
+        served = f"{status.mode.value}, {status.url}/v1"
+        if status.state is ServiceState.STOPPED and not self.owner_pid:
+            lines.append(self._labelled("Mode", served))
+        else:
+            watcher = f"PID {self.owner_pid}" if self.owner_pid else self._paint.doubtful("nobody now")
+            lines.append(self._labelled("Watched by", f"{watcher}  ({served})"))
         lines += self._gpus(status, now)
         lines += self._engine(status.last_check, now)
         lines += self._restarts(status)
@@ -113,7 +117,7 @@ class WatchView:
 
     def _gpu(self, device: GpuDevice) -> str:
         if device.error or device.total_bytes <= 0:
-            return _one_line(device.error) or "memory not told"
+            return _one_line(device.error) or "memory unknown"
         share = device.used_bytes / device.total_bytes
         full = self._paint.bad if share > 0.97 else self._paint.doubtful if share > 0.9 else self._paint.good
         figures = [f"{device.used_bytes / _GIB:.1f} GB / {device.total_bytes / _GIB:.1f} GB"]
