@@ -255,7 +255,7 @@ class LocalService:
         if wanted.options.mode is LifecycleMode.MANAGED:
             children.append(ChildSpec(LOADER, lambda: self._edges.loader(wanted, self._report)))
             if wanted.options.warm_start is WarmStart.AUTO:
-                children.append(ChildSpec(WARM, lambda: self._edges.warm(wanted, self._report)))
+                children.append(ChildSpec(WARM, lambda: self._edges.warm(wanted, self._report), shutdown=4.0))
         if self._journal is not None:  # last, so that it hangs up first: nobody is told of a tree that is ending
             children.append(ChildSpec(CONTROL, lambda: ControlWorker(self.folder.control, self)))
             if wanted.options.metrics_port is not None:

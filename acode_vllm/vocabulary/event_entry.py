@@ -37,7 +37,8 @@ def event_entry(event: Event) -> HistoryEntry:
         case StateChanged(at, old, new, reason):
             return HistoryEntry(at, "state", {"old": old.value, "new": new.value, "reason": reason})
         case ServerStarted(at, pid, model, adopted, warm):
-            return HistoryEntry(at, "adopted" if adopted else "started", {"pid": pid, "model": model, "warm": warm})
+            fields: dict[str, object] = {"pid": pid, "model": model}
+            return HistoryEntry(at, "adopted" if adopted else "started", fields | ({"warm": True} if warm else {}))
         case ServerBecameReady(at, pid, seconds, warm):
             return HistoryEntry(at, "ready", {"pid": pid, "seconds": round(seconds, 2), "warm": warm})
         case ServerEnded(at, pid, exit_text, asked, seconds, problem):

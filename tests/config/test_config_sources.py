@@ -10,7 +10,7 @@ import pytest
 from acode_vllm.config.origins import Origin, Source
 from acode_vllm.config.settings import TABLE
 from acode_vllm.vocabulary.options import DEFAULT_MODEL, GpuOptions, ServerOptions, VllmLifecycleOptions
-from acode_vllm.vocabulary.states import LifecycleMode
+from acode_vllm.vocabulary.states import LifecycleMode, WarmStart
 
 from .conftest import World, section
 
@@ -84,6 +84,7 @@ lifecycle:
   engine_check_interval_seconds: 30
   engine_stall_timeout_seconds: 601
   drain_timeout_seconds: 0
+  warm_start: "off"
 gpu:
   memory_utilization: 0.8
   tensor_parallel_size: 2
@@ -109,6 +110,7 @@ gpu:
             engine_check_interval_seconds=30.0,
             engine_stall_timeout_seconds=601.0,
             drain_timeout_seconds=0.0,
+            warm_start=WarmStart.OFF,
             gpu=GpuOptions(
                 memory_utilization=0.8,
                 tensor_parallel_size=2,
@@ -233,7 +235,7 @@ class TestPrecedence:
             "quantization": "q",
         }
         texts |= {"device_map": "0,1", "memory_utilization": "0.5", "stop_on_exit": "yes", "port": "8005"}
-        texts |= {"metrics_port": "9100"}
+        texts |= {"metrics_port": "9100", "warm_start": "off"}
         wanted = {
             s.key: (s.variable, texts.get(s.key.rpartition(".")[2], "1" if "parallel" in s.key else "7"))
             for s in TABLE

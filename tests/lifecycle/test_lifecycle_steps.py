@@ -55,6 +55,8 @@ from acode_vllm.workers.messages.model_messages import (
     ServerFound,
 )
 from acode_vllm.workers.messages.process_messages import (
+    ForkAwaited,
+    ForkRefused,
     LeftOverFound,
     MarkChosen,
     ProcessExit,
@@ -199,6 +201,8 @@ class Walk:
             ServerUp(fresh, False),
             MarkChosen("mark"),
             LeftOverFound(LEFT),
+            ForkAwaited(),
+            ForkRefused("no memory"),
             ServerDown(server, ProcessExit(0), self.random.random() < 0.5, problem, report),
             *[ServerReady(server, check)] * 4,
             *[HealthReported(server, check, self.random.randrange(4))] * 4,
@@ -234,7 +238,7 @@ class Walk:
 @pytest.fixture(scope="module")
 def walks() -> list[Walk]:
     heard: set[tuple[type[Activity], type[object]]] = set()
-    done = [Walk(seed, heard) for seed in range(200)]
+    done = [Walk(seed, heard) for seed in range(320)]
     for walk in done:
         walk.go(60)
     return done

@@ -34,6 +34,7 @@ RATE_OVER_SECONDS = 20.0
 
 _BEGINS_AT: dict[LoadStage, float] = {
     LoadStage.CLEARING: 0.0,
+    LoadStage.IMPORTING: 0.0,
     LoadStage.SPAWNED: 0.01,
     LoadStage.FIRST_SIGN: 0.15,
     LoadStage.DOWNLOADING: 0.20,
