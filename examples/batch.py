@@ -10,8 +10,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from acode_vllm import ProviderRegistry, VllmServiceError
-from acode_vllm.registry import Provider
+from acode_vllm import Provider, ProviderRegistry, VllmServiceError
 
 THREADS = 8
 

@@ -8,8 +8,15 @@ Monitored mode checks and reports; it never starts, restarts or stops. Ends at C
 import sys
 from datetime import datetime
 
-from acode_vllm import LifecycleMode, VllmLifecycleOptions, VllmServiceError, VllmServiceOrchestrator
-from acode_vllm.vocabulary.events import Event, ProblemRaised, StateChanged
+from acode_vllm import (
+    Event,
+    LifecycleMode,
+    ProblemRaised,
+    StateChanged,
+    VllmLifecycleOptions,
+    VllmServiceError,
+    VllmServiceOrchestrator,
+)
 
 
 def show(event: Event) -> None:

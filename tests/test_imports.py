@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from import_graph import SourceFile, reachable, read_sources
@@ -161,3 +163,26 @@ def test_the_supervisor_can_be_imported_alone() -> None:
         "acode_vllm",
         "acode_vllm._version",
     }
+
+
+PUBLIC = ("acode_vllm", "acode_vllm.supervisor")
+
+
+def test_examples_and_documents_import_public_names_alone() -> None:
+    root = Path(__file__).resolve().parents[1]
+    texts = [path.read_text(encoding="utf-8") for path in (root / "examples").glob("*.py")]
+    pages = [root / "README.md", *(root / "docs").rglob("*.md")]
+    for page in pages:
+        texts += re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    found = [match for text in texts for match in re.findall(r"^\s*(?:from|import) (acode_vllm[.\w]*)", text, re.M)]
+    assert len(found) > 10
+    assert [name for name in found if name not in PUBLIC] == []
+
+
+def test_every_public_name_is_handed_out_and_documented() -> None:
+    import acode_vllm
+
+    assert sorted(acode_vllm.__all__) == acode_vllm.__all__ == dir(acode_vllm)
+    for name in acode_vllm.__all__:
+        found = getattr(acode_vllm, name)
+        assert not isinstance(found, type) or found.__doc__, name
