@@ -59,8 +59,15 @@ class Healthy(Protocol):
 class ServedApi(ServiceOrchestrator, Protocol):
     """An orchestrator whose server speaks the OpenAI-compatible API: what a provider needs of it."""
 
-    def ensure_healthy(self, model: str | None = None, *, timeout: float | None = None) -> Healthy:
-        """Return when a healthy server serves the model; start or mend it where need be."""
+    def ensure_healthy(self, model: str | None = None, *, timeout: float | None = None, again: bool = False) -> Healthy:
+        """Return when a healthy server serves the model; start or repair it if necessary.
+
+        Args:
+            model: Another model than the usual one.
+            timeout: Seconds to wait.
+            again: Whether a request asks that was under way already: a server that was stopped meanwhile, by
+                somebody's wish, then stays stopped (ACODE-VLM-022).
+        """
         ...
 
     @property
