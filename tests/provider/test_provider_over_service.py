@@ -135,8 +135,6 @@ def test_a_worker_killed_under_sixteen_requests_costs_no_plain_one(service: Make
         assert [len(str(result).split()) for result in results[8:]] == [1000] * 8
 
 
-@pytest.mark.measured
-@pytest.mark.spec("NFR-001")
 def test_a_stop_is_not_undone_by_a_request_that_was_under_way(service: MakeService) -> None:
     vllm = service({"token_seconds": 0.05})
     vllm.ensure_healthy(timeout=30)
@@ -161,6 +159,8 @@ def test_a_stop_is_not_undone_by_a_request_that_was_under_way(service: MakeServi
         assert provider.complete("a", max_tokens=1).text, "a new request starts it"
 
 
+@pytest.mark.measured
+@pytest.mark.spec("NFR-001")
 def test_making_sure_of_a_healthy_server_takes_far_less_than_50_ms(service: MakeService) -> None:
     vllm = service()
     vllm.ensure_healthy()
