@@ -20,7 +20,7 @@ from acode_vllm import VllmProvider, VllmServiceOrchestrator
 from acode_vllm.vocabulary.errors import RequestError
 from acode_vllm.vocabulary.events import Event, LoadProgressed, RestartDone, ServerEnded, ServerStarted, StateChanged
 from acode_vllm.vocabulary.loading import LoadStage
-from acode_vllm.vocabulary.states import ServiceState
+from acode_vllm.vocabulary.states import ServiceState, WarmStart
 
 HELLO = "acode/tiny-hello"
 QUESTION: list[Any] = [{"role": "user", "content": "write a hello world program"}]
@@ -99,8 +99,9 @@ class Loop:
 def test_clients_of_all_kinds_live_through_a_restart_and_what_we_add_to_vllms_start_is_little(
     real_service: RealService,
 ) -> None:
+    plainly = replace(real_service.options, warm_start=WarmStart.OFF)  # what is added is measured to vLLM's own start
     with (
-        VllmServiceOrchestrator(HELLO, real_service.options, environ=real_service.environ) as vllm,
+        VllmServiceOrchestrator(HELLO, plainly, environ=real_service.environ) as vllm,
         VllmProvider(vllm) as provider,
         openai.OpenAI(base_url=vllm.base_url, api_key="-", max_retries=0, timeout=30) as client,
         requests.Session() as session,
