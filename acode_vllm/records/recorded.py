@@ -27,6 +27,12 @@ class RecordedService:
     status: ServiceStatus
     owner_pid: int | None
 
+    @property
+    def runs(self) -> bool:
+        """Whether a server is there, or its owner is about to start one again."""
+        coming = self.status.state in (ServiceState.STARTING, ServiceState.CRASHED)
+        return self.status.server is not None or (coming and self.owner_pid is not None)
+
 
 def recorded_service(folder: ServiceFolder) -> RecordedService | None:
     """What the record says, made sure of by a look at the processes; None where nothing is recorded.

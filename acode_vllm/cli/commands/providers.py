@@ -93,7 +93,7 @@ def _logs(session: Session, arguments: argparse.Namespace, terminal: Terminal) -
 def _set_model(session: Session, arguments: argparse.Namespace, terminal: Terminal) -> int:
     model = arguments.new_model
     origin = session.configuration.origins[MODEL_KEY]
-    with replace(session, model=model).orchestrator(kept=True) as vllm:
+    with replace(session, known_model=model).orchestrator(kept=True) as vllm:
         before = vllm.status()
         if before.state is ServiceState.RUNNING and before.model != model:
             terminal.print("Stopping current model...")
