@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from acode_vllm.vocabulary.errors import Problem, VllmServiceError, error_for
@@ -121,6 +123,25 @@ def _arguments(command: VllmCommand, model: str, options: VllmLifecycleOptions) 
         if value is not None:
             arguments += [flag, str(value)]
     return (*arguments, *server.extra_args)
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What the command line of a running vLLM of ours says."""
+
+    model: str
+    served_name: str
+    host: str
+    port: int
+
+
+def read_command_line(command: tuple[str, ...]) -> Launched | None:
+    """Read what `build_plan` wrote; None for any other command line."""
+    values = dict(reversed(list(pairwise(command))))  # of two equal flags, ours comes first
+    model, port = values.get("--model") or values.get("serve"), values.get("--port", "")
+    if model is None or "--host" not in values or not (port.isascii() and port.isdigit()):
+        return None
+    return Launched(model, values.get("--served-model-name", model), values["--host"], int(port))
 
 
 def _find(options: VllmLifecycleOptions, environ: Mapping[str, str], *, needed: bool) -> VllmCommand | None:
