@@ -59,7 +59,7 @@ class Configuration:
 
     def value(self, key: str) -> object:
         """The value of the setting ``key``."""
-        from acode_vllm.config.settings import BY_KEY, option_value
+        from acode_vllm.settings.table import BY_KEY, option_value
 
         setting = BY_KEY[key]
         if setting.option:

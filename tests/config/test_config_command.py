@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from acode_vllm.config.settings import TABLE
+from acode_vllm.settings.table import TABLE
 from acode_vllm.vocabulary.errors import ConfigurationError
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
 

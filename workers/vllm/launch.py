@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from acode_vllm.settings.table import vllm_arguments
 from acode_vllm.vocabulary.errors import Problem, VllmServiceError, error_for
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
 from acode_vllm.vocabulary.redaction import API_KEY_NAME
@@ -56,7 +57,7 @@ def build_plan(
         _require_memory(options)
     found = command or _find(options, environ, needed=adopt is None)
     if found is not None:
-        argv = _arguments(found, model, options)
+        argv = (*found.with_model(model), *vllm_arguments(options), *options.server.extra_args)
     else:
         assert adopt is not None
         argv = adopt.command
@@ -101,28 +102,6 @@ def child_environment(
             environment["PATH"] = f"{tools}{os.pathsep}{path}"
     environment.update(prepared_env)
     return environment
-
-
-def _arguments(command: VllmCommand, model: str, options: VllmLifecycleOptions) -> tuple[str, ...]:
-    """The command line (FR-008, FR-009, FR-011, FR-028 to FR-031); what is left out is left to vLLM."""
-    gpu, server = options.gpu, options.server
-    optional = {
-        "--tensor-parallel-size": gpu.tensor_parallel_size if gpu.tensor_parallel_size != 1 else None,
-        "--pipeline-parallel-size": gpu.pipeline_parallel_size if gpu.pipeline_parallel_size != 1 else None,
-        "--max-model-len": server.max_model_len,
-        "--dtype": server.dtype,
-        "--quantization": server.quantization,
-        "--served-model-name": server.served_model_name,
-    }
-    arguments = [
-        *command.with_model(model),
-        *("--host", server.host, "--port", str(options.port)),
-        *("--gpu-memory-utilization", str(gpu.memory_utilization)),
-    ]
-    for flag, value in optional.items():
-        if value is not None:
-            arguments += [flag, str(value)]
-    return (*arguments, *server.extra_args)
 
 
 @dataclass(frozen=True)
