@@ -19,8 +19,7 @@ from acode_vllm.config.config_files import (
     read_config_file,
     user_file,
 )
-from acode_vllm.config.configuration import Configuration, Secrets
-from acode_vllm.config.origins import Origin, Source
+from acode_vllm.config.configuration import Configuration, Origin, Secrets, Source
 from acode_vllm.config.section_reading import note_faults, read_file_values, read_mode_section
 from acode_vllm.config.trust import risky_values, shown_risks
 from acode_vllm.config.validation import MistakeList, check_together

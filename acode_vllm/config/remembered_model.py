@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from acode_vllm.config.configuration import Configuration
-from acode_vllm.config.origins import Source
+from acode_vllm.config.configuration import Configuration, Source
 from acode_vllm.records.service_folder import ServiceFolder
 from acode_vllm.vocabulary.atomic_file import replace_file
 from acode_vllm.vocabulary.options import MODEL_KEY

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from acode_vllm.config.config_files import MODE_SECTION, ConfigFile
-from acode_vllm.config.origins import Origin, Source
+from acode_vllm.config.configuration import Origin, Source
 from acode_vllm.config.validation import MistakeList
 from acode_vllm.config.yaml_sections import Entry
 from acode_vllm.settings.kinds import InvalidValueError

@@ -14,7 +14,7 @@ from acode_vllm.cli.commands.status_command import show_metrics, show_status
 from acode_vllm.cli.screen.history_text import history_lines
 from acode_vllm.cli.screen.progress import DownloadLine, StartProgress
 from acode_vllm.cli.screen.terminal import Terminal
-from acode_vllm.config.origins import Source
+from acode_vllm.config.configuration import Source
 from acode_vllm.config.remembered_model import remember_model
 from acode_vllm.orchestrator import VllmServiceOrchestrator
 from acode_vllm.vocabulary.errors import error_for

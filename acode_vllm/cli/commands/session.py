@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from acode_vllm.cli.commands.provider_names import DEFAULT_PROVIDER, PROVIDERS
 from acode_vllm.cli.screen.terminal import Terminal
+from acode_vllm.config.cached_configuration import load_known
 from acode_vllm.config.configuration import Configuration
-from acode_vllm.config.known_configuration import load_known
 from acode_vllm.config.remembered_model import named_model
 from acode_vllm.records.service_folder import ServiceFolder
 from acode_vllm.vocabulary.errors import Problem, error_for
