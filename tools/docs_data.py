@@ -11,9 +11,9 @@ import typing
 from enum import Enum
 from typing import Any
 
-from acode_vllm.config.settings import TABLE
 from acode_vllm.config.settings_docs import config_json_schema, config_template
 from acode_vllm.report.status_report import StatusReport
+from acode_vllm.settings.table import TABLE
 from acode_vllm.vocabulary import errors, events
 
 

@@ -1,4 +1,4 @@
-"""The settings: the table of them, and how flags, environment and files become one checked configuration.
+"""How flags, environment and files become one checked configuration.
 
-May import: acode_vllm.vocabulary, acode_vllm.records, acode_vllm.workers.messages.
+May import: acode_vllm.vocabulary, acode_vllm.settings, acode_vllm.records, acode_vllm.workers.messages.
 """

@@ -19,13 +19,12 @@ from acode_vllm.config.config_files import (
     read_config_file,
     user_file,
 )
-from acode_vllm.config.configuration import Configuration, Secrets
-from acode_vllm.config.origins import Origin, Source
+from acode_vllm.config.configuration import Configuration, Origin, Secrets, Source
 from acode_vllm.config.section_reading import expand_paths, note_faults, read_file_values, read_mode_section
-from acode_vllm.config.setting_kinds import InvalidValueError
-from acode_vllm.config.settings import LOCK_KEY, MODE_KEY, TABLE, Setting, options_from
 from acode_vllm.config.trust import risky_values, shown_risks
 from acode_vllm.config.validation import MistakeList, check_together
+from acode_vllm.settings.kinds import InvalidValueError
+from acode_vllm.settings.table import LOCK_KEY, MODE_KEY, TABLE, Setting, options_from
 from acode_vllm.vocabulary.errors import ConfigurationError, Problem, error_for
 from acode_vllm.vocabulary.options import MODEL_KEY
 from acode_vllm.vocabulary.redaction import API_KEY_NAME, HF_TOKEN_NAMES, Redactor, secret_values

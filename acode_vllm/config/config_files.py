@@ -11,8 +11,8 @@ from enum import Enum, unique
 from pathlib import Path
 
 from acode_vllm.config.config_places import named_path, project_path, read_bounded, user_path
-from acode_vllm.config.settings import SECTION
 from acode_vllm.config.yaml_sections import Entry, YamlFault
+from acode_vllm.settings.table import SECTION
 
 MODE_SECTION = "mode"
 

@@ -4,11 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum, unique
 from pathlib import Path
 
-from acode_vllm.config.origins import Origin
 from acode_vllm.vocabulary.options import MODEL_KEY, VllmLifecycleOptions
 from acode_vllm.vocabulary.redaction import API_KEY_NAME, HF_TOKEN_NAMES, Redactor
+
+
+@unique
+class Source(Enum):
+    """What can set a value, the strongest first."""
+
+    FLAG = "flag"
+    ENVIRONMENT = "environment"
+    CHOICE = "set-model"
+    """What ``acode providers set-model`` chose."""
+    FILE = "file"
+    DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a value came from.
+
+    Attributes:
+        source: What set it.
+        name: The flag, the variable or the file's path; empty for a default.
+        line: The line of the file.
+    """
+
+    source: Source
+    name: str = ""
+    line: int | None = None
+
+    def __str__(self) -> str:
+        if self.source is Source.FILE:
+            return f"{self.name}:{self.line}"
+        return f"{self.source.value} {self.name}".strip()
 
 
 @dataclass(frozen=True)
@@ -59,7 +91,7 @@ class Configuration:
 
     def value(self, key: str) -> object:
         """The value of the setting ``key``."""
-        from acode_vllm.config.settings import BY_KEY, option_value
+        from acode_vllm.settings.table import BY_KEY, option_value
 
         setting = BY_KEY[key]
         if setting.option:

@@ -9,19 +9,23 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from acode_vllm.config.configuration import Configuration
-from acode_vllm.config.origins import Source
+from acode_vllm.config.configuration import Configuration, Source
 from acode_vllm.records.service_folder import ServiceFolder
 from acode_vllm.vocabulary.atomic_file import replace_file
 from acode_vllm.vocabulary.options import MODEL_KEY
 
 
-def model_to_serve(configuration: Configuration, folder: ServiceFolder) -> str:
-    """The model of a flag or the environment, else what was remembered, else the file's or the default."""
-    configured = configuration.model
-    if configuration.origins[MODEL_KEY].source not in (Source.FILE, Source.DEFAULT):
+def named_model(configuration: Configuration, folder: ServiceFolder) -> str | None:
+    """The model of a flag or the environment, else what was remembered, else the file's; None if nobody named one."""
+    configured, source = configuration.model, configuration.origins[MODEL_KEY].source
+    if source in (Source.FLAG, Source.ENVIRONMENT):
         return configured
-    return remembered_model(folder, configured) or configured
+    return remembered_model(folder, configured) or (configured if source is Source.FILE else None)
+
+
+def model_to_serve(configuration: Configuration, folder: ServiceFolder) -> str:
+    """The named model, else the specification's default."""
+    return named_model(configuration, folder) or configuration.model
 
 
 def remembered_model_file(folder: ServiceFolder) -> Path:

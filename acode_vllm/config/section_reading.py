@@ -11,11 +11,11 @@ from pathlib import Path
 
 from acode_vllm.config.config_files import MODE_SECTION, ConfigFile
 from acode_vllm.config.config_places import expand_home
-from acode_vllm.config.origins import Origin, Source
-from acode_vllm.config.setting_kinds import InvalidValueError
-from acode_vllm.config.settings import BY_KEY, LOCK_KEY, MODE_IN_FILE, MODE_KEY, SECTION, TABLE, Setting
+from acode_vllm.config.configuration import Origin, Source
 from acode_vllm.config.validation import MistakeList
 from acode_vllm.config.yaml_sections import Entry
+from acode_vllm.settings.kinds import InvalidValueError
+from acode_vllm.settings.table import BY_KEY, LOCK_KEY, MODE_IN_FILE, MODE_KEY, SECTION, TABLE, Setting
 from acode_vllm.vocabulary.options import MODEL_KEY
 from acode_vllm.vocabulary.redaction import names_secret
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-from acode_vllm.config.settings import BY_KEY, LOCK_KEY, MODE_IN_FILE, MODE_KEY, SECTION, TABLE, Setting
+from acode_vllm.settings.table import BY_KEY, LOCK_KEY, MODE_IN_FILE, MODE_KEY, SECTION, TABLE, Setting
 from acode_vllm.vocabulary.options import MODEL_KEY
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")

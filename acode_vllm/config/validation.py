@@ -1,6 +1,6 @@
 """Checks settings and gathers every mistake, so that all of them are reported at once (FR-041, AC-024).
 
-What can be said of one value is in the table (`acode_vllm.config.settings`); what can only be said of several together
+What can be said of one value is in the table (`acode_vllm.settings.table`); what can only be said of several together
 is here.
 """
 
@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from acode_vllm.config.setting_kinds import InvalidValueError
-from acode_vllm.config.settings import BY_KEY, SECTION, TABLE, Setting, option_value
+from acode_vllm.settings.kinds import InvalidValueError
+from acode_vllm.settings.table import BY_KEY, SECTION, TABLE, Setting, option_value
 from acode_vllm.vocabulary.errors import Problem, error_for
 from acode_vllm.vocabulary.options import MODEL_KEY, GpuOptions, ServerOptions, VllmLifecycleOptions
 from acode_vllm.vocabulary.redaction import Redactor

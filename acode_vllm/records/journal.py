@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from acode_vllm.records.record import DamagedRecordError, ServiceRecord, load_record, save_record
+from acode_vllm.records.recorded import found_status
 from acode_vllm.records.service_folder import ServiceFolder
 from acode_vllm.records.used_shared_memory import write_used
 from acode_vllm.vocabulary.atomic_file import remove_parts, replace_file
@@ -103,8 +104,8 @@ class Journal:
         """Read what an earlier owner left; a damaged record is set aside.
 
         Returns:
-            The service as it was last recorded, None where nothing is known; whether the recorded server is that very
-            process and runs; and what was found to be wrong with the records.
+            The service as it was last recorded or, if its record is lost, as its processes show it, None where nothing
+            is known; whether the server is that very process and runs; and what is wrong with the records.
 
         Raises:
             StateFolderError: The record is another version's or another user's, and must not be touched.
@@ -121,14 +122,16 @@ class Journal:
                 Problem(
                     "ACODE-VLM-029",
                     f"The service record could not be read and was set aside as {aside.name}: {damage.why}.",
-                    "Only the memory of what ran is lost; what still runs is found by its mark before a start.",
+                    "Only the memory of what happened is lost; a server that still runs is adopted.",
                     (str(aside),),
                 )
             )
         mark = self._read_mark()
         if record is None:
-            status = unknown_status(mark) if mark else None
-            return status, False, tuple(problems)
+            found = found_status(self._folder)
+            if found is None and mark is not None:
+                found = unknown_status(mark)
+            return found, found is not None and found.server is not None, tuple(problems)
         self._written = record.status
         if mark is None and record.status.mark:
             # It was lost: should the record be lost as well, its tree is still found.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
+from acode_vllm.records.ownership import OwnershipLock
 from acode_vllm.records.record import DamagedRecordError, load_record
 from acode_vllm.records.service_folder import ServiceFolder
+from acode_vllm.vocabulary.options import ServerOptions, VllmLifecycleOptions
 from acode_vllm.vocabulary.states import LifecycleMode, ServiceState
 from acode_vllm.vocabulary.status import ServiceStatus
 from acode_vllm.workers.machine.process_identity import is_alive
-from acode_vllm.workers.process.adoption import is_recorded_process
+from acode_vllm.workers.process.adoption import find_server, is_recorded_process
 
 _LIVE_STATES = (ServiceState.RUNNING, ServiceState.STARTING, ServiceState.STOPPING, ServiceState.FAILED)
 
@@ -27,9 +29,35 @@ class RecordedService:
     status: ServiceStatus
     owner_pid: int | None
 
+    @property
+    def runs(self) -> bool:
+        """Whether a server is there, or its owner is about to start one again."""
+        coming = self.status.state in (ServiceState.STARTING, ServiceState.CRASHED)
+        return self.status.server is not None or (coming and self.owner_pid is not None)
+
+
+def found_status(folder: ServiceFolder) -> ServiceStatus | None:
+    """The status of a server that runs though its record is lost; None where none is found."""
+    found = find_server(folder.path, folder.log)
+    if found is None:
+        return None
+    server, now = found.server, time.time()
+    return ServiceStatus(
+        state=ServiceState.RUNNING if found.listens else ServiceState.STARTING,
+        since=server.started_at,
+        reason="its record was lost; it was found by its mark",
+        at=now,
+        mode=LifecycleMode.MANAGED,
+        url=VllmLifecycleOptions(port=server.port, server=ServerOptions(host=found.host)).url,
+        model=server.model,
+        served_name=server.served_name,
+        server=server,
+        mark=server.mark,
+    )
+
 
 def recorded_service(folder: ServiceFolder) -> RecordedService | None:
-    """What the record says, made sure of by a look at the processes; None where nothing is recorded.
+    """What the record says, made sure of by a look at the processes; None where nothing is recorded and nothing runs.
 
     A server that nobody watches may have died since: then its state is Crashed, whatever the record says.
 
@@ -39,9 +67,11 @@ def recorded_service(folder: ServiceFolder) -> RecordedService | None:
     try:
         record = load_record(folder.record)
     except DamagedRecordError:
-        return None  # the next owner sets it aside and says so; a reader changes nothing
+        record = None  # the next owner sets it aside and says so; a reader changes nothing
     if record is None:
-        return None
+        found = found_status(folder)
+        lock = OwnershipLock(folder.lock)
+        return None if found is None else RecordedService(found, lock.holder() if lock.is_held() else None)
     owner_pid = record.owner.pid if is_alive(record.owner) else None
     status = record.status
     if owner_pid is None and status.mode is not LifecycleMode.MANAGED:

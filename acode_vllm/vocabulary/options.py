@@ -1,4 +1,4 @@
-"""What can be configured, as frozen values. Reading and checking them is `acode_vllm.config.settings`' work.
+"""What can be configured, as frozen values. Reading and checking them is `acode_vllm.settings.table`' work.
 
 A leaf: besides the modes it imports nothing of ours. The names are vLLM's and the specification's.
 """

@@ -79,7 +79,7 @@ def test_errors_carry_no_traceback() -> None:
 def test_the_list_has_the_provider_though_nothing_runs() -> None:
     heading, row = acode("providers", "list").stdout.splitlines()
     assert heading.split() == ["PROVIDER", "STATE", "MODE", "URL", "MODEL"]
-    assert row.split() == ["vllm", "Stopped", "managed", "http://127.0.0.1:8000/v1", "meta-llama/Llama-2-7b-hf"]
+    assert row.split() == ["vllm", "Stopped", "managed", "http://127.0.0.1:8000/v1", "-"]
 
 
 def test_the_list_as_json_names_the_default() -> None:

@@ -18,12 +18,12 @@ from service_fixtures import model, port
 from standin import free_port
 
 from acode_vllm.cli.commands import quick_status
+from acode_vllm.config.cached_configuration import load_known
 from acode_vllm.config.config import load
-from acode_vllm.config.known_configuration import load_known
-from acode_vllm.config.known_settings import ENVIRONMENT, MOST_ENTRIES, digest_of, recall, remember
-from acode_vllm.config.settings import TABLE
+from acode_vllm.config.settings_cache import ENVIRONMENT, MOST_ENTRIES, digest_of, recall, remember
 from acode_vllm.report.status_document import status_document
 from acode_vllm.report.status_report import Ages, StatusReport
+from acode_vllm.settings.table import TABLE
 from acode_vllm.vocabulary.redaction import API_KEY_NAME, HF_TOKEN_NAMES
 
 __all__ = ["model", "port"]
@@ -212,9 +212,9 @@ def test_a_known_configuration_is_the_one_that_was_resolved_and_holds_no_secret(
     (entry,) = (user / ".cache" / "acode" / "settings").iterdir()
     assert "secret" not in entry.read_text()
     program = (
-        "import sys; from pathlib import Path; from acode_vllm.config.known_configuration import load_known; "
+        "import sys; from pathlib import Path; from acode_vllm.config.cached_configuration import load_known; "
         f"load_known({{}}, environ={home.environ!r}, cwd=Path({str(cwd)!r}), home=Path({str(user)!r})); "
-        "assert not {'yaml', 'acode_vllm.config.config', 'acode_vllm.config.settings'} & set(sys.modules)"
+        "assert not {'yaml', 'acode_vllm.config.config', 'acode_vllm.settings.table'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 

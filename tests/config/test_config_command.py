@@ -5,8 +5,8 @@ import json
 import pytest
 
 from acode_vllm.config.remembered_model import remember_model
-from acode_vllm.config.settings import TABLE
 from acode_vllm.records.service_folder import ServiceFolder
+from acode_vllm.settings.table import TABLE
 from acode_vllm.vocabulary.errors import ConfigurationError
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
 

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from acode_vllm.config.config import load
-from acode_vllm.config.settings import BY_KEY, SECTION, TABLE
 from acode_vllm.config.validation import options_problems
+from acode_vllm.settings.table import BY_KEY, SECTION, TABLE
 from acode_vllm.vocabulary.errors import ConfigurationError
 
 NAMES = sorted({part for key in BY_KEY for part in key.split(".")} | {"prt", "x"})

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from acode_vllm.config.origins import Origin, Source
-from acode_vllm.config.settings import TABLE
+from acode_vllm.config.configuration import Origin, Source
+from acode_vllm.settings.table import TABLE
 from acode_vllm.vocabulary.options import DEFAULT_MODEL, GpuOptions, ServerOptions, VllmLifecycleOptions
 from acode_vllm.vocabulary.states import LifecycleMode, WarmStart
 

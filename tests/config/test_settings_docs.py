@@ -7,9 +7,9 @@ from pathlib import Path
 import yaml
 from doc_blocks import pages
 
-from acode_vllm.config.origins import Source
-from acode_vllm.config.settings import TABLE, option_value
+from acode_vllm.config.configuration import Source
 from acode_vllm.config.settings_docs import config_json_schema, config_template, plain_value, settings_table_markdown
+from acode_vllm.settings.table import TABLE, option_value
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
 
 from .conftest import World

@@ -17,7 +17,7 @@ from doc_blocks import pages
 from import_graph import ROOT, read_sources
 
 from acode_vllm._version import __version__
-from acode_vllm.config.settings import TABLE
+from acode_vllm.settings.table import TABLE
 from acode_vllm.vocabulary.errors import CODES
 from acode_vllm.vocabulary.events import Event
 from acode_vllm.vocabulary.states import TRANSITIONS

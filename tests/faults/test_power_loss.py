@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import psutil
 import pytest
 from keepers import Acode, end, wait_until_gone
 
@@ -203,7 +202,6 @@ def test_the_next_command_after_a_cut_has_a_server_and_the_earlier_history(acode
     chance = random.Random(SEED)
     acode.succeed("providers", "start", "vllm")
     folder = acode.folder
-    seen = set()
     for number in range(COMMANDS):
         keeper, pid = acode.owner(), acode.status()["pid"]
         os.kill(keeper, signal.SIGKILL)
@@ -224,17 +222,9 @@ def test_the_next_command_after_a_cut_has_a_server_and_the_earlier_history(acode
         after = History(folder.history).read()
         assert after[: len(earlier)] == earlier, told
         new = [entry.event for entry in after[len(earlier) :]]
-        adopted = status["pid"] == pid
-        assert ("adopted" in new) is adopted, told
-        assert adopted or "started" in new, told
-        assert adopted or not _runs(pid), "a server that could not be adopted was ended, not orphaned"
+        assert status["pid"] == pid, told
+        assert "adopted" in new, told
         if file == folder.record:
             (problem,) = [entry for entry in after[len(earlier) :] if entry.event == "problem"]
             assert problem.fields["code"] == "ACODE-VLM-029", told
             assert "set aside" in problem.fields["message"], told
-        seen.add((file.name, adopted))
-    assert {("history.jsonl", True), ("mark.json", True), ("service.json", False)} <= seen
-
-
-def _runs(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE

@@ -11,7 +11,7 @@ import pytest
 
 from acode_vllm.vocabulary.server_process import ServerProcess
 from acode_vllm.workers.machine.process_identity import command_line, identify
-from acode_vllm.workers.process.adoption import is_recorded_process, lost_port
+from acode_vllm.workers.process.adoption import find_server, is_recorded_process, lost_port
 
 MARK = secrets.token_hex(8)
 """Of this run alone: another run on this machine must not find our processes."""
@@ -91,3 +91,21 @@ def test_a_member_of_its_tree_is_none(child, script, grown, helpers):
     identity = grown("root")
     server = ServerProcess(identity, MARK, command_line(identity.pid), "m", "m", port, "/log", 0, 0.0)
     assert lost_port(server, "127.0.0.1") is None
+
+
+@pytest.mark.parametrize("mark", [MARK, None], ids=["marked", "unmarked"])
+def test_a_server_without_a_record_is_found_while_it_loads(child, script, grown, helpers, tmp_path, mark):
+    port = helpers.free_port()
+    command = (*script("here('root')\nstay()"), "--model", "a/b", "--host", "127.0.0.1", "--port", str(port))
+    child(*command, env={"ACODE_VLLM_MARK": mark} if mark else {}, cwd=tmp_path, start_new_session=True)
+    identity = grown("root")
+    log = tmp_path / "vllm.log"
+    log.write_text("what it said")
+    found = find_server(tmp_path, log)
+    if mark is None:
+        assert found is None
+        return
+    assert (found.server.identity, found.server.mark, found.listens) == (identity, MARK, False)
+    assert (found.server.model, found.server.served_name, found.server.port) == ("a/b", "a/b", port)
+    assert found.server.log_offset == len("what it said")
+    assert is_recorded_process(found.server)

@@ -11,7 +11,7 @@ from acode_vllm.vocabulary.options import GpuOptions, ServerOptions, VllmLifecyc
 from acode_vllm.vocabulary.server_process import ProcessIdentity, ServerProcess
 from acode_vllm.workers.vllm import launch
 from acode_vllm.workers.vllm.command import VllmCommand
-from acode_vllm.workers.vllm.launch import build_plan
+from acode_vllm.workers.vllm.launch import Launched, build_plan, read_command_line
 
 COMMAND = VllmCommand(("/venv/bin/python", "-m", "m"), Path("/venv/bin/python"), "test")
 SERVE = VllmCommand(("/venv/bin/vllm", "serve"), None, "test")
@@ -33,6 +33,16 @@ def plan(tmp_path, model="org/model", environ=None, command=COMMAND, **options):
 def value_of(argv, flag):
     assert argv.count(flag) == 1
     return argv[argv.index(flag) + 1]
+
+
+@pytest.mark.parametrize("command", [COMMAND, SERVE])
+@pytest.mark.parametrize("name", [None, "short"])
+def test_the_command_line_of_a_plan_can_be_read_again(tmp_path, command, name):
+    server = ServerOptions(served_model_name=name, extra_args=("--port", "1"))
+    argv = plan(tmp_path, port=9001, command=command, server=server).argv
+    assert read_command_line(argv) == Launched("org/model", name or "org/model", "127.0.0.1", 9001)
+    assert read_command_line(("/usr/bin/python3", *argv)) == read_command_line(argv)
+    assert read_command_line(("sleep", "60")) is None
 
 
 class TestArguments:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -53,6 +54,11 @@ class ProcessStat:
         A process whose main thread alone has ended shows as a zombie, too, while its other threads run on.
         """
         return self.state not in "ZXx" or self.threads > 1
+
+    @property
+    def age(self) -> float:
+        """Seconds since it started."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - self.start_ticks / os.sysconf("SC_CLK_TCK")
 
     @property
     def identity(self) -> ProcessIdentity:

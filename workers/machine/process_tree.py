@@ -14,7 +14,6 @@ stranger who was given a dead member's PID is never taken for one. `ProcessTree`
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -32,7 +31,6 @@ MARK_VARIABLE = "ACODE_VLLM_MARK"
 EXEC_SECONDS = 10.0
 """A process this old has long been given its environment: one without the mark is not looked at again, which would
 cost a check more than all the rest of it."""
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -150,14 +148,22 @@ class ProcessTree:
             return False
         environment = b"\0" + read_environment(stat.pid)
         marked = any(b"\0" + needle in environment for needle in self._needles)
-        if not marked and time.clock_gettime(time.CLOCK_BOOTTIME) - stat.start_ticks / _TICKS > EXEC_SECONDS:
+        if not marked and stat.age > EXEC_SECONDS:
             self._strangers.add(key)
         return marked
 
 
 def carries_mark(pid: int, mark: str) -> bool:
     """Whether the process has this mark in its environment."""
-    return f"\0{MARK_VARIABLE}={mark}\0".encode() in b"\0" + read_environment(pid)
+    return mark_of(pid) == mark
+
+
+def mark_of(pid: int) -> str | None:
+    """The mark in the process's environment."""
+    beginning = f"{MARK_VARIABLE}=".encode()
+    variables = read_environment(pid).split(b"\0")
+    found = next((text for text in variables if text.startswith(beginning)), None)
+    return None if found is None else found[len(beginning) :].decode("utf-8", "replace")
 
 
 def _not_ours_to_end(stats: Mapping[int, ProcessStat]) -> frozenset[int]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,6 +104,18 @@ def _path(text: str, env: Mapping[str, str]) -> Path:
 def repository_folder(root: Path, model: str) -> Path:
     """Where the cache keeps a model."""
     return root / f"models--{model.replace('/', '--')}"
+
+
+def cached_models(root: Path) -> list[str]:
+    """The models that the cache holds whole, by name. What cannot be read is left out."""
+    found = []
+    with suppress(OSError):
+        for name in sorted(os.listdir(root)):
+            model = name.removeprefix("models--").replace("--", "/")
+            with suppress(OSError):
+                if name.startswith("models--") and isinstance(look_up(root, model), Complete):
+                    found.append(model)
+    return found
 
 
 def look_up(

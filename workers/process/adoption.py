@@ -1,14 +1,16 @@
-"""Whether a running process is the vLLM that a record speaks of, and can be taken over. Any thread."""
+"""Which running process is the vLLM of a record, or of a service whose record is lost. Any thread."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.server_process import ServerProcess
-from acode_vllm.workers.machine.process_identity import command_line, is_alive, read_environment
-from acode_vllm.workers.machine.process_tree import carries_mark
+from acode_vllm.workers.machine.process_identity import all_stats, command_line, is_alive, read_environment
+from acode_vllm.workers.machine.process_tree import carries_mark, mark_of
 
 
 def is_recorded_process(server: ServerProcess) -> bool:
@@ -23,6 +25,58 @@ def is_recorded_process(server: ServerProcess) -> bool:
     if read_environment(pid).strip(b"\0"):
         return carries_mark(pid, server.mark)
     return _runs(pid, server.command)
+
+
+@dataclass(frozen=True)
+class FoundServer:
+    """A server that runs though no record names it.
+
+    Attributes:
+        server: It.
+        host: The address that it binds.
+        listens: Whether it listens already; else it still loads.
+    """
+
+    server: ServerProcess
+    host: str
+    listens: bool
+
+
+def find_server(folder: Path, log_path: Path) -> FoundServer | None:
+    """The server of the service in ``folder``, by its processes alone: its record is lost.
+
+    It leads its session, works in the folder, carries a mark, and its command line is one of ours. Of several the one
+    that listens counts, then the latest.
+    """
+    from acode_vllm.workers.health.health_check import numeric_address
+    from acode_vllm.workers.machine.server_tree import ServerTree
+    from acode_vllm.workers.vllm.launch import read_command_line
+
+    found: list[FoundServer] = []
+    for stat in all_stats().values():
+        if stat.session != stat.pid or not stat.alive or not _works_in(stat.pid, folder):
+            continue
+        mark, command = mark_of(stat.pid), command_line(stat.pid)
+        launched = read_command_line(command)
+        if not mark or launched is None:
+            continue
+        server = ServerProcess(
+            identity=stat.identity,
+            mark=mark,
+            command=command,
+            model=launched.model,
+            served_name=launched.served_name,
+            port=launched.port,
+            log_path=str(log_path),
+            log_offset=log_path.stat().st_size if log_path.exists() else 0,
+            started_at=time.time() - stat.age,
+        )
+        view = ServerTree(server)
+        tree = view.pids()
+        listeners = view.listeners(server.port, numeric_address(launched.host), tree)
+        listens = any(holders & tree for holders in listeners)
+        found.append(FoundServer(server, launched.host, listens))
+    return max(found, key=lambda one: (one.listens, one.server.started_at), default=None)
 
 
 def lost_port(server: ServerProcess, host: str) -> Problem | None:
@@ -53,6 +107,13 @@ def lost_port(server: ServerProcess, host: str) -> Problem | None:
     problem = in_use(server.port, holders)
     text = f"vLLM, PID {server.identity.pid}, which an earlier owner had started, could not be reached there any more"
     return replace(problem, evidence=(*problem.evidence, text))
+
+
+def _works_in(pid: int, folder: Path) -> bool:
+    try:
+        return os.path.samefile(f"/proc/{pid}/cwd", folder)
+    except OSError:
+        return False
 
 
 def _runs(pid: int, command: tuple[str, ...]) -> bool:

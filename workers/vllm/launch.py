@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
+from acode_vllm.settings.table import vllm_arguments
 from acode_vllm.vocabulary.errors import Problem, VllmServiceError, error_for
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
 from acode_vllm.vocabulary.redaction import API_KEY_NAME
@@ -56,7 +59,8 @@ def build_plan(
         _require_memory(options)
     found = command or _find(options, environ, needed=adopt is None)
     if found is not None:
-        argv = _arguments(found, model, options, _for_cpu(found, options, environ))
+        for_cpu = _for_cpu(found, options, environ)
+        argv = (*found.with_model(model), *vllm_arguments(options), *for_cpu, *options.server.extra_args)
     else:
         assert adopt is not None
         argv = adopt.command
@@ -115,28 +119,23 @@ def _for_cpu(command: VllmCommand, options: VllmLifecycleOptions, environ: Mappi
     return cpu_arguments(options.server, no_bfloat16=lacks_bfloat16())
 
 
-def _arguments(
-    command: VllmCommand, model: str, options: VllmLifecycleOptions, for_cpu: tuple[str, ...]
-) -> tuple[str, ...]:
-    """The command line (FR-008, FR-009, FR-011, FR-028 to FR-031); vLLM decides about the rest."""
-    gpu, server = options.gpu, options.server
-    optional = {
-        "--tensor-parallel-size": gpu.tensor_parallel_size if gpu.tensor_parallel_size != 1 else None,
-        "--pipeline-parallel-size": gpu.pipeline_parallel_size if gpu.pipeline_parallel_size != 1 else None,
-        "--max-model-len": server.max_model_len,
-        "--dtype": server.dtype,
-        "--quantization": server.quantization,
-        "--served-model-name": server.served_model_name,
-    }
-    arguments = [
-        *command.with_model(model),
-        *("--host", server.host, "--port", str(options.port)),
-        *("--gpu-memory-utilization", str(gpu.memory_utilization)),
-    ]
-    for flag, value in optional.items():
-        if value is not None:
-            arguments += [flag, str(value)]
-    return (*arguments, *for_cpu, *server.extra_args)
+@dataclass(frozen=True)
+class Launched:
+    """What the command line of a running vLLM of ours says."""
+
+    model: str
+    served_name: str
+    host: str
+    port: int
+
+
+def read_command_line(command: tuple[str, ...]) -> Launched | None:
+    """Read what `build_plan` wrote; None for any other command line."""
+    values = dict(reversed(list(pairwise(command))))  # of two equal flags, ours comes first
+    model, port = values.get("--model") or values.get("serve"), values.get("--port", "")
+    if model is None or "--host" not in values or not (port.isascii() and port.isdigit()):
+        return None
+    return Launched(model, values.get("--served-model-name", model), values["--host"], int(port))
 
 
 def _find(options: VllmLifecycleOptions, environ: Mapping[str, str], *, needed: bool) -> VllmCommand | None:

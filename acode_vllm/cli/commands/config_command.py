@@ -118,7 +118,7 @@ def _load(place: Place, arguments: argparse.Namespace, *, only_to_show: bool = F
 
 def _with_chosen_model(configuration: Configuration, place: Place) -> Configuration:
     """The configuration with the model that ``set-model`` chose, where that is the one to be served."""
-    from acode_vllm.config.origins import Origin, Source
+    from acode_vllm.config.configuration import Origin, Source
     from acode_vllm.config.remembered_model import model_to_serve
     from acode_vllm.records.service_folder import ServiceFolder
     from acode_vllm.vocabulary.options import MODEL_KEY

@@ -93,7 +93,8 @@ def _examine(arguments: argparse.Namespace, terminal: Terminal) -> _Examined:
     sources = ", ".join(str(path) for path in configuration.sources)
     found = [Finding(CONFIGURATION, Level.OK, f"valid; {sources}" if sources else "no file; the defaults apply")]
     found += [Finding(CONFIGURATION, Level.WARNING, warning) for warning in configuration.warnings]
-    wanted = Wanted(session.model, configuration.options, os.environ, configuration.secrets.api_key)
+    model = session.known_model or configuration.model
+    wanted = Wanted(model, configuration.options, os.environ, configuration.secrets.api_key)
     return _Examined((*found, *examine(wanted, session.folder)), session.folder, wanted, configuration)
 
 

@@ -24,7 +24,7 @@ def show_providers(session: Session, arguments: argparse.Namespace, terminal: Te
             "default": name == DEFAULT_PROVIDER,
             "state": state.value,
             "mode": options.mode.value,
-            "model": (service.status.model if service is not None else None) or session.model,
+            "model": (service.status.model if service is not None else None) or session.known_model,
             "url": f"{options.url}/v1",
         }
         for name in PROVIDERS
@@ -33,7 +33,7 @@ def show_providers(session: Session, arguments: argparse.Namespace, terminal: Te
         terminal.print(json.dumps(providers, indent=2))
         return 0
     rows = [["PROVIDER", "STATE", "MODE", "URL", "MODEL"]]
-    rows += [[str(row[key]) for key in ("name", "state", "mode", "url", "model")] for row in providers]
+    rows += [[str(row[key] or "-") for key in ("name", "state", "mode", "url", "model")] for row in providers]
     for line in table_lines(rows):
         terminal.print(line)
     return 0

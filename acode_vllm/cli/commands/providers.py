@@ -17,7 +17,7 @@ from acode_vllm.cli.commands.status_command import show_metrics, show_status
 from acode_vllm.cli.screen.history_text import history_lines, told_once
 from acode_vllm.cli.screen.progress import DownloadLine, StartProgress
 from acode_vllm.cli.screen.terminal import Terminal
-from acode_vllm.config.origins import Source
+from acode_vllm.config.configuration import Source
 from acode_vllm.config.remembered_model import remember_model
 from acode_vllm.orchestrator import VllmServiceOrchestrator
 from acode_vllm.vocabulary.errors import error_for
@@ -101,7 +101,7 @@ def _logs(session: Session, arguments: argparse.Namespace, terminal: Terminal) -
 def _set_model(session: Session, arguments: argparse.Namespace, terminal: Terminal) -> int:
     model = arguments.new_model
     origin = session.configuration.origins[MODEL_KEY]
-    with replace(session, model=model).orchestrator(kept=True) as vllm:
+    with replace(session, known_model=model).orchestrator(kept=True) as vllm:
         steps = _SwitchSteps(vllm.status(), model, terminal)
         _wait(vllm, vllm.start, terminal, steps)
         steps.reach_all()

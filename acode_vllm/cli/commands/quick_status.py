@@ -12,7 +12,7 @@ import sys
 import time
 
 from acode_vllm._version import __version__
-from acode_vllm.config.known_settings import digest_of, recall
+from acode_vllm.config.settings_cache import digest_of, recall
 from acode_vllm.control.owner_line import ask_owner
 from acode_vllm.records.service_paths import service_path
 from acode_vllm.report.status_document import status_document

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from acode_vllm.cli.commands.provider_names import DEFAULT_PROVIDER, PROVIDERS
 from acode_vllm.cli.screen.terminal import Terminal
+from acode_vllm.config.cached_configuration import load_known
 from acode_vllm.config.config_places import current_folder, home_folder
 from acode_vllm.config.configuration import Configuration
-from acode_vllm.config.known_configuration import load_known
-from acode_vllm.config.remembered_model import model_to_serve
+from acode_vllm.config.remembered_model import named_model
 from acode_vllm.records.service_folder import ServiceFolder
 from acode_vllm.vocabulary.errors import Problem, error_for
 from acode_vllm.vocabulary.states import LifecycleMode
@@ -30,12 +30,24 @@ class Session:
     Attributes:
         configuration: The settings, with where each came from.
         folder: The service's folder.
-        model: The model to serve: flag, environment, what set-model remembered, file, default.
+        known_model: The model of a flag, the environment, set-model or a file, else the one that runs; None if
+            nobody named one and none runs.
     """
 
     configuration: Configuration
     folder: ServiceFolder
-    model: str
+    known_model: str | None
+
+    @property
+    def model(self) -> str:
+        """The model to serve.
+
+        Raises:
+            ConfigurationError: ACODE-VLM-010: nobody named one and none runs.
+        """
+        if self.known_model is None:
+            raise error_for(_no_model(self.configuration))
+        return self.known_model
 
     def orchestrator(self, *, kept: bool = False) -> VllmServiceOrchestrator:
         """An orchestrator with these settings.
@@ -46,14 +58,16 @@ class Session:
                 with this command.
 
         Raises:
-            VllmServiceError: There is no keeper, and none can be started.
+            VllmServiceError: There is no model to serve, or there is no keeper and none can be started.
         """
         from acode_vllm.orchestrator import VllmServiceOrchestrator
 
         options = self.configuration.options
         if kept and options.mode is LifecycleMode.MANAGED and not options.stop_on_exit:
             self._have_kept()
-        return VllmServiceOrchestrator(self.model, options, environ=os.environ)
+        # A command that starts nothing, like stop, needs no model.
+        model = self.model if kept else self.known_model or self.configuration.model
+        return VllmServiceOrchestrator(model, options, environ=os.environ)
 
     def _have_kept(self) -> None:
         from acode_vllm.keeper.detached_keeper import ensure_keeper
@@ -95,7 +109,32 @@ def open_session(arguments: argparse.Namespace, terminal: Terminal) -> Session:
             )
         )
     folder = ServiceFolder.of(os.environ, configuration.options.port)
-    return Session(configuration, folder, model_to_serve(configuration, folder))
+    return Session(configuration, folder, _known_model(configuration, folder))
+
+
+def _known_model(configuration: Configuration, folder: ServiceFolder) -> str | None:
+    named = named_model(configuration, folder)
+    if named is not None:
+        return named
+    if configuration.options.mode is not LifecycleMode.MANAGED:
+        return configuration.model  # nothing is started or ended here
+    from acode_vllm.records.recorded import recorded_service
+
+    service = recorded_service(folder)
+    return service.status.model if service is not None and service.runs else None
+
+
+def _no_model(configuration: Configuration) -> Problem:
+    from acode_vllm.workers.model.hub_cache import cache_root, cached_models
+
+    cached = cached_models(cache_root({**os.environ, **configuration.options.server.env}))
+    return Problem(
+        "ACODE-VLM-010",
+        "No model is chosen, and none runs.",
+        "Choose one: acode providers set-model vllm MODEL, --model MODEL, VLLM_MODEL, or providers.vllm.model in a "
+        "configuration file (acode config init).",
+        tuple(f"in the Hugging Face cache: {model}" for model in cached),
+    )
 
 
 def require_provider(name: str) -> None:

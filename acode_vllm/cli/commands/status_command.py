@@ -36,9 +36,9 @@ def show_status(session: Session, arguments: argparse.Namespace, terminal: Termi
     if arguments.json:
         terminal.print(json.dumps(document, indent=2))
     elif service is None:
-        terminal.print("\n".join(never_started_lines(options.port, session.model, options.mode.value)))
+        terminal.print("\n".join(never_started_lines(options.port, session.known_model, options.mode.value)))
     else:
-        document["model"] = document["model"] or session.model
+        document["model"] = document["model"] or session.known_model
         terminal.print("\n".join(status_lines(document, options.max_restarts_per_minute)))
     return 0
 

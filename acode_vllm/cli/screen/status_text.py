@@ -78,9 +78,10 @@ def status_lines(document: Mapping[str, Any], allowed_restarts: int) -> list[str
     return lines
 
 
-def never_started_lines(port: int, model: str, mode: str) -> list[str]:
+def never_started_lines(port: int, model: str | None, mode: str) -> list[str]:
     """The lines of ``acode providers status`` for a service that was never started: its configuration."""
-    return [f"Service: Stopped (never started on port {port})", f"Model: {model} (configured)", f"Mode: {mode}"]
+    configured = f"{model} (configured)" if model is not None else "none chosen"
+    return [f"Service: Stopped (never started on port {port})", f"Model: {configured}", f"Mode: {mode}"]
 
 
 def _check_lines(check: Mapping[str, Any], now: float) -> list[str]:

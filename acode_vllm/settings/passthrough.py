@@ -15,41 +15,21 @@ from itertools import pairwise
 
 from acode_vllm.vocabulary.redaction import API_KEY_NAME, HF_TOKEN_NAMES, holds_secret, redact
 
-_SETTING = "is decided by the setting "
-
-_OWNED: dict[str, str] = {
-    "api-key": f"is a secret; set {API_KEY_NAME} in the environment",
-    "config": "would set everything else unseen; write its options out here",
-    "device-ids": _SETTING + "gpu.device_map",
-    "device-memory-utilization": _SETTING + "gpu.memory_utilization",
-    "dtype": _SETTING + "dtype",
-    "gpu-memory-utilization": _SETTING + "gpu.memory_utilization",
-    "grpc": "would start a server that is not OpenAI-compatible",
-    "headless": "would start no server",
-    "help": "would start no server",
-    "hf-token": "is a secret; set HF_TOKEN in the environment",
-    "host": _SETTING + "host",
-    "max-model-len": _SETTING + "max_model_len",
-    "model": _SETTING + "model",
-    "pipeline-parallel-size": _SETTING + "gpu.pipeline_parallel_size",
-    "port": _SETTING + "port",
-    "quantization": _SETTING + "quantization",
-    "served-model-name": _SETTING + "served_model_name",
-    "ssl-certfile": "would make the server speak TLS, which checks on loopback do not",
-    "ssl-keyfile": "would make the server speak TLS, which checks on loopback do not",
-    "tensor-parallel-size": _SETTING + "gpu.tensor_parallel_size",
-    "uds": "would take the server off its port",
+_REFUSED: dict[str, str] = {
+    "--api-key": f"is a secret; set {API_KEY_NAME} in the environment",
+    "--config": "would set everything else unseen; write its options out here",
+    "--grpc": "would start a server that is not OpenAI-compatible",
+    "--headless": "would start no server",
+    "--help": "would start no server",
+    "-h": "would start no server",
+    "--hf-token": "is a secret; set HF_TOKEN in the environment",
+    "--ssl-certfile": "would make the server speak TLS, which checks on loopback do not",
+    "--ssl-keyfile": "would make the server speak TLS, which checks on loopback do not",
+    "--uds": "would take the server off its port",
 }
-"""vLLM's option (without dashes) → why it is not for ``extra_args``."""
+"""Option of vLLM that no setting decides → why it is not for ``extra_args``."""
 
-_SHORT: dict[str, str] = {
-    "-tp": _OWNED["tensor-parallel-size"],
-    "-pp": _OWNED["pipeline-parallel-size"],
-    "-q": _OWNED["quantization"],
-    "-h": _OWNED["help"],
-}
-
-_NOT_ABBREVIATIONS = frozenset({"device"})
+_NOT_ABBREVIATIONS = frozenset({"--device"})
 """Options of older versions of vLLM that are whole although they begin like one of ours."""
 
 _OWNED_VARIABLES: dict[str, str] = {
@@ -63,14 +43,20 @@ _OWNED_VARIABLES: dict[str, str] = {
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def argument_faults(arguments: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """What is wrong with ``extra_args``: where, and why."""
-    faults = [(f"[{i}]", why) for i, argument in enumerate(arguments) if (why := _argument_fault(i, argument))]
+def argument_faults(arguments: tuple[str, ...], decided: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """What is wrong with ``extra_args``: where, and why.
+
+    Args:
+        arguments: The value.
+        decided: Option of vLLM, with its dashes → the setting that decides it.
+    """
+    refused = {**_REFUSED, **{option: f"is decided by the setting {setting}" for option, setting in decided.items()}}
+    faults = [(f"[{i}]", why) for i, argument in enumerate(arguments) if (why := _argument_fault(i, argument, refused))]
     faults += [(f"[{i}]", why) for i, why in _secrets(arguments)]
     return tuple(faults)
 
 
-def _argument_fault(index: int, argument: str) -> str | None:
+def _argument_fault(index: int, argument: str, refused: Mapping[str, str]) -> str | None:
     if argument == "--":
         return "would turn the rest into model names"
     if not argument.startswith("-"):
@@ -79,22 +65,26 @@ def _argument_fault(index: int, argument: str) -> str | None:
     option = re.split(r"[=.]", argument, maxsplit=1)[0]
     if re.search(r"\s", option):
         return "holds an option and its value; make two elements of them"
-    return _long_fault(option[2:].replace("_", "-")) if option.startswith("--") else _short_fault(option)
+    if option.startswith("--"):
+        return _long_fault("--" + option[2:].replace("_", "-"), refused)
+    return _short_fault(option, refused)
 
 
-def _long_fault(name: str) -> str | None:
-    if name in _OWNED:
-        return _OWNED[name]
-    if not name or name in _NOT_ABBREVIATIONS:
+def _long_fault(option: str, refused: Mapping[str, str]) -> str | None:
+    if option in refused:
+        return refused[option]
+    if option == "--" or option in _NOT_ABBREVIATIONS:
         return None
-    return next((f"may mean --{owned}, which {why}" for owned, why in _OWNED.items() if owned.startswith(name)), None)
+    meant = sorted(full for full in refused if full.startswith(option))
+    return f"may mean {meant[0]}, which {refused[meant[0]]}" if meant else None
 
 
-def _short_fault(option: str) -> str | None:
+def _short_fault(option: str, refused: Mapping[str, str]) -> str | None:
     if option == "-":
         return None
     # argparse takes -qawq for -q awq, and -t for -tp.
-    return next((why for own, why in _SHORT.items() if option.startswith(own) or own.startswith(option)), None)
+    short = {name: why for name, why in refused.items() if not name.startswith("--")}
+    return next((why for name, why in short.items() if option.startswith(name) or name.startswith(option)), None)
 
 
 def command_faults(command: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

@@ -1,5 +1,5 @@
-"""The one table of settings. The loader, the checks, ``acode config show``, the JSON Schema and the documentation
-are all derived from it, so that none of them can disagree with another (FR-036 to FR-042).
+"""The one table of settings. The loader, the checks, vLLM's command line, ``acode config show``, the JSON Schema
+and the documentation are all derived from it, so that none of them can disagree with another (FR-036 to FR-042).
 
 Imports only leaves.
 """  # noqa: D205 - one sentence
@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from acode_vllm.config import setting_kinds as kinds
-from acode_vllm.config.setting_kinds import Kind
+from acode_vllm.settings import kinds
+from acode_vllm.settings.kinds import Kind
+from acode_vllm.settings.passthrough import argument_faults, command_faults, variable_faults
 from acode_vllm.vocabulary.options import DEFAULT_MODEL, MODEL_KEY, GpuOptions, ServerOptions, VllmLifecycleOptions
-from acode_vllm.vocabulary.passthrough import argument_faults, command_faults, variable_faults
 from acode_vllm.vocabulary.states import LifecycleMode, OperatingMode, WarmStart
 
 SECTION = "providers.vllm"
@@ -39,6 +39,9 @@ class Setting:
         unit: Unit of a number; empty where it has none.
         needs_trust: Whether this value counts from a project's file only after ``acode config trust``.
         optional: Whether null is allowed: it leaves the matter to vLLM, or to another setting.
+        vllm: The option of ``vllm serve`` that it becomes; empty where it becomes none.
+        vllm_also: Further options and short forms that it decides.
+        omitted: The value that is left to vLLM.
     """
 
     key: str
@@ -50,6 +53,9 @@ class Setting:
     unit: str = ""
     needs_trust: Callable[[object], bool] = lambda _value: False
     optional: bool = False
+    vllm: str = ""
+    vllm_also: tuple[str, ...] = ()
+    omitted: object = None
 
     @property
     def default(self) -> object:
@@ -64,7 +70,7 @@ class Setting:
         return f"{self.kind.allowed}, or null" if self.optional else self.kind.allowed
 
     def read(self, value: object) -> object:
-        """The normal form of a YAML or Python value; raises `acode_vllm.config.setting_kinds.InvalidValueError`."""
+        """The normal form of a YAML or Python value; raises `acode_vllm.settings.kinds.InvalidValueError`."""
         return None if value is None and self.optional else self.kind.read(value)
 
     def parse(self, text: str) -> object:
@@ -131,6 +137,10 @@ def _url_mistake(value: str) -> str | None:
     return _host_mistake(host)
 
 
+def _argument_faults(arguments: tuple[str, ...]) -> tuple[kinds.Fault, ...]:
+    return argument_faults(arguments, DECIDED)
+
+
 def _prefixed(section: str, *rows: Setting) -> tuple[Setting, ...]:
     return tuple(replace(row, key=f"{section}.{row.key}") for row in rows)
 
@@ -142,8 +152,11 @@ _VLLM = "ACODE_VLLM_"
 
 _TOP = _prefixed(
     SECTION,
-    Setting("model", kinds.model(), "The model to serve.", "", "VLLM_MODEL", "--model"),
-    Setting("port", kinds.whole(1024, 65535), "Port of the API on this machine.", "port", "VLLM_PORT", "--port"),
+    Setting("model", kinds.model(), "The model to serve.", "", "VLLM_MODEL", "--model", vllm="--model"),
+    Setting(
+        "port", kinds.whole(1024, 65535), "Port of the API on this machine.",
+        "port", "VLLM_PORT", "--port", vllm="--port",
+    ),
     Setting(
         "metrics_port", kinds.whole(1024, 65535),
         "Port on loopback on which Prometheus finds /metrics of the service; null for none.",
@@ -159,7 +172,7 @@ _TOP = _prefixed(
         "host",
         kinds.text("an IP address or a host name", _host_mistake),
         "Address that vLLM binds; anything but loopback lets other machines in.",
-        "server.host", _VLLM + "HOST", needs_trust=_reachable_from_outside,
+        "server.host", _VLLM + "HOST", needs_trust=_reachable_from_outside, vllm="--host",
     ),
     Setting(
         "command",
@@ -175,7 +188,9 @@ _TOP = _prefixed(
     ),
     Setting(
         "extra_args",
-        kinds.words("options of vllm serve that no setting decides, as text or as a list; no secrets", argument_faults),
+        kinds.words(
+            "options of vllm serve that no setting decides, as text or as a list; no secrets", _argument_faults
+        ),
         "Further options of vLLM, passed as they are.",
         "server.extra_args", _VLLM + "EXTRA_ARGS", needs_trust=bool,
     ),
@@ -183,21 +198,23 @@ _TOP = _prefixed(
         "served_model_name",
         kinds.text("a name", _name_mistake),
         "The name under which the model is asked for; null for the model's own.",
-        "server.served_model_name", _VLLM + "SERVED_MODEL_NAME", optional=True,
+        "server.served_model_name", _VLLM + "SERVED_MODEL_NAME", optional=True, vllm="--served-model-name",
     ),
     Setting(
         "max_model_len", kinds.whole(1), "Context length; null for the model's own.",
         "server.max_model_len", _VLLM + "MAX_MODEL_LEN", unit="tokens", optional=True,
+        vllm="--max-model-len",
     ),
     Setting(
         "dtype", kinds.word(("auto", "bfloat16", "float", "float16", "float32", "half")),
         "Data type of weights and activations; null leaves it to vLLM.",
-        "server.dtype", _VLLM + "DTYPE", optional=True,
+        "server.dtype", _VLLM + "DTYPE", optional=True, vllm="--dtype",
     ),
     Setting(
         "quantization", kinds.text("a name that vLLM knows, like awq or gptq", _quantization_mistake),
         "How the weights are quantized; null leaves it to vLLM.",
         "server.quantization", _VLLM + "QUANTIZATION", optional=True,
+        vllm="--quantization", vllm_also=("-q",),
     ),
 )  # fmt: skip
 
@@ -246,18 +263,21 @@ _GPU = _prefixed(
         "memory_utilization", kinds.number(minimum=0, maximum=1),
         "Share of each device's memory that vLLM may take; vLLM itself wants more than 0.",
         "gpu.memory_utilization", _VLLM + "GPU_MEMORY_UTILIZATION",
+        vllm="--gpu-memory-utilization", vllm_also=("--device-memory-utilization",),
     ),
     Setting(
         "tensor_parallel_size", kinds.whole(1), "Devices that share each layer.",
         "gpu.tensor_parallel_size", _VLLM + "GPU_TENSOR_PARALLEL_SIZE",
+        vllm="--tensor-parallel-size", vllm_also=("-tp",), omitted=1,
     ),
     Setting(
         "pipeline_parallel_size", kinds.whole(1), "Devices that share the stack of layers.",
         "gpu.pipeline_parallel_size", _VLLM + "GPU_PIPELINE_PARALLEL_SIZE",
+        vllm="--pipeline-parallel-size", vllm_also=("-pp",), omitted=1,
     ),
     Setting(
         "device_map", kinds.devices(), "Devices that vLLM may see; null for all.",
-        "gpu.device_map", _VLLM + "GPU_DEVICE_MAP", optional=True,
+        "gpu.device_map", _VLLM + "GPU_DEVICE_MAP", optional=True, vllm_also=("--device-ids",),
     ),
     Setting(
         "sample_interval_seconds", _NOT_NEGATIVE, "Between two samples of the devices; 0 switches the sampling off.",
@@ -274,6 +294,13 @@ MODE_IN_FILE = kinds.choice((OperatingMode.LOCAL_ONLY, OperatingMode.AIRGAPPED))
 
 TABLE: tuple[Setting, ...] = (*_TOP, *_LIFECYCLE, *_GPU, *_MODE)
 BY_KEY: Mapping[str, Setting] = {setting.key: setting for setting in TABLE}
+DECIDED: Mapping[str, str] = {
+    option: setting.key.removeprefix(f"{SECTION}.")
+    for setting in TABLE
+    for option in (setting.vllm, *setting.vllm_also)
+    if option
+}
+"""Option of ``vllm serve`` → the setting that decides it."""
 
 
 def _look_up(options: object, path: str) -> object:
@@ -285,6 +312,17 @@ def _look_up(options: object, path: str) -> object:
 def option_value(options: VllmLifecycleOptions, setting: Setting) -> object:
     """The value of ``setting`` in ``options``; raises AttributeError where a group is not of its class."""
     return _look_up(options, setting.option)
+
+
+def vllm_arguments(options: VllmLifecycleOptions) -> list[str]:
+    """The settings as options of ``vllm serve``, without the model (FR-009, FR-011, FR-028 to FR-031)."""
+    arguments: list[str] = []
+    for setting in TABLE:
+        if setting.vllm and setting.option:
+            value = option_value(options, setting)
+            if value != setting.omitted:
+                arguments += [setting.vllm, str(value)]
+    return arguments
 
 
 def options_from(values: Mapping[str, object]) -> VllmLifecycleOptions:

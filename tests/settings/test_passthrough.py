@@ -6,7 +6,8 @@ from typing import NoReturn
 
 import pytest
 
-from acode_vllm.vocabulary.passthrough import argument_faults, command_faults, variable_faults
+from acode_vllm.settings.passthrough import argument_faults, command_faults, variable_faults
+from acode_vllm.settings.table import DECIDED
 
 RECORDED = (Path(__file__).parent / "vllm_0_32_options.txt").read_text()
 OPTIONS = [line for line in RECORDED.splitlines() if line.startswith("-")]
@@ -19,7 +20,7 @@ OWNED = [
 
 
 def test_of_vllms_own_options_those_are_refused_that_a_setting_decides_and_no_other() -> None:
-    assert [option for option in OPTIONS if argument_faults((option,))] == OWNED
+    assert [option for option in OPTIONS if argument_faults((option,), DECIDED)] == OWNED
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,7 +41,7 @@ def test_every_abbreviation_that_argparse_takes_for_one_of_ours_is_refused() -> 
             continue  # ambiguous: vLLM refuses it itself
         if any(getattr(namespace, option) for option in OWNED):
             reached += 1
-            assert argument_faults((spelling,)), spelling
+            assert argument_faults((spelling,), DECIDED), spelling
     assert reached > len(OWNED)
 
 
@@ -53,7 +54,7 @@ def test_every_abbreviation_that_argparse_takes_for_one_of_ours_is_refused() -> 
     ],
 )  # fmt: skip
 def test_no_spelling_of_our_options_gets_through(spelling: str) -> None:
-    faults = argument_faults(("--enforce-eager", spelling))
+    faults = argument_faults(("--enforce-eager", spelling), DECIDED)
     assert faults
     assert faults[0][0] == "[1]"
 
@@ -73,12 +74,12 @@ def test_no_spelling_of_our_options_gets_through(spelling: str) -> None:
     ],
 )
 def test_options_that_no_setting_decides_pass(arguments: tuple[str, ...]) -> None:
-    assert argument_faults(arguments) == ()
+    assert argument_faults(arguments, DECIDED) == ()
 
 
 def test_what_is_not_an_option_is_not_taken_for_the_model() -> None:
-    assert argument_faults(("other/model",))[0][0] == "[0]"
-    assert "two elements" in argument_faults(("--max-num-seqs 4",))[0][1]
+    assert argument_faults(("other/model",), DECIDED)[0][0] == "[0]"
+    assert "two elements" in argument_faults(("--max-num-seqs 4",), DECIDED)[0][1]
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from acode_vllm.config.configuration import Configuration, Secrets
-from acode_vllm.config.known_settings import digest_of, recall, remember
-from acode_vllm.config.origins import Origin
+from acode_vllm.config.configuration import Configuration, Origin, Secrets
+from acode_vllm.config.settings_cache import digest_of, recall, remember
 from acode_vllm.vocabulary.codec import decode, encode
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
 

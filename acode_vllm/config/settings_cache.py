@@ -6,7 +6,7 @@ this program itself. It therefore cannot be out of date: whatever changes makes 
 resolved anew. Mistakes are not remembered, nor are secrets.
 
 The entries are files of ``${XDG_CACHE_HOME:-~/.cache}/acode/settings``; they may be deleted at any time. A leaf;
-`acode_vllm.config.known_configuration` makes values of them.
+`acode_vllm.config.cached_configuration` makes values of them.
 """
 
 from __future__ import annotations
