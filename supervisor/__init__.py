@@ -63,7 +63,6 @@ from .process.timers import Timer
 from .requests import RESTARTING, ChildCounts, ChildInfo
 from .spec import BRUTAL_KILL, INFINITY, AutoShutdown, Backoff, ChildSpec, ChildType, Restart
 from .supervisor import Supervisor
-from .testing import ManualClock
 from .worker import IGNORE, Down, MonitorToken, Worker
 
 __all__ = [
@@ -103,7 +102,6 @@ __all__ = [
     "InvalidSpec",
     "Killed",
     "MailboxFull",
-    "ManualClock",
     "MonitorToken",
     "NoProc",
     "NoProcess",
