@@ -135,8 +135,10 @@ class VllmServiceOrchestrator:
 
     # What it does
 
-    def ensure_healthy(self, model: str | None = None, *, timeout: float | None = None) -> ServiceStatus:
-        """Return when the model is served by a server that was found healthy; start or mend it where need be.
+    def ensure_healthy(
+        self, model: str | None = None, *, timeout: float | None = None, again: bool = False
+    ) -> ServiceStatus:
+        """Return when the model is served by a server that was found healthy; start or repair it if necessary.
 
         Costs microseconds while a recent check vouches for the server. In monitored mode nothing is started; in
         external mode nothing is even checked.
@@ -145,6 +147,8 @@ class VllmServiceOrchestrator:
             model: Another model than the orchestrator's; it becomes the orchestrator's, unless it cannot be loaded, and
                 the server is restarted with it where it serves another (FR-005, FR-027).
             timeout: Seconds to wait; the server goes on past it.
+            again: Whether a request asks that was under way already: a server that was stopped meanwhile, by
+                somebody's wish, then stays stopped (ACODE-VLM-022).
 
         Raises:
             VllmServiceError: Its subclass and code say why there is no healthy server.
@@ -159,7 +163,7 @@ class VllmServiceOrchestrator:
         if self.mode is LifecycleMode.EXTERNAL:
             return self._assumed()
         token = os.urandom(16).hex()
-        return self._wait_for(EnsureHealthy(self._settings.wanted, token), token, timeout, before)
+        return self._wait_for(EnsureHealthy(self._settings.wanted, token, again), token, timeout, before)
 
     def start(self, model: str | None = None, *, timeout: float | None = None) -> ServiceStatus:
         """Start the server, where it does not run, and wait until it is healthy; the restart counter begins anew.

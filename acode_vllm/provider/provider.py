@@ -215,7 +215,8 @@ class VllmProvider:
     def _make_sure(self, reasons: Sequence[str], patience: Patience) -> int | None:
         """Wait for a healthy server; its PID."""
         try:
-            return self._orchestrator.ensure_healthy(timeout=patience.at_most(self._healthy_timeout)).pid
+            seconds = patience.at_most(self._healthy_timeout)
+            return self._orchestrator.ensure_healthy(timeout=seconds, again=bool(reasons)).pid
         except VllmServiceError as error:
             if not reasons:
                 raise

@@ -18,8 +18,11 @@ class ServiceOrchestrator(Protocol):
     All raise `acode_vllm.VllmServiceError`, or an error of their own provider with what to do about it.
     """
 
-    def ensure_healthy(self, model: str | None = None, *, timeout: float | None = None) -> object:
-        """Return when a healthy server serves the model; start or mend it where need be."""
+    def ensure_healthy(self, model: str | None = None, *, timeout: float | None = None, again: bool = False) -> object:
+        """Return when a healthy server serves the model; start or repair it if necessary.
+
+        With ``again`` a request asks that was under way already: a server that somebody stopped meanwhile stays so.
+        """
         ...
 
     def get_state(self) -> ServiceState:
@@ -59,8 +62,15 @@ class Healthy(Protocol):
 class ServedApi(ServiceOrchestrator, Protocol):
     """An orchestrator whose server speaks the OpenAI-compatible API: what a provider needs of it."""
 
-    def ensure_healthy(self, model: str | None = None, *, timeout: float | None = None) -> Healthy:
-        """Return when a healthy server serves the model; start or mend it where need be."""
+    def ensure_healthy(self, model: str | None = None, *, timeout: float | None = None, again: bool = False) -> Healthy:
+        """Return when a healthy server serves the model; start or repair it if necessary.
+
+        Args:
+            model: Another model than the usual one.
+            timeout: Seconds to wait.
+            again: Whether a request asks that was under way already: a server that was stopped meanwhile, by
+                somebody's wish, then stays stopped (ACODE-VLM-022).
+        """
         ...
 
     @property

@@ -34,6 +34,23 @@ def telling_environment(environ: Mapping[str, str], redactor: Redactor) -> dict[
     }
 
 
+def machine_facts(folder: Path) -> dict[str, object]:
+    """Processors, memory and the disk of ``folder``, as the system has them now."""
+    import psutil
+
+    memory, swap = psutil.virtual_memory(), psutil.swap_memory()
+    while not folder.exists():
+        folder = folder.parent
+    disk = psutil.disk_usage(str(folder))
+    return {
+        "processors": {"logical": psutil.cpu_count(), "physical": psutil.cpu_count(logical=False)},
+        "load": psutil.getloadavg(),
+        "memory_bytes": {"total": memory.total, "available": memory.available, "swap_used": swap.used},
+        "disk_bytes": {"total": disk.total, "free": disk.free},
+        "up_since": psutil.boot_time(),
+    }
+
+
 def redacted_file(path: Path, redactor: Redactor) -> bytes | None:
     """The end of a file without its secrets; None where there is no plain file that can be read."""
     try:

@@ -15,8 +15,9 @@ from acode_vllm.workers.gpu.sampler import machine_sampler
 from acode_vllm.workers.health.health_check import HealthEdges
 from acode_vllm.workers.health.health_worker import HealthWorker
 from acode_vllm.workers.machine.server_tree import ServerTree
+from acode_vllm.workers.machine.shared_memory import unclaimed_since
 from acode_vllm.workers.messages.lifecycle_messages import StartEngine, Wanted
-from acode_vllm.workers.messages.process_messages import LaunchPlan
+from acode_vllm.workers.messages.process_messages import LaunchPlan, SharedFile
 from acode_vllm.workers.messages.reports import Report
 from acode_vllm.workers.model.model_loader import ModelLoader
 from acode_vllm.workers.preflight.start_check import check_start
@@ -60,9 +61,21 @@ def vllm_edges(folder: ServiceFolder) -> ServiceEdges:
             adopt=effect.adopt,
             leftover_marks=effect.leftover_marks,
         )
-        return replace(plan, shared_memory=read_used(folder.shared_memory))
+        return replace(plan, shared_memory=_left_shared_memory(folder, effect))
 
     return ServiceEdges(health, gpu, loader, warm, process, plan)
+
+
+def _left_shared_memory(folder: ServiceFolder, effect: StartEngine) -> frozenset[SharedFile]:
+    """What earlier trees used, as it was recorded; and what the last one may have left before anybody looked."""
+    recorded = read_used(folder.shared_memory)
+    if not effect.leftover_marks or effect.adopt is not None:
+        return recorded
+    try:
+        started = folder.mark.stat().st_mtime
+    except OSError:
+        return recorded
+    return recorded | unclaimed_since(started)
 
 
 def _clearing_plan(folder: ServiceFolder, effect: StartEngine) -> LaunchPlan:
@@ -80,7 +93,7 @@ def _clearing_plan(folder: ServiceFolder, effect: StartEngine) -> LaunchPlan:
         options=wanted.options,
         leftover_marks=effect.leftover_marks,
         stop_only=True,
-        shared_memory=read_used(folder.shared_memory),
+        shared_memory=_left_shared_memory(folder, effect),
     )
 
 

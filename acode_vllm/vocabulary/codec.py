@@ -16,7 +16,52 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from typing_extensions import Self
+
 T = TypeVar("T")
+V = TypeVar("V", bound="JsonValue")
+
+
+class JsonValue:
+    """A value that programs may write down and exchange: `dataclasses_json` for programs, loaded when it is used.
+
+    `encode` and `decode` are for our own records and sockets, where its import would cost more than the whole command.
+    """
+
+    def to_dict(self, encode_json: bool = True) -> dict[str, Any]:
+        """The value as what JSON can hold."""
+        from dataclasses_json import DataClassJsonMixin
+
+        return DataClassJsonMixin.to_dict(typing.cast(DataClassJsonMixin, self), encode_json)
+
+    def to_json(self) -> str:
+        """The value as JSON text."""
+        from dataclasses_json import DataClassJsonMixin
+
+        return DataClassJsonMixin.to_json(typing.cast(DataClassJsonMixin, self))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], *, infer_missing: bool = True) -> Self:
+        """The value of what `to_dict` made. Unknown keys, of a newer version say, are passed over.
+
+        Raises:
+            ValueError: A value does not fit.
+        """
+        from dataclasses_json import DataClassJsonMixin
+
+        made: Self
+        try:
+            made = DataClassJsonMixin.from_dict.__func__(cls, data, infer_missing=infer_missing)  # type: ignore[attr-defined]
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"no {cls.__name__}: {error}") from error
+        return made
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The value of what `to_json` wrote; raises as `from_dict`."""
+        import json
+
+        return cls.from_dict(json.loads(text))
 
 
 def encode(value: Any) -> Any:

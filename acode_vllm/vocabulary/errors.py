@@ -35,6 +35,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from acode_vllm.vocabulary.codec import JsonValue
+
 
 @dataclass(frozen=True)
 class Code:
@@ -92,7 +94,7 @@ CODES: dict[str, Code] = {
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(JsonValue):
     """One failure as data.
 
     Attributes:

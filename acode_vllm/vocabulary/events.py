@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from acode_vllm.vocabulary.codec import JsonValue
 from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.gpus import GpuSample
 from acode_vllm.vocabulary.health import HealthReport
@@ -15,7 +16,7 @@ from acode_vllm.vocabulary.states import ServiceState
 
 
 @dataclass(frozen=True)
-class StateChanged:
+class StateChanged(JsonValue):
     """A transition of the table in `acode_vllm.vocabulary.states`."""
 
     at: float
@@ -25,7 +26,7 @@ class StateChanged:
 
 
 @dataclass(frozen=True)
-class ServerStarted:
+class ServerStarted(JsonValue):
     """A vLLM process was started, or one that ran already was adopted."""
 
     at: float
@@ -36,7 +37,7 @@ class ServerStarted:
 
 
 @dataclass(frozen=True)
-class ServerBecameReady:
+class ServerBecameReady(JsonValue):
     """A server that was started has passed its first check.
 
     Attributes:
@@ -51,7 +52,7 @@ class ServerBecameReady:
 
 
 @dataclass(frozen=True)
-class ServerEnded:
+class ServerEnded(JsonValue):
     """A vLLM process is gone. ``exit`` says how as far as is known; ``asked`` whether we wanted it."""
 
     at: float
@@ -63,7 +64,7 @@ class ServerEnded:
 
 
 @dataclass(frozen=True)
-class RestartPlanned:
+class RestartPlanned(JsonValue):
     """The supervisor will start the server again, after ``delay`` seconds."""
 
     at: float
@@ -73,7 +74,7 @@ class RestartPlanned:
 
 
 @dataclass(frozen=True)
-class RestartDone:
+class RestartDone(JsonValue):
     """A restart led to a healthy server, ``seconds`` after the crash."""
 
     at: float
@@ -82,7 +83,7 @@ class RestartDone:
 
 
 @dataclass(frozen=True)
-class LoadProgressed:
+class LoadProgressed(JsonValue):
     """Start-up went on: another stage, another percentage."""
 
     at: float
@@ -90,7 +91,7 @@ class LoadProgressed:
 
 
 @dataclass(frozen=True)
-class HealthChecked:
+class HealthChecked(JsonValue):
     """A health check ended."""
 
     at: float
@@ -99,7 +100,7 @@ class HealthChecked:
 
 
 @dataclass(frozen=True)
-class GpusSampled:
+class GpusSampled(JsonValue):
     """The devices were read."""
 
     at: float
@@ -107,7 +108,7 @@ class GpusSampled:
 
 
 @dataclass(frozen=True)
-class ProblemRaised:
+class ProblemRaised(JsonValue):
     """Something went wrong that a user should know."""
 
     at: float
@@ -115,7 +116,7 @@ class ProblemRaised:
 
 
 @dataclass(frozen=True)
-class WarningRaised:
+class WarningRaised(JsonValue):
     """Something that does not stop anything, and that a user should know all the same."""
 
     at: float

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from acode_vllm.vocabulary.codec import JsonValue
+
 
 @dataclass(frozen=True)
-class GpuProcess:
+class GpuProcess(JsonValue):
     """A process that holds memory of a device; ``used_bytes`` is None where the driver does not say."""
 
     pid: int
@@ -14,7 +16,7 @@ class GpuProcess:
 
 
 @dataclass(frozen=True)
-class GpuDevice:
+class GpuDevice(JsonValue):
     """One device; None where the driver does not say.
 
     ``server_bytes`` is what the server's own processes hold of ``used_bytes``; None without a server, too.
@@ -36,7 +38,7 @@ class GpuDevice:
 
 
 @dataclass(frozen=True)
-class GpuSample:
+class GpuSample(JsonValue):
     """All devices at one moment.
 
     Attributes:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, unique
 
+from acode_vllm.vocabulary.codec import JsonValue
+
 
 @unique
 class Verdict(str, Enum):
@@ -17,7 +19,7 @@ class Verdict(str, Enum):
 
 
 @dataclass(frozen=True)
-class PartReport:
+class PartReport(JsonValue):
     """One part of a check.
 
     Attributes:
@@ -36,7 +38,7 @@ class PartReport:
 
 
 @dataclass(frozen=True)
-class HealthReport:
+class HealthReport(JsonValue):
     """A whole check.
 
     Attributes:

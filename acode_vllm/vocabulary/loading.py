@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, unique
 
+from acode_vllm.vocabulary.codec import JsonValue
+
 
 @unique
 class LoadStage(str, Enum):
@@ -25,7 +27,7 @@ class LoadStage(str, Enum):
 
 
 @dataclass(frozen=True)
-class LoadProgress:
+class LoadProgress(JsonValue):
     """One step of a start.
 
     Attributes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from acode_vllm.vocabulary.codec import JsonValue
 from acode_vllm.vocabulary.states import LifecycleMode, OperatingMode, WarmStart
 
 DEFAULT_MODEL = "meta-llama/Llama-2-7b-hf"
@@ -18,7 +19,7 @@ LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, kw_only=True)
-class GpuOptions:
+class GpuOptions(JsonValue):
     """``providers.vllm.gpu``.
 
     Attributes:
@@ -40,7 +41,7 @@ class GpuOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerOptions:
+class ServerOptions(JsonValue):
     """How vLLM itself is run: ``providers.vllm.command``, ``extra_args`` and their neighbours.
 
     Attributes:
@@ -65,7 +66,7 @@ class ServerOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VllmLifecycleOptions:
+class VllmLifecycleOptions(JsonValue):
     """Everything about one service but its model (FR-004, FR-036); times in seconds.
 
     Attributes:

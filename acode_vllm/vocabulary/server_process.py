@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from acode_vllm.vocabulary.codec import JsonValue
+
 
 @dataclass(frozen=True)
-class ProcessIdentity:
+class ProcessIdentity(JsonValue):
     """A process that cannot be mistaken for another: its PID, its start time and the boot that both belong to.
 
     Attributes:
@@ -21,7 +23,7 @@ class ProcessIdentity:
 
 
 @dataclass(frozen=True)
-class OomCount:
+class OomCount(JsonValue):
     """A control group's count of processes that the kernel has killed for want of memory, since the group began.
 
     Attributes:
@@ -34,7 +36,7 @@ class OomCount:
 
 
 @dataclass(frozen=True)
-class ServerProcess:
+class ServerProcess(JsonValue):
     """A vLLM that was started: what the service record remembers of it, enough to adopt it later.
 
     Attributes:

@@ -6,6 +6,7 @@ import math
 import time
 from dataclasses import dataclass, replace
 
+from acode_vllm.vocabulary.codec import JsonValue
 from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.gpus import GpuSample
 from acode_vllm.vocabulary.health import HealthReport
@@ -15,7 +16,7 @@ from acode_vllm.vocabulary.states import LifecycleMode, ServiceState
 
 
 @dataclass(frozen=True)
-class RestartEntry:
+class RestartEntry(JsonValue):
     """One automatic restart.
 
     Attributes:
@@ -36,7 +37,7 @@ class RestartEntry:
 
 
 @dataclass(frozen=True)
-class ServiceStatus:
+class ServiceStatus(JsonValue):
     """One service at one moment; wall-clock times in seconds since the epoch.
 
     Attributes:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import subprocess
+import sys
 import time
 import uuid
 from dataclasses import replace
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from acode_vllm.supervisor import call, cast
-from acode_vllm.workers.machine.shared_memory import FOLDER, files_used_by, remove_unused
+from acode_vllm.workers.machine.shared_memory import FOLDER, files_used_by, remove_unused, unclaimed_since
 from acode_vllm.workers.messages.process_messages import ReleaseServer, ServerServes, SharedFile, SharedMemoryUsed
 from acode_vllm.workers.process import process_worker
 
@@ -77,7 +79,7 @@ def test_what_was_used_by_a_process_that_was_killed_is_removed_with_its_tree(run
     harness.up()
     engine = grown("engine")
     deadline = time.monotonic() + 10
-    while not harness.made[0]._memory.used:
+    while not harness.made[0]._notes.holds_memory:
         assert time.monotonic() < deadline
         os.sched_yield()
     os.kill(engine.pid, signal.SIGKILL)
@@ -194,3 +196,25 @@ def _until(true):
     while not true():
         assert time.monotonic() < deadline
         os.sched_yield()
+
+
+def test_what_a_tree_left_that_nobody_looked_at_is_known_by_its_owner_its_kind_and_its_age(path, child):
+    before = time.time() - 1
+    path.write_bytes(b"x")
+    later = time.time() + 60
+    made = path.stat()
+    file = SharedFile(path.name, made.st_dev, made.st_ino)
+    assert file in unclaimed_since(before, now=later)
+    assert file not in unclaimed_since(before), "it may be about to be mapped"
+    assert file not in unclaimed_since(later, now=later + 60), "it is older than the tree"
+    assert file not in unclaimed_since(before, Path("/nonexistent"), now=later)
+    user = child(sys.executable, "-c", f"file = open({str(path)!r}); print('open', flush=True); input()",
+                 stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+    assert user.stdout.readline() == b"open\n"
+    assert file not in unclaimed_since(before, now=later), "somebody uses it"
+    stranger = path.with_name(f"stranger-{path.name}")
+    stranger.write_bytes(b"x")
+    try:
+        assert stranger.name not in {found.name for found in unclaimed_since(before, now=later)}
+    finally:
+        stranger.unlink()

@@ -15,7 +15,7 @@ import pytest
 from service_fixtures import MakeService, model, port, service
 
 from acode_vllm import VllmProvider, VllmServiceOrchestrator
-from acode_vllm.vocabulary.errors import NotHealthyError, StreamInterruptedError, WaitTimeoutError
+from acode_vllm.vocabulary.errors import NotHealthyError, StreamInterruptedError, VllmServiceError, WaitTimeoutError
 from acode_vllm.vocabulary.states import LifecycleMode, ServiceState
 
 __all__ = ["model", "port", "service"]
@@ -133,6 +133,30 @@ def test_a_worker_killed_under_sixteen_requests_costs_no_plain_one(service: Make
             child(vllm, "VLLM::Worker").kill()
         assert all(isinstance(result, StreamInterruptedError) for result in results[:8])
         assert [len(str(result).split()) for result in results[8:]] == [1000] * 8
+
+
+def test_a_stop_is_not_undone_by_a_request_that_was_under_way(service: MakeService) -> None:
+    vllm = service({"token_seconds": 0.05})
+    vllm.ensure_healthy(timeout=30)
+    with VllmProvider(vllm) as provider:
+        errors: list[VllmServiceError] = []
+
+        def ask() -> None:
+            try:
+                provider.complete("a", max_tokens=2000, ignore_eos=True)
+            except VllmServiceError as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        wait_for(lambda: running(provider) == 4)
+        vllm.stop(timeout=30)
+        for thread in threads:
+            thread.join(30)
+        assert [error.code for error in errors] == ["ACODE-VLM-022"] * 4
+        assert (vllm.get_state(), vllm.status().pid) == (ServiceState.STOPPED, None)
+        assert provider.complete("a", max_tokens=1).text, "a new request starts it"
 
 
 @pytest.mark.measured

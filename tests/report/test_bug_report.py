@@ -70,7 +70,7 @@ def test_it_holds_report_settings_versions_history_and_logs_and_no_secret(own_wo
     done = acode("doctor", "--bundle", str(bundle), HF_TOKEN=TOKEN, MY_SECRET=PLAIN, VLLM_API_KEY="k-" + PLAIN)
     found = read(bundle)
     assert set(found) == {
-        *("doctor.txt", "doctor.json", "environment.json", "configuration.json"),
+        *("doctor.txt", "doctor.json", "environment.json", "configuration.json", "machine.json"),
         *("history.jsonl", "vllm.log", "vllm.log.1"),
     }
     everything = "\n".join(found.values()) + done.stdout + done.stderr
@@ -81,6 +81,9 @@ def test_it_holds_report_settings_versions_history_and_logs_and_no_secret(own_wo
     settings = json.loads(found["configuration.json"])["settings"]
     assert settings["providers.vllm.model"]["source"] == "default"
     assert json.loads(found["environment.json"])["HF_TOKEN"] == "***"
+    machine = json.loads(found["machine.json"])
+    assert 0 < machine["memory_bytes"]["available"] <= machine["memory_bytes"]["total"]
+    assert 0 < machine["disk_bytes"]["free"] <= machine["disk_bytes"]["total"]
     assert "the token is ***" in found["vllm.log"]
     assert stat.S_IMODE(bundle.stat().st_mode) == 0o600
 

@@ -48,7 +48,9 @@ class RawServer:
         self._thread = threading.Thread(target=self._serve, name="raw-http")
         self._thread.start()
 
-    def ensure_healthy(self, model: str | None = None, *, timeout: float | None = None) -> RawServer:
+    def ensure_healthy(
+        self, model: str | None = None, *, timeout: float | None = None, again: bool = False
+    ) -> RawServer:
         return self
 
     def report_failure(self, reason: str) -> None:

@@ -48,7 +48,9 @@ class StandInKeeper:
     def pid(self) -> int | None:
         return self.server.pid if self.server is not None else None
 
-    def ensure_healthy(self, model: str | None = None, *, timeout: float | None = None) -> StandInKeeper:
+    def ensure_healthy(
+        self, model: str | None = None, *, timeout: float | None = None, again: bool = False
+    ) -> StandInKeeper:
         self.asked_to_ensure += 1
         if self.mode is LifecycleMode.EXTERNAL:
             return self

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,8 @@ NAMES = ("psm_", "torch_", "vllm", "VLLM", "nccl-", "rccl-", "sem.mp-", "__KMP_R
 """How the names begin that Python's multiprocessing, PyTorch, vLLM, NCCL and OpenMP make for one run."""
 
 
+YOUNG_SECONDS = 10.0
+"""A file that is younger may have been made just now, and not be mapped yet by those who will use it."""
 _Key = tuple[int, int]
 """Device and inode."""
 
@@ -30,6 +33,29 @@ def files_used_by(pids: Iterable[int], folder: Path = FOLDER) -> frozenset[Share
     """The files in ``folder`` that these processes have mapped or open; those that may not be looked at have none."""
     used = frozenset[_Key]().union(*(_used(pid, folder) for pid in pids))
     return frozenset(file for file in _files(folder) if (file.device, file.inode) in used)
+
+
+def unclaimed_since(moment: float, folder: Path = FOLDER, *, now: float | None = None) -> frozenset[SharedFile]:
+    """What this user's programs have made since then, of the kinds in `NAMES`, and nobody has mapped or open now.
+
+    So a tree is found out that was killed, its owner with it, before anybody noted what it used. Looks at all
+    processes, but only if there is such a file.
+
+    Args:
+        moment: Wall-clock time; when the tree was started.
+        folder: Where to look.
+        now: Wall-clock time; a file that is younger than `YOUNG_SECONDS` may be about to be mapped.
+    """
+    latest = (time.time() if now is None else now) - YOUNG_SECONDS
+    made = {
+        file
+        for file, status in _stats(folder)
+        if file.name.startswith(NAMES) and status.st_uid == os.geteuid() and moment <= status.st_ctime <= latest
+    }
+    if not made:
+        return frozenset()
+    used = frozenset[_Key]().union(*(_used(pid, folder) for pid in all_pids()))
+    return frozenset(file for file in made if (file.device, file.inode) not in used)
 
 
 def remove_unused(files: Iterable[SharedFile], folder: Path = FOLDER) -> tuple[str, ...]:
@@ -68,12 +94,16 @@ def _may_be_removed(file: SharedFile, folder: Path) -> bool:
 
 
 def _files(folder: Path) -> list[SharedFile]:
+    return [file for file, _ in _stats(folder)]
+
+
+def _stats(folder: Path) -> list[tuple[SharedFile, os.stat_result]]:
     files = []
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             with suppress(OSError):  # removed meanwhile
                 found = entry.stat(follow_symlinks=False)
-                files.append(SharedFile(entry.name, found.st_dev, found.st_ino))
+                files.append((SharedFile(entry.name, found.st_dev, found.st_ino), found))
     return files
 
 

@@ -16,6 +16,7 @@ from acode_vllm.cli.screen.terminal import Terminal
 from acode_vllm.control.owner_line import FAILURES, reach
 from acode_vllm.provider.service_orchestrator import Healthy
 from acode_vllm.vocabulary.codec import encode
+from acode_vllm.vocabulary.errors import Problem, error_for
 from acode_vllm.vocabulary.states import LifecycleMode, ServiceState
 
 if TYPE_CHECKING:
@@ -52,14 +53,16 @@ class AskTarget:
 
     # What an ordinary request needs
 
-    def ensure_healthy(self, model: str | None = None, *, timeout: float | None = None) -> Healthy:
+    def ensure_healthy(self, model: str | None = None, *, timeout: float | None = None, again: bool = False) -> Healthy:
         """As `VllmServiceOrchestrator.ensure_healthy`."""
+        if again:
+            self._refuse_if_stopped()
         if not self._asked:
             self._asked = True
             if model is None and (vouched := self._vouched()) is not None:
                 return vouched
         try:
-            return self._whole.ensure_healthy(model, timeout=timeout)
+            return self._whole.ensure_healthy(model, timeout=timeout, again=again)
         finally:
             self._progress.clear()
 
@@ -82,6 +85,15 @@ class AskTarget:
     def api_key(self) -> str | None:
         """The bearer key of the API."""
         return self._session.configuration.secrets.api_key
+
+    def _refuse_if_stopped(self) -> None:
+        """A keeper ends with a stop: another one must not be started only to be told of it."""
+        from acode_vllm.records.recorded import recorded_service
+
+        recorded = recorded_service(self._session.folder)
+        if recorded is not None and recorded.status.state is ServiceState.STOPPED:
+            text = "The server was stopped while this request was under way; the request does not start it again."
+            raise error_for(Problem("ACODE-VLM-022", text))
 
     def _vouched(self) -> Healthy | None:
         """A server that runs with this model and was found healthy just now; its owner knows these settings, too."""
@@ -128,7 +140,8 @@ class AskTarget:
         return StartProgress(self._terminal)
 
     def report_failure(self, reason: str) -> None:
-        """A request failed in a way that makes one doubt the server."""
+        """A request failed, or is not answered yet, in a way that makes one doubt the server."""
+        self._terminal.say(f"Checking the server: {reason}.")
         self._whole.report_failure(reason)
 
     def get_state(self) -> ServiceState:

@@ -17,7 +17,14 @@ from acode_vllm.cli.screen.terminal import Terminal
 from acode_vllm.config.configuration import Configuration
 from acode_vllm.records.recorded import recorded_service
 from acode_vllm.records.service_folder import ServiceFolder
-from acode_vllm.report.bug_report import check_path, redacted, redacted_file, telling_environment, write_bundle
+from acode_vllm.report.bug_report import (
+    check_path,
+    machine_facts,
+    redacted,
+    redacted_file,
+    telling_environment,
+    write_bundle,
+)
 from acode_vllm.report.doctor import examine, versions
 from acode_vllm.vocabulary.codec import encode
 from acode_vllm.vocabulary.errors import ConfigurationError, VllmServiceError
@@ -100,6 +107,7 @@ def _members(
 
     yield "doctor.txt", redactor.redact("\n".join(lines) + "\n").encode()
     yield "doctor.json", as_json(report)
+    yield "machine.json", as_json(machine_facts(examined.folder.path))
     yield "environment.json", as_json(telling_environment(os.environ, redactor))
     if examined.configuration is not None:
         yield "configuration.json", as_json(configuration_data(examined.configuration))

@@ -158,7 +158,7 @@ class StartProgress:
                 self._furthest = 0.0
                 if not adopted:
                     self._starts += 1
-                    self._line(f"vLLM started {'warm ' if warm else ''}with {model} (PID {pid})")
+                    self._line(f"vLLM started with {model} (PID {pid}{', warm' if warm else ''})")
             case ServerEnded(_, pid, exit_text, False, _, _):
                 self._line(f"vLLM (PID {pid}) ended unexpectedly: {exit_text}", "WARNING")
             case RestartPlanned(_, attempt, delay, reason):
