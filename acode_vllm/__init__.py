@@ -5,8 +5,9 @@
     with VllmServiceOrchestrator("meta-llama/Llama-2-7b-hf", VllmLifecycleOptions()) as vllm:
         vllm.ensure_healthy()
 
-What a program may import is in ``__all__`` here and in that of `acode_vllm.supervisor`; everything else is private and
-may change with any version. Names are handed out lazily: a program pays only for what it uses.
+What a program may import is in ``__all__`` here and in those of `acode_vllm.supervisor` and `acode_vllm.testing`;
+everything else is private and may change with any version. Names are handed out lazily: a program pays only for what
+it uses.
 """
 
 from __future__ import annotations

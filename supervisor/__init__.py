@@ -60,10 +60,20 @@ from .process.reasons import (
 from .process.ref import WorkerRef
 from .process.reply import NO_REPLY, ReplyTo
 from .process.timers import Timer
-from .requests import RESTARTING, ChildCounts, ChildInfo
+from .requests import (
+    RESTARTING,
+    ChildCounts,
+    ChildInfo,
+    CountChildren,
+    DeleteChild,
+    GetChildSpec,
+    RestartChild,
+    StartChild,
+    TerminateChild,
+    WhichChildren,
+)
 from .spec import BRUTAL_KILL, INFINITY, AutoShutdown, Backoff, ChildSpec, ChildType, Restart
 from .supervisor import Supervisor
-from .testing import ManualClock
 from .worker import IGNORE, Down, MonitorToken, Worker
 
 __all__ = [
@@ -93,17 +103,19 @@ __all__ = [
     "ChildStarted",
     "ChildType",
     "Clock",
+    "CountChildren",
     "Crash",
+    "DeleteChild",
     "Down",
     "DuplicateChild",
     "Exit",
     "ExitReason",
     "Fenced",
+    "GetChildSpec",
     "InterruptFailed",
     "InvalidSpec",
     "Killed",
     "MailboxFull",
-    "ManualClock",
     "MonitorToken",
     "NoProc",
     "NoProcess",
@@ -113,6 +125,7 @@ __all__ = [
     "Overloaded",
     "ReplyTo",
     "Restart",
+    "RestartChild",
     "RestartFailed",
     "RestartLimitReached",
     "RestartRecord",
@@ -120,6 +133,7 @@ __all__ = [
     "Restarting",
     "Running",
     "Shutdown",
+    "StartChild",
     "StartFailed",
     "StartTimeout",
     "Supervisor",
@@ -128,7 +142,9 @@ __all__ = [
     "SupervisorHandle",
     "SupervisorStopped",
     "SystemClock",
+    "TerminateChild",
     "Timer",
+    "WhichChildren",
     "Worker",
     "WorkerDown",
     "WorkerRef",

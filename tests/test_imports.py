@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
 import re
 import subprocess
 import sys
@@ -165,7 +166,7 @@ def test_the_supervisor_can_be_imported_alone() -> None:
     }
 
 
-PUBLIC = ("acode_vllm", "acode_vllm.supervisor")
+PUBLIC = ("acode_vllm", "acode_vllm.supervisor", "acode_vllm.testing")
 
 
 def test_examples_and_documents_import_public_names_alone() -> None:
@@ -179,10 +180,20 @@ def test_examples_and_documents_import_public_names_alone() -> None:
     assert [name for name in found if name not in PUBLIC] == []
 
 
-def test_every_public_name_is_handed_out_and_documented() -> None:
+@pytest.mark.parametrize("package", PUBLIC)
+def test_every_public_name_is_handed_out_and_documented(package: str) -> None:
+    public = importlib.import_module(package)
+    for name in public.__all__:
+        found = getattr(public, name)
+        assert not isinstance(found, type) or found.__doc__, name
+
+
+def test_the_stand_in_server_needs_the_standard_library_alone() -> None:
+    loaded = _loaded_by("import acode_vllm.testing.api_server, acode_vllm.testing.stand_in")
+    assert loaded <= sys.stdlib_module_names | {"acode_vllm", "__main__", "__mp_main__"} | _loaded_by("")
+
+
+def test_the_lazy_package_lists_its_names_in_order() -> None:
     import acode_vllm
 
     assert sorted(acode_vllm.__all__) == acode_vllm.__all__ == dir(acode_vllm)
-    for name in acode_vllm.__all__:
-        found = getattr(acode_vllm, name)
-        assert not isinstance(found, type) or found.__doc__, name

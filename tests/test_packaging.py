@@ -51,6 +51,34 @@ def test_our_supervisor_and_supervisord_import_in_one_environment(python: Path, 
     assert ours.endswith("site-packages/acode_vllm/supervisor/__init__.py")
 
 
+PUBLIC = """
+import acode_vllm, acode_vllm.supervisor, acode_vllm.testing
+for public in (acode_vllm, acode_vllm.supervisor, acode_vllm.testing):
+    for name in public.__all__:
+        try:
+            getattr(public, name)
+        except ModuleNotFoundError as error:
+            print(name, error.name)
+"""
+STAND_IN = """
+from acode_vllm.testing import StandInServer
+with StandInServer() as server:
+    print(server.is_healthy())
+"""
+
+
+@pytest.mark.timeout(180)
+def test_every_public_name_but_the_provider_imports_without_our_dependencies(python: Path, tmp_path: Path) -> None:
+    done = subprocess.run([python, "-c", PUBLIC], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "VllmProvider requests\n"
+
+
+@pytest.mark.timeout(180)
+def test_the_stand_in_server_runs_without_our_dependencies(python: Path, tmp_path: Path) -> None:
+    done = subprocess.run([python, "-c", STAND_IN], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+
+
 @pytest.mark.timeout(180)
 def test_the_command_acode_is_installed_and_shows_its_help(python: Path, tmp_path: Path) -> None:
     command = [python.with_name("acode"), "--help"]

@@ -2,7 +2,7 @@
 
     .build/venv/bin/python tools/record_terminal.py --build .build --vllm .build/vllm-0.32.0.json docs/terminal.md
 
-The start and the crash are those of a real vLLM, in tmux; the failures mostly those of the tests' stand-in for it.
+The start and the crash are those of a real vLLM, in tmux; the failures mostly those of the stand-in for it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from acode_vllm.vocabulary.errors import CODES
 INTRODUCTION = """# On the terminal
 
 What the commands print, recorded by `make terminal` in a terminal of {columns} columns. The first start and the crash
-use a real vLLM {version} ({device} build) and a model of 1.7 MB. Most of the failures use the tests' stand-in for vLLM,
+use a real vLLM {version} ({device} build) and a model of 1.7 MB. Most of the failures use the stand-in for vLLM,
 which fails on request. PIDs and times are those of the recording.
 
 """

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,17 +18,11 @@ from typing import Any
 import yaml
 from tmux_screen import LINES, TmuxScreen
 
+from acode_vllm.testing import free_port, stand_in_command
+
 ROOT = Path(__file__).resolve().parent.parent
-STANDIN = ROOT / "tests" / "standin" / "server.py"
 RECORDED = ROOT / "tests" / "diagnosis" / "logs"
 MODEL = "/models/tiny-hello"
-
-
-def free_port() -> int:
-    """A port that nobody holds."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Stage:
@@ -81,7 +75,7 @@ class Stage:
             plan = self.folder / "faults.json"
             plan.write_text(json.dumps(faults or [{}]))
             script = bin_folder / "vllm"
-            script.write_text(f'#!/bin/sh\nexec {sys.executable} {STANDIN} "$@" --standin {plan}\n')
+            script.write_text(f'#!/bin/sh\nexec {shlex.join(stand_in_command())} "$@" --standin {plan}\n')
             script.chmod(0o755)
         self.config = self.home / ".config" / "acode" / "config.yml"
         self.config.parent.mkdir(parents=True)

@@ -16,7 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from typing_extensions import Self
+if typing.TYPE_CHECKING:
+    from typing_extensions import Self
 
 T = TypeVar("T")
 V = TypeVar("V", bound="JsonValue")

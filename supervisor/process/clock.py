@@ -1,7 +1,7 @@
 """The clock, so that a test can move time by hand.
 
 Everything in this package reads one monotonic clock, in seconds, and waits only through
-it. :class:`~.testing.ManualClock` is the test double.
+it. :class:`acode_vllm.testing.ManualClock` is the test double.
 """
 
 from __future__ import annotations

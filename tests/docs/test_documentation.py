@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -68,6 +69,17 @@ def test_no_generated_block_is_left_in_a_reference_page(site: Path, name: str) -
     text = (site / "reference" / f"{name}.html").read_text(encoding="utf-8")
     assert "{generated}" not in text
     assert "make docs" not in text
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(360)
+@pytest.mark.parametrize("package", ["acode_vllm", "acode_vllm.supervisor", "acode_vllm.testing"])
+def test_every_public_name_is_in_the_reference(site: Path, package: str) -> None:
+    public = set(importlib.import_module(package).__all__) - {"__version__", "Event"}
+    api = (site / "reference" / "api.html").read_text(encoding="utf-8")
+    described = {name for name in public if f'id="{package}.{name}"' in api}
+    generated = docs_pages.PARTS["errors"]() + docs_pages.PARTS["error-tree"]() + docs_pages.PARTS["events"]()
+    assert {name for name in public - described if not re.search(rf"\b{name}\b", generated)} == set()
 
 
 @pytest.mark.parametrize("page", IN_REPOSITORY, ids=_name)

@@ -21,7 +21,7 @@ import threading
 import time
 from pathlib import Path
 
-sys.path.extend(str(Path(__file__).resolve().parents[1] / name) for name in ("support", "standin", "../tools"))
+sys.path.extend(str(Path(__file__).resolve().parents[1] / name) for name in ("support", "../tools"))
 
 from leaks import MARK, Snapshot
 from soak_faults import FAULTS, Fault

@@ -19,8 +19,7 @@ from programs import Program
 from service_fixtures import MakeService
 
 from acode_vllm import VllmServiceOrchestrator
-from acode_vllm.supervisor import Crash, Supervisor, WorkerRef, call, cast
-from acode_vllm.supervisor.requests import WhichChildren
+from acode_vllm.supervisor import Crash, Supervisor, WhichChildren, WorkerRef, call, cast
 from acode_vllm.vocabulary.states import ServiceState
 from acode_vllm.workers.machine.process_identity import is_alive
 from acode_vllm.workers.machine.process_tree import ProcessTree

@@ -13,7 +13,7 @@ from queue import Queue
 import pytest
 
 from acode_vllm.supervisor import ChildSpec, Crash, ReplyTo, Supervisor, WorkerDown, WorkerRef, call
-from acode_vllm.supervisor.testing import ManualClock
+from acode_vllm.testing import ManualClock
 from acode_vllm.vocabulary.gpus import GpuDevice, GpuSample
 from acode_vllm.workers.gpu.gpu_worker import GpuWorker
 from acode_vllm.workers.messages.gpu_messages import GpuReport, SampleGpus

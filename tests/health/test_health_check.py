@@ -41,7 +41,7 @@ def test_a_healthy_server_is_asked_for_health_for_its_models_and_for_one_token(
         report = check_of(watch_of(server)).run(deep=True)
         assert report.verdict is Verdict.HEALTHY
         assert list(parts(report)) == ["process", "listener", "health", "models", "engine"]
-        assert server.asked() == ["GET /health", "GET /v1/models", "GET /metrics", "POST /v1/completions"]
+        assert server.requests() == ["GET /health", "GET /v1/models", "GET /metrics", "POST /v1/completions"]
         assert report.reason == ""
         assert (report.requests_running, report.generation_tokens) == (0, 0)
 
@@ -54,7 +54,7 @@ def test_another_status_of_health_than_200_is_unhealthy(status: int, check_of: C
         assert report.verdict is Verdict.UNHEALTHY
         assert report.reason == f"health: status {status}"
         assert report.parts[-1].endpoint == server.url + "/health"
-        assert server.asked() == ["GET /health"]
+        assert server.requests() == ["GET /health"]
 
 
 @pytest.mark.spec("FR-017", "FR-018", "AC-015", "UT-006")
@@ -93,7 +93,7 @@ def test_a_stranger_that_answers_200_on_the_port_is_never_healthy_in_managed_mod
         report = check_of(lost).run(deep=True)
         assert report.verdict is Verdict.UNHEALTHY
         assert f"PID {stranger.pid}" in report.reason
-        assert stranger.asked() == [], "a stranger is told nothing, the API key least of all"
+        assert stranger.requests() == [], "a stranger is told nothing, the API key least of all"
         assert check_of(watch_of(stranger, managed=False)).run(deep=True).verdict is Verdict.HEALTHY
 
 
@@ -146,7 +146,7 @@ def test_progress_of_other_requests_spares_the_engine_a_request(check_of: Callab
         server.ask("/v1/completions", {"prompt": "a", "max_tokens": 3})
         report = check.run(deep=True)
         assert "tokens since the last look" in report.parts[-1].reason
-        assert server.asked().count("POST /v1/completions") == 2
+        assert server.requests().count("POST /v1/completions") == 2
 
 
 def test_the_token_of_one_look_is_no_proof_of_life_for_the_next(check_of: Callable[..., HealthCheck]) -> None:
@@ -154,7 +154,7 @@ def test_the_token_of_one_look_is_no_proof_of_life_for_the_next(check_of: Callab
         check = check_of(watch_of(server))
         for number in range(1, 4):
             assert check.run(deep=True).ok
-            assert server.asked().count("POST /v1/completions") == number
+            assert server.requests().count("POST /v1/completions") == number
 
 
 def test_a_model_that_makes_embeddings_is_asked_for_one_and_then_no_more_for_text(
@@ -163,7 +163,7 @@ def test_a_model_that_makes_embeddings_is_asked_for_one_and_then_no_more_for_tex
     with StandIn(completions=False) as server:
         check = check_of(watch_of(server))
         assert [check.run(deep=True).verdict for _ in range(3)] == [Verdict.HEALTHY] * 3
-        assert server.asked().count("POST /v1/completions") == 1
+        assert server.requests().count("POST /v1/completions") == 1
 
 
 def test_without_metrics_the_completion_alone_decides(check_of: Callable[..., HealthCheck]) -> None:
@@ -178,7 +178,7 @@ def test_a_timeout_of_zero_asks_for_no_token(check_of: Callable[..., HealthCheck
     with StandIn() as server:
         report = check_of(watch_of(server, engine_check_timeout_seconds=0.0)).run(deep=True)
         assert report.verdict is Verdict.HEALTHY
-        assert "POST /v1/completions" not in server.asked()
+        assert "POST /v1/completions" not in server.requests()
 
 
 def test_a_server_that_takes_over_a_second_is_degraded_and_usable(check_of: Callable[..., HealthCheck]) -> None:

@@ -14,7 +14,7 @@ from health_harness import Health, watch_of
 from standin import StandIn
 
 from acode_vllm.records.event_log import log_service_event
-from acode_vllm.supervisor import ManualClock
+from acode_vllm.testing import ManualClock
 from acode_vllm.vocabulary.events import HealthChecked
 from acode_vllm.vocabulary.health import Verdict
 from acode_vllm.vocabulary.server_process import ServerProcess
@@ -54,7 +54,7 @@ def test_a_prompt_that_computes_for_minutes_is_given_them_and_no_more(health: Ma
     with StandIn() as server:
         asker = threading.Thread(target=_ask, args=(server, "[compute:60] a"))
         asker.start()
-        eventually(lambda: len(server.asked()) == 1)
+        eventually(lambda: len(server.requests()) == 1)
         worker.tell(watch_of(server, engine_check_timeout_seconds=0.1, engine_stall_timeout_seconds=600.0))
         seen = []
         for _ in range(12):
@@ -104,7 +104,7 @@ def test_a_day_of_checks_is_1441_of_them_no_line_of_log_and_no_memory(
                 clock.advance(60.0)
         assert checks == DAY + 1
         assert worker.reports.empty()
-        assert server.asked().count("GET /health") == checks
+        assert server.requests().count("GET /health") == checks
     assert [record for record in caplog.records if record.name.startswith("acode_vllm")] == []
     grown = held[DAY] - held[DAY // 4]
     assert grown < DAY // 4, f"{grown} blocks of memory in 18 hours"

@@ -13,7 +13,8 @@ import pytest
 from health_harness import Health, as_server, watch_of
 from standin import StandIn, free_port
 
-from acode_vllm.supervisor import ManualClock, WorkerDown, call
+from acode_vllm.supervisor import WorkerDown, call
+from acode_vllm.testing import ManualClock
 from acode_vllm.vocabulary.health import Verdict
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
 from acode_vllm.workers.health.health_worker import KNOCK_SECONDS
@@ -163,7 +164,7 @@ def test_checks_that_are_asked_for_together_are_one_check(health: MakeHealth) ->
             asker.join(20)
         assert len(replies) == 10
         # One for the Watch, one for whoever asked while that ran; at most one more for who asked before it.
-        assert server.asked().count("GET /health") <= 3
+        assert server.requests().count("GET /health") <= 3
 
 
 def test_asking_between_a_failure_and_its_repeat_does_not_count_as_failures_in_a_row(health: MakeHealth) -> None:
@@ -193,12 +194,12 @@ def test_after_unwatch_nothing_is_asked_and_nothing_reported(health: MakeHealth)
         worker.tell(watch_of(server))
         assert failures(worker) == 0
         clock.wait_for_deadline(60.0)
-        asked = len(server.asked())
+        asked = len(server.requests())
         worker.tell(Unwatch())
         assert not worker.check().ok
         clock.advance(600.0)
         assert not worker.check().ok
-        assert len(server.asked()) == asked
+        assert len(server.requests()) == asked
         assert worker.reports.empty()
 
 
@@ -233,7 +234,7 @@ def test_a_stop_is_heard_within_50_ms_while_a_check_blocks(health: MakeHealth) -
 
         asker = threading.Thread(target=ask)
         asker.start()
-        while not server.asked():
+        while not server.requests():
             pass
         began = time.monotonic()
         worker.tree.stop(10.0)

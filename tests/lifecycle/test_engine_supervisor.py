@@ -7,10 +7,19 @@ from queue import Queue
 
 import pytest
 
-from acode_vllm.supervisor import ChildSpec, ChildType, Restart, Supervisor, Worker, WorkerRef, call, cast
+from acode_vllm.supervisor import (
+    ChildSpec,
+    ChildType,
+    Restart,
+    Supervisor,
+    WhichChildren,
+    Worker,
+    WorkerRef,
+    call,
+    cast,
+)
 from acode_vllm.supervisor.events import ChildStarted, RestartLimitReached, RestartScheduled, SupervisorEvent
-from acode_vllm.supervisor.requests import WhichChildren
-from acode_vllm.supervisor.testing import ManualClock
+from acode_vllm.testing import ManualClock
 from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
 from acode_vllm.workers.lifecycle.engine import engine_supervisor

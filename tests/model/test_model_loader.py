@@ -13,7 +13,7 @@ from model_folders import write_model
 
 from acode_vllm.supervisor import ChildSpec, Supervisor, WorkerDown, WorkerRef, call, cast
 from acode_vllm.supervisor.events import ChildStarted
-from acode_vllm.supervisor.testing import ManualClock
+from acode_vllm.testing import ManualClock
 from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.health import HealthReport, PartReport, Verdict
 from acode_vllm.vocabulary.loading import LoadStage

@@ -84,7 +84,7 @@ def test_the_users_own_errors_are_passed_on_with_the_servers_words_and_never_sen
     assert caught.value.status == status
     assert caught.value.code == "ACODE-VLM-019"
     assert keeper.failures == []
-    assert len(served(keeper).asked()) == 1
+    assert len(served(keeper).requests()) == 1
 
 
 def test_422_is_the_users_own_error_as_well(provider_over: Make) -> None:
@@ -92,7 +92,7 @@ def test_422_is_the_users_own_error_as_well(provider_over: Make) -> None:
     with pytest.raises(RequestError) as caught:
         provider.complete("a")
     assert caught.value.status == 422
-    assert len(served(keeper).asked()) == 1
+    assert len(served(keeper).requests()) == 1
 
 
 def test_a_model_without_chat_template_is_recognised_by_its_refusal(provider_over: Make) -> None:
@@ -164,7 +164,7 @@ def test_many_threads_may_send_at_once(provider_over: Make) -> None:
 
 
 def running(keeper: StandInKeeper) -> int:
-    return int(served(keeper).ask("/standin/state")["running"])
+    return served(keeper).running
 
 
 def wait_until_idle(keeper: StandInKeeper) -> None:

@@ -22,7 +22,7 @@ def served(keeper: StandInKeeper) -> StandIn:
 
 
 def completions(keeper: StandInKeeper) -> int:
-    return served(keeper).asked().count("POST /v1/completions")
+    return served(keeper).requests().count("POST /v1/completions")
 
 
 @pytest.mark.parametrize("stream", [False, True])

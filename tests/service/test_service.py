@@ -16,8 +16,7 @@ from standin import StandIn
 from acode_vllm import GpuOptions, ServerOptions, VllmServiceOrchestrator
 from acode_vllm.records.journal import Journal
 from acode_vllm.service.shared_service import SharedService
-from acode_vllm.supervisor import Crash, Supervisor, WorkerRef, call, cast
-from acode_vllm.supervisor.requests import WhichChildren
+from acode_vllm.supervisor import Crash, Supervisor, WhichChildren, WorkerRef, call, cast
 from acode_vllm.vocabulary.errors import (
     InterruptedByStopError,
     ModelNotFoundError,

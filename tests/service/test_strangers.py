@@ -77,7 +77,7 @@ def test_one_that_takes_the_port_while_ours_starts(service: MakeService, strange
     assert caught.value.code == "ACODE-VLM-005"
     assert f"PID {there.pid}" in str(caught.value)
     assert watcher.healthy() == []
-    assert "GET /health" not in there.asked(), "it is not even asked"
+    assert "GET /health" not in there.requests(), "it is not even asked"
     assert vllm.get_state() is ServiceState.FAILED
 
 

@@ -17,7 +17,6 @@ from acode_vllm.supervisor import (
     ChildSpec,
     Down,
     ExitReason,
-    ManualClock,
     ReplyTo,
     Restart,
     Supervisor,
@@ -27,6 +26,7 @@ from acode_vllm.supervisor import (
     call,
     cast,
 )
+from acode_vllm.testing import ManualClock
 
 GUARD = 20.0  # real seconds after which a test that waits for an event is broken
 

@@ -25,7 +25,6 @@ from acode_vllm.supervisor import (
     ExitReason,
     InvalidSpec,
     Killed,
-    ManualClock,
     NoProc,
     Normal,
     NotFound,
@@ -44,6 +43,7 @@ from acode_vllm.supervisor import (
     WorkerRef,
     cast,
 )
+from acode_vllm.testing import ManualClock
 
 GUARD = 20.0
 LEAVE: dict[str, BaseException] = {

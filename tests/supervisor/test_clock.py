@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from acode_vllm.supervisor import SYSTEM_CLOCK, ManualClock
+from acode_vllm.supervisor import SYSTEM_CLOCK
 from acode_vllm.supervisor.process.clock import deadline_after, wait_for
+from acode_vllm.testing import ManualClock
 
 
 def wait(clock: Any, deadline: float | None, condition: threading.Condition | None = None) -> bool:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from acode_vllm.supervisor import ManualClock, WouldDeadlock
+from acode_vllm.supervisor import WouldDeadlock
 from acode_vllm.supervisor.process.inbox import Inbox, is_under
+from acode_vllm.testing import ManualClock
 
 
 @dataclass(frozen=True)

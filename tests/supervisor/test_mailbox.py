@@ -13,7 +13,6 @@ from acode_vllm.supervisor import (
     Down,
     Exit,
     MailboxFull,
-    ManualClock,
     Overloaded,
     Restart,
     call,
@@ -24,6 +23,7 @@ from acode_vllm.supervisor.process.envelopes import Call, Info
 from acode_vllm.supervisor.process.mailbox import Mailbox
 from acode_vllm.supervisor.process.reply import ReplyTo
 from acode_vllm.supervisor.supervisor_loop import SupervisorLoop
+from acode_vllm.testing import ManualClock
 
 
 def small(tree: Any, size: int) -> Any:

@@ -20,7 +20,6 @@ from acode_vllm.supervisor import (
     ChildSpec,
     Exit,
     ExitReason,
-    ManualClock,
     NoProc,
     Restart,
     Shutdown,
@@ -30,6 +29,7 @@ from acode_vllm.supervisor import (
     WorkerDown,
     cast,
 )
+from acode_vllm.testing import ManualClock
 
 IDS = ("a", "b", "c", "d")
 LEAVE: dict[str, BaseException] = {

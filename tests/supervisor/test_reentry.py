@@ -14,7 +14,6 @@ import pytest
 from acode_vllm.supervisor import (
     SHUTDOWN,
     ChildSpec,
-    ManualClock,
     WouldDeadlock,
     call,
     cast,
@@ -23,6 +22,7 @@ from acode_vllm.supervisor import (
 from acode_vllm.supervisor.process.envelopes import Cast, Info, Sample, SampleKey
 from acode_vllm.supervisor.process.inbox import Inbox
 from acode_vllm.supervisor.process.timers import Timer
+from acode_vllm.testing import ManualClock
 
 pytestmark = pytest.mark.timeout(60)
 

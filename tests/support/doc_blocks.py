@@ -145,7 +145,9 @@ class Reader:
 
 
 def _with_port(program: str, port: int) -> str:
-    """A program whose options name this port: unlike `from_configuration`, they know nothing of ``VLLM_PORT``."""
+    """A program whose options name this port, unless they name one: they do not read ``VLLM_PORT``."""
+    if "port=" in program:
+        return program
     program = program.replace("VllmLifecycleOptions(", f"VllmLifecycleOptions(port={port}, ").replace(", )", ")")
     options = f"__import__('acode_vllm').VllmLifecycleOptions(port={port})"
     return re.sub(r'VllmServiceOrchestrator\(("[^"]+")\)', rf"VllmServiceOrchestrator(\1, {options})", program)

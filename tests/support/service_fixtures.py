@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,20 +11,13 @@ import pytest
 from standin import COMMAND, free_port
 
 from acode_vllm import ServerOptions, VllmLifecycleOptions, VllmServiceOrchestrator
+from acode_vllm.testing import stand_in_model
 from acode_vllm.vocabulary.states import LifecycleMode
 
 MakeService = Callable[..., VllmServiceOrchestrator]
 
 
-def write_model(folder: Path) -> str:
-    """A model folder that is complete as far as anybody looks without loading it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"], "model_type": "llama"}))
-    (folder / "tokenizer.json").write_text("{}")
-    (folder / "tokenizer_config.json").write_text("{}")
-    header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
-    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"\0\0\0\0")
-    return str(folder)
+write_model = stand_in_model
 
 
 @pytest.fixture

@@ -25,8 +25,7 @@ from collections import Counter
 from typing import Any
 
 from acode_vllm.service.local_service import LocalService
-from acode_vllm.supervisor import CallError, call, cast
-from acode_vllm.supervisor.requests import WhichChildren
+from acode_vllm.supervisor import CallError, WhichChildren, call, cast
 from acode_vllm.vocabulary.errors import VllmServiceError
 
 HELLO = [{"role": "user", "content": "hello"}]

@@ -20,7 +20,7 @@ import psutil
 from keepers import Acode
 from service_fixtures import write_model
 from soak_report import Life, Measure
-from standin import SERVER, free_port
+from standin import COMMAND, free_port
 
 from acode_vllm.records.recorded import RecordedService, recorded_service
 from acode_vllm.vocabulary.history import History
@@ -131,7 +131,7 @@ class World:
         self.faults = folder / "faults.json"
         self.change_starts(NORMAL)
         self.acode.write(
-            command=[sys.executable, str(SERVER), "--standin", str(self.faults)],
+            command=[*COMMAND, "--standin", str(self.faults)],
             lifecycle={
                 "health_check_interval_seconds": 2.0,
                 "engine_check_timeout_seconds": 2.0,
@@ -157,7 +157,7 @@ class World:
         for variable in ("HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
             (folder / variable.lower()).mkdir()
             os.environ[variable] = str(folder / variable.lower())
-        places = [str(PROGRAM.parent), str(SERVER.parent), *filter(os.path.isabs, sys.path)]
+        places = [str(PROGRAM.parent), *filter(os.path.isabs, sys.path)]
         os.environ |= {"PYTHONPATH": os.pathsep.join(places), "STANDIN_LIFETIME": str(LONGEST_LIFE)}
 
     def _make_keeper(self) -> Program:

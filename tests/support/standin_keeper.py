@@ -57,7 +57,7 @@ class StandInKeeper:
         with self._lock:
             if self._doubt and self._hangs:
                 self.close()
-            if self._doubt and self.server is not None and not self.server.ask_health():
+            if self._doubt and self.server is not None and not self.server.is_healthy():
                 self.server.process.wait(DEADLINE)
             self._doubt = False
             if self.server is None or self.server.process.poll() is not None:

@@ -1,4 +1,4 @@
-"""The API server's end of the pipes to the engine: what it last said is all that is known of it."""
+"""The API server's end of the pipes to the engine."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from standin_engine import Pipes
-from standin_requests import Wanted
+from acode_vllm.testing.engine import Pipes
+from acode_vllm.testing.generation import Wanted
 
 
 class EngineDied(Exception):  # noqa: N818 - what happened, in vLLM's words
@@ -18,20 +18,20 @@ class EngineDied(Exception):  # noqa: N818 - what happened, in vLLM's words
 
 
 class Output:
-    """The tokens of one request; its descriptor is readable when there are some."""
+    """The tokens of one request; its descriptor is readable when there are tokens. Any thread."""
 
     def __init__(self) -> None:
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.items: deque[tuple[str, bool, str | None] | None] = deque()
 
     def put(self, item: tuple[str, bool, str | None] | None) -> None:
-        """A token, whether it is the last, and why where that is special; None for the end of the engine."""
+        """Add a token, whether it is the last, and its finish reason if it is a special one; None: the engine died."""
         self.items.append(item)
         os.eventfd_write(self.fd, 1)
 
 
 class EngineClient:
-    """The API server's view of the engine: what it last said is all that is known of it."""
+    """The API server's view of the engine: the figures are those that it reported last. Any thread."""
 
     def __init__(self, pipes: Pipes, on_death: Callable[[], None]) -> None:
         self.pid = pipes.pid
@@ -45,6 +45,11 @@ class EngineClient:
         threading.Thread(target=self._read, daemon=True).start()
 
     def submit(self, wanted: Wanted) -> tuple[int, Output]:
+        """Send a request to the engine; returns its number and where its tokens arrive.
+
+        Raises:
+            EngineDied: There is no engine any more.
+        """
         with self._lock:
             if self.dead:
                 raise EngineDied
@@ -58,6 +63,7 @@ class EngineClient:
             return self._number, output
 
     def release(self, number: int, finished: bool) -> None:
+        """Forget a request; one that is not finished is aborted in the engine."""
         with self._lock:
             output = self._outputs.pop(number)
             os.close(output.fd)
@@ -65,7 +71,7 @@ class EngineClient:
                 self._send({"abort": number})
 
     def abort_all(self) -> None:
-        """What runs is answered now, as far as it came: vLLM does so when it is stopped."""
+        """End every running request with the tokens that it has, as vLLM does when it is stopped."""
         with self._lock:
             for output in self._outputs.values():
                 output.put(("", True, "abort"))

@@ -1,7 +1,7 @@
 """The engine of the stand-in: real child processes over pipes, so that signals do to it what they do to vLLM's.
 
 API server → ``VLLM::EngineCore`` → ``VLLM::Worker``, in one process group and session. Every token makes its way down
-to each worker and back. An orphaned engine stays, as vLLM's does; an alarm ends it when a test forgot it.
+to each worker and back. An orphaned engine stays, as vLLM's does; an alarm ends it if a test forgets it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from standin_faults import Faults
+from acode_vllm.testing.faults import Faults
 
 LIFETIME = int(os.environ.get("STANDIN_LIFETIME", "300"))
 """Seconds after which every process of a stand-in ends by itself, so that none ever stays on the machine.
 
-One that is stopped by SIGSTOP ends when it is continued: whoever stops it has to see to that.
+A process that is stopped by SIGSTOP ends only when it is continued.
 """
 
 

@@ -1,7 +1,7 @@
-"""The stand-in's HTTP side: vLLM's endpoints, the way to the engine, and two endpoints of its own for tests.
+"""The stand-in's HTTP side: vLLM's endpoints, and two of its own for `StandInServer`.
 
 ``POST /standin/faults`` changes faults while it serves (``{"refuse_seconds": 1}`` stops listening for a while),
-``GET /standin/state`` says what was asked so far.
+``GET /standin/state`` tells which requests it received.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-import standin_log
-import standin_requests as answers
-from standin_engine_client import EngineClient, EngineDied
-from standin_faults import Faults
+from acode_vllm.testing import generation as answers
+from acode_vllm.testing import vllm_log
+from acode_vllm.testing.engine_client import EngineClient, EngineDied
+from acode_vllm.testing.faults import Faults
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
@@ -44,29 +44,32 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.answering = 0
 
     def listen(self, faults: Faults, engine: EngineClient) -> None:
+        """Listen, and answer on threads of its own from now on."""
         self.faults, self.engine = faults, engine
         self.server_activate()
         threading.Thread(target=self.serve_forever, args=(3600,), daemon=True).start()
 
     def finish_answers(self, seconds: float) -> None:
-        """Cut off what runs, and wait until its answers are written."""
+        """Cut off the running requests, and wait for up to ``seconds`` until their answers are written."""
         assert self.engine is not None
         self.engine.abort_all()
         with self.changed:
             self.changed.wait_for(lambda: self.answering == 0, seconds)
 
     def refuse_for(self, seconds: float) -> None:
-        """Refuse connections for a while: the socket stops to listen and is opened again."""
+        """Refuse connections for this long: the socket stops listening, and then listens again."""
         self.socket.shutdown(socket.SHUT_RDWR)
         again = threading.Timer(seconds, lambda: self.socket.listen(self.request_queue_size))
         again.daemon = True
         again.start()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news."""
+        """Say nothing: a client that disconnects is normal."""
 
 
 class Handler(BaseHTTPRequestHandler):
+    """Answers the requests of one connection, on the thread of that connection."""
+
     protocol_version = "HTTP/1.1"
     server: Server
     _headers_buffer: list[bytes]
@@ -74,16 +77,20 @@ class Handler(BaseHTTPRequestHandler):
     timeout = 5.0  # as uvicorn's keep-alive in vLLM
 
     def version_string(self) -> str:
+        """Return the name that vLLM's HTTP server gives."""
         return "uvicorn"
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the base's name
+        """Log a request as uvicorn does."""
         host, port = self.client_address[:2]
-        standin_log.write(f'INFO:     {host}:{port} - "{self.command} {self.path} HTTP/1.1" {arguments[1]} OK')
+        vllm_log.write(f'INFO:     {host}:{port} - "{self.command} {self.path} HTTP/1.1" {arguments[1]} OK')
 
     def do_GET(self) -> None:
+        """Answer a GET."""
         self._counted(self._get)
 
     def do_POST(self) -> None:
+        """Answer a POST."""
         length = int(self.headers.get("Content-Length", 0))
         self.body = self.rfile.read(length)
         self._counted(self._post)
@@ -126,7 +133,7 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/v1/models":
             self._json(200, answers.models(server.name, server.model))
         elif self.path == "/version":
-            self._json(200, {"version": standin_log.VERSION})
+            self._json(200, {"version": vllm_log.VERSION})
         elif self.path == "/metrics" and server.faults.metrics:
             text = answers.metrics(server.name, engine.running, engine.prompt, engine.generated)
             self._send(200, "text/plain; version=1.0.0; charset=utf-8", text.encode())
@@ -159,7 +166,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _embed(self, body: dict[str, Any]) -> None:
         wanted = answers.read_generation(False, {"prompt": body.get("input"), "max_tokens": 1}, self.server.name, True)
-        self._run(wanted, lambda token, finish: None)
+        self._run(wanted, lambda _token, _finish: None)
         data = [{"index": 0, "object": "embedding", "embedding": [0.25, -0.5]}]
         self._json(200, {"object": "list", "model": self.server.name, "data": data, "usage": answers.usage(wanted)})
 
@@ -167,13 +174,13 @@ class Handler(BaseHTTPRequestHandler):
         self.server.generations += 1
         if self.server.generations == self.server.faults.crash_at_request:
             for line in self.server.faults.crash_lines:
-                standin_log.write(line)
+                vllm_log.write(line)
             os.kill(self._engine().pid, 9)
         if wanted.stream:
             self._stream(wanted)
             return
         pieces: list[str] = []
-        finish = self._run(wanted, lambda token, finish: pieces.append(token))
+        finish = self._run(wanted, lambda token, _finish: pieces.append(token))
         if finish:
             self._json(200, answers.whole_answer(self.server.generations, wanted, "".join(pieces), finish))
 
@@ -204,7 +211,7 @@ class Handler(BaseHTTPRequestHandler):
         self._piece(b"")
 
     def _run(self, wanted: answers.Wanted, each: Callable[[str, str | None], None]) -> str | None:
-        """Generate; returns why it finished, None where the client went away, and then the engine stops with it."""
+        """Generate; returns the finish reason, or None if the client disconnected: the request is aborted then."""
         number, output = self._engine().submit(wanted)
         finish: str | None = None
         poll = select.poll()

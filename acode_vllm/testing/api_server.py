@@ -1,29 +1,29 @@
-"""A stand-in for vLLM's API server, as a real child process.
+"""The stand-in for vLLM's API server: a real process with real children.
 
-Run as ``python server.py [--standin FAULTS.json] --model M --port N``. It takes every option that vLLM takes, and
-behaves as vLLM 0.32 was measured to; `tests/contract` is run on both. What it does wrong is asked for by a file
-(``--standin``) or by the environment (``STANDIN``, JSON); see `standin_faults`.
+Run as ``python api_server.py [--standin FAULTS.json] --model M --port N``. It takes every option that vLLM takes, and
+behaves as vLLM 0.32 was measured to; `tests/contract` is run on both. A file (``--standin``) or the environment
+(``STANDIN``, JSON) says what it does wrong; see `acode_vllm.testing.faults`.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
+import secrets
 import signal
 import sys
 import threading
 import time
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-
-import standin_engine
-import standin_log
-from standin_api import Server
-from standin_engine_client import EngineClient
-from standin_faults import Faults, faults_of_this_start
+from acode_vllm.testing import vllm_log
+from acode_vllm.testing.engine import LIFETIME, Pipes, start_engine, start_stray
+from acode_vllm.testing.engine_client import EngineClient
+from acode_vllm.testing.faults import Faults, faults_of_this_start
+from acode_vllm.testing.http_api import Server
 
 
 def option(name: str, default: str | None = None) -> str | None:
-    """The value of an option, as ``--name value`` or ``--name=value``."""
+    """Return the value of an option, given as ``--name value`` or ``--name=value``."""
     arguments = sys.argv[1:]
     for position, argument in enumerate(arguments):
         if argument == f"--{name}" and position + 1 < len(arguments):
@@ -34,7 +34,7 @@ def option(name: str, default: str | None = None) -> str | None:
 
 
 class ApiServer:
-    """The process that was started."""
+    """The API server, the parent of the engine. The main thread runs it; signals wake it."""
 
     def __init__(self) -> None:
         self.faults = faults_of_this_start(option("standin"), os.environ.get("STANDIN"))
@@ -54,21 +54,22 @@ class ApiServer:
         self.ready_fd = None if ready is None else int(ready)
 
     def run(self) -> int:
+        """Start the engine, load, serve until a signal or the engine's death; returns the exit code."""
         faults = self.faults
         signal.signal(signal.SIGTERM, self._on_term)
         signal.signal(signal.SIGINT, self._on_term)
-        signal.alarm(standin_engine.LIFETIME)
+        signal.alarm(LIFETIME)
         self._pass(faults.first_sign_seconds)
-        standin_log.banner(self.model, self.port)
+        vllm_log.banner(self.model, self.port)
         try:
             server = Server((self.host, self.port), self.name, self.model, self._api_key())
         except OSError as error:
             raise OSError(error.errno, error.strerror) from None
         keep_out = [server.fileno()] + ([self.ready_fd] if self.ready_fd is not None else [])
         for _ in range(faults.strays):
-            self.children.append(standin_engine.start_stray(faults.ignore_sigterm, keep_out))
-            standin_log.write(f"stray pid={self.children[-1]}")
-        pipes = standin_engine.start_engine(faults, keep_out)
+            self.children.append(start_stray(faults.ignore_sigterm, keep_out))
+            vllm_log.write(f"stray pid={self.children[-1]}")
+        pipes = start_engine(faults, keep_out)
         self.children.append(pipes.pid)
         if faults.shm:
             self._take_shared_memory()
@@ -76,17 +77,17 @@ class ApiServer:
         if faults.fail_code is not None:
             return self._fail(faults, pipes.pid)
         client = EngineClient(pipes, self._on_engine_death)
-        standin_log.serving(f"http://{self.host}:{self.port}")
+        vllm_log.serving(f"http://{self.host}:{self.port}")
         server.listen(faults, client)
         self.serving = True
         self._tell_ready()
         if faults.crash_after is not None:
             self._pass(faults.crash_after)
             os.kill(pipes.pid, signal.SIGKILL)
-        self._wait_for_the_end()
+        self.wake.wait()
         if self.engine_died:
-            standin_log.engine_died()
-            self._pass(faults.exit_delay, stoppable=True)
+            vllm_log.engine_died()
+            self._pass(faults.exit_delay)
         server.socket.close()
         server.finish_answers(1.0)
         self._pass(faults.stop_seconds, stoppable=False)
@@ -94,11 +95,11 @@ class ApiServer:
             self._end(pid)
         if self.shm is not None:
             os.unlink(self.shm)
-        standin_log.shut_down(faults.noise)
+        vllm_log.shut_down(faults.noise)
         return 0
 
     def _tell_ready(self) -> None:
-        """Tell the test that it listens; vLLM's last log line comes before that."""
+        """Tell `StandInServer` that it listens; vLLM's last log line comes before that."""
         if self.ready_fd is not None:
             os.write(self.ready_fd, b"R")
             os.close(self.ready_fd)
@@ -121,29 +122,26 @@ class ApiServer:
         self.engine_died = True
         self.wake.set()
 
-    def _wait_for_the_end(self) -> None:
-        self.wake.wait()
-
     def _pass(self, seconds: float, *, stoppable: bool = True) -> None:
-        """Let time go by; a signal's handler runs meanwhile."""
+        """Let time pass; a signal ends it if the server serves and ``stoppable``."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             if stoppable and self.serving and not self.engine_died and self.wake.is_set():
                 return
             threading.Event().wait(left)
 
-    def _load(self, pipes: standin_engine.Pipes) -> None:
+    def _load(self, pipes: Pipes) -> None:
         worker = pipes.workers[0] if pipes.workers else pipes.pid
-        lines = standin_log.engine_lines(self.model, pipes.pid, worker)
+        lines = vllm_log.engine_lines(self.model, pipes.pid, worker)
         for line in lines:
             self._pass(self.faults.load_seconds / len(lines))
-            standin_log.engine_line(line)
+            vllm_log.engine_line(line)
         for text in self.faults.log_lines:
-            standin_log.write(text)
+            vllm_log.write(text)
 
     def _fail(self, faults: Faults, engine: int) -> int:
         for text in faults.fail_lines:
-            standin_log.write(text)
+            vllm_log.write(text)
         self._end(engine, signal.SIGKILL)
         assert faults.fail_code is not None
         if faults.fail_code < 0:
@@ -158,11 +156,8 @@ class ApiServer:
             pass
 
     def _take_shared_memory(self) -> None:
-        import mmap
-        import secrets
-
-        self.shm = f"/dev/shm/psm_standin_{secrets.token_hex(4)}"
-        standin_log.write(f"shared memory {self.shm}")
+        self.shm = f"/dev/shm/psm_standin_{secrets.token_hex(4)}"  # noqa: S108 - vLLM names its files there like this
+        vllm_log.write(f"shared memory {self.shm}")
         with open(self.shm, "wb+") as file:
             file.truncate(4096)
             self.mapping = mmap.mmap(file.fileno(), 4096)

@@ -1,4 +1,4 @@
-"""The test double that ships with the library: a clock that a test moves by hand."""
+"""A clock for supervisors that a test moves by hand."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 
 
 class ManualClock:
-    """A :class:`~.clock.Clock` that stands still until :meth:`advance` is called.
+    """A :class:`acode_vllm.supervisor.Clock` that stands still until :meth:`advance` is called.
 
     Threads that wait on it really wait, and wake when their deadline is reached; so a test
     needs no sleep, and the same moves give the same outcome every time. Any thread.
@@ -23,7 +23,7 @@ class ManualClock:
         return self._now
 
     def wait(self, condition: threading.Condition, deadline: float | None) -> None:
-        """Wait on ``condition``, held by the caller; see :meth:`~.clock.Clock.wait`."""
+        """Wait on ``condition``, held by the caller; see :meth:`acode_vllm.supervisor.Clock.wait`."""
         if deadline is None:
             condition.wait()
             return
@@ -41,7 +41,7 @@ class ManualClock:
                 del self._waiting[entry]
 
     def advance(self, seconds: float) -> None:
-        """Move the time forward, and wake whoever's deadline is reached."""
+        """Move the time forward, and wake the threads whose deadline is reached."""
         if seconds < 0:
             raise ValueError("time does not go back")
         with self._lock:
