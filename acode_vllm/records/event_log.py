@@ -22,6 +22,7 @@ from acode_vllm.vocabulary.events import (
     StateChanged,
     WarningRaised,
 )
+from acode_vllm.vocabulary.exhaustive import assert_never
 
 LOGGER = logging.getLogger("acode_vllm.service")
 
@@ -92,3 +93,5 @@ def _describe(event: Event) -> tuple[int, str, dict[str, object]]:
             return logging.ERROR, str(problem), {"code": problem.code, "message": problem.message}
         case WarningRaised(_, warning):
             return logging.WARNING, warning, {"warning": warning}
+        case _:
+            return assert_never(event)

@@ -20,7 +20,6 @@ if typing.TYPE_CHECKING:
     from typing_extensions import Self
 
 T = TypeVar("T")
-V = TypeVar("V", bound="JsonValue")
 
 
 class JsonValue:

@@ -18,6 +18,7 @@ from acode_vllm.vocabulary.events import (
     StateChanged,
     WarningRaised,
 )
+from acode_vllm.vocabulary.exhaustive import assert_never
 from acode_vllm.vocabulary.gpus import GpuSample
 from acode_vllm.vocabulary.health import HealthReport
 from acode_vllm.vocabulary.history import HistoryEntry
@@ -64,6 +65,8 @@ def event_entry(event: Event) -> HistoryEntry:
             return HistoryEntry(at, "check", _check_fields(report, failures))
         case GpusSampled(at, sample):
             return HistoryEntry(at, "gpus", _gpu_fields(sample))
+        case _:
+            return assert_never(event)
 
 
 def _check_fields(report: HealthReport, failures: int) -> dict[str, Any]:
