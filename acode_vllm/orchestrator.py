@@ -60,6 +60,7 @@ class VllmServiceOrchestrator:
         options: The settings; the defaults where None.
         environ: The environment to read HF_TOKEN and VLLM_API_KEY from and to hand on to vLLM; this process's where
             None.
+        as_it_runs: Whether nobody chose the model: it is the one that runs, and keeps the settings that it has.
 
     Raises:
         ConfigurationError: ACODE-VLM-010, with all mistakes in the arguments.
@@ -71,10 +72,10 @@ class VllmServiceOrchestrator:
         options: VllmLifecycleOptions | None = None,
         *,
         environ: Mapping[str, str] | None = None,
+        as_it_runs: bool = False,
     ) -> None:
-        self._settings = WantedSettings(
-            model, options or VllmLifecycleOptions(), os.environ if environ is None else environ
-        )
+        environ = os.environ if environ is None else environ
+        self._settings = WantedSettings(model, options or VllmLifecycleOptions(), environ, as_it_runs=as_it_runs)
         self._doubted_at = -math.inf
         self._guard = threading.Lock()
         self._service: ServiceBackend | None = None

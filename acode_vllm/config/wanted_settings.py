@@ -32,6 +32,8 @@ class WantedSettings:
         options: VllmLifecycleOptions,
         environ: Mapping[str, str],
         live: LiveConfiguration | None = None,
+        *,
+        as_it_runs: bool = False,
     ) -> None:
         """Want this.
 
@@ -40,6 +42,7 @@ class WantedSettings:
             options: The settings.
             environ: What vLLM inherits.
             live: Where they come from, and are looked for again.
+            as_it_runs: Whether nobody chose the model: it is the one that runs.
 
         Raises:
             ConfigurationError: ACODE-VLM-010, with all mistakes in the arguments.
@@ -50,6 +53,7 @@ class WantedSettings:
         self.model = model
         self.folder = ServiceFolder.of(self.environ, options.port)
         self._live = live
+        self._as_it_runs = as_it_runs
         self._guard = threading.Lock()
         self._wanted: Wanted | None = None
 
@@ -63,7 +67,7 @@ class WantedSettings:
         """All of it as the owner of the service is told."""
         wanted = self._wanted
         if wanted is None or wanted.model != self.model:
-            self._wanted = wanted = Wanted(self.model, self.options, self.environ, self.api_key)
+            self._wanted = wanted = Wanted(self.model, self.options, self.environ, self.api_key, self._as_it_runs)
         return wanted
 
     def refresh(self) -> VllmLifecycleOptions | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,19 @@ def test_a_second_shell_without_configuration_uses_the_model_that_runs(acode: Ac
     assert done.returncode == 0, done.stderr
     after = acode.status()
     assert (after["pid"], after["model"]) == (before["pid"], before["model"])
+
+
+@pytest.mark.slow
+def test_a_second_shell_does_not_change_the_settings_of_what_runs(acode: Acode) -> None:
+    """Else the next restart would look for a vLLM that is not there: the command is in the first shell's file."""
+    acode.succeed("providers", "start", "vllm")
+    before = acode.status()
+    assert acode.run("ask", "who are you?", environ=_second_shell(acode)).returncode == 0
+    os.kill(before["pid"], signal.SIGKILL)
+    assert acode.run("ask", "who are you?", environ=_second_shell(acode)).returncode == 0
+    after = acode.status()
+    assert after["pid"] != before["pid"]
+    assert after["model"] == before["model"]
 
 
 def test_a_model_that_is_named_replaces_the_one_that_runs(acode: Acode, other_model: str) -> None:

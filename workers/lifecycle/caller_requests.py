@@ -46,9 +46,10 @@ def ensure_healthy(life: Life, message: EnsureHealthy | StartService, to: object
         stopped = "The server was stopped while this request was under way; the request does not start it again."
         life.effects.append(Refuse(to, Problem("ACODE-VLM-022", stopped)))
         return
-    life.wait(to, message.token, message.wanted)
-    if life.serves(message.wanted):
-        _take_settings(life, message.wanted)
+    wanted = _chosen(life, message.wanted)
+    life.wait(to, message.token, wanted)
+    if life.serves(wanted):
+        _take_settings(life, wanted)
         life.tell(HEALTH, CheckNow())
     advance(life)
 
@@ -58,8 +59,9 @@ def restart(life: Life, message: RestartService, to: object) -> None:
     if _refuse_not_ours(life, to, "restarted"):
         return
     life.ledger.forget_restarts()
-    life.wait(to, message.token, message.wanted)
-    other = life.status.state is ServiceState.RUNNING and not life.serves(message.wanted)
+    wanted = _chosen(life, message.wanted)
+    life.wait(to, message.token, wanted)
+    other = life.status.state is ServiceState.RUNNING and not life.serves(wanted)
     if isinstance(life.activity, (Up, Watching, Draining)) and not other:
         begin_stop(life, "restart requested")
     advance(life)
@@ -126,6 +128,11 @@ def failure_seen(life: Life, message: FailureSeen) -> None:
     if life.status.state is ServiceState.RUNNING:
         life.ledger.update(last_check=None, reason=f"in doubt: {message.reason}")
         life.tell(HEALTH, CheckNow())
+
+
+def _chosen(life: Life, wanted: Wanted) -> Wanted:
+    """What is to be served; a caller that only takes what runs does not change its settings."""
+    return life.wanted if wanted.as_it_runs and wanted.model == life.wanted.model else wanted
 
 
 def _was_stopped(life: Life) -> bool:

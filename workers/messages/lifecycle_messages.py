@@ -27,12 +27,14 @@ class Wanted:
         options: The settings of the service.
         environ: The environment that vLLM inherits; it may hold secrets.
         api_key: Bearer key of the API, where one is set.
+        as_it_runs: Whether nobody chose this model: it is the one that runs, and keeps the settings that it has.
     """
 
     model: str
     options: VllmLifecycleOptions
     environ: Mapping[str, str] = field(repr=False)
     api_key: str | None = field(default=None, repr=False)
+    as_it_runs: bool = False
 
     @property
     def served_name(self) -> str:

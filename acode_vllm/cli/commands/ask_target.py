@@ -50,6 +50,7 @@ class AskTarget:
         self._terminal = terminal
         self._options = session.configuration.options
         self._asked = False
+        self._served_name: str | None = None  # of a model that nobody named: its server's settings are not ours
 
     # What an ordinary request needs
 
@@ -79,7 +80,7 @@ class AskTarget:
     @property
     def served_model_name(self) -> str:
         """The name by which requests ask for the model."""
-        return self._options.server.served_model_name or self._session.model
+        return self._served_name or self._options.server.served_model_name or self._session.model
 
     @property
     def api_key(self) -> str | None:
@@ -108,7 +109,11 @@ class AskTarget:
             if not self._runs(owner.ask("status", {})):
                 return None  # a start is waited for with patience, and shown
             status = owner.ask("ensure_healthy", {"wanted": self._wanted(), "token": os.urandom(16).hex()})
-            return _Vouched(status["server"]["identity"]["pid"]) if status and self._runs(status) else None
+            if status is None or not self._runs(status):
+                return None
+            if not self._session.named:
+                self._served_name = str(status["served_name"])
+            return _Vouched(status["server"]["identity"]["pid"])
         except FAILURES:
             return None
         finally:
@@ -123,7 +128,13 @@ class AskTarget:
     def _wanted(self) -> dict[str, object]:
         """`acode_vllm.workers.messages.lifecycle_messages.Wanted` as JSON data."""
         options = encode(self._options)
-        return {"model": self._session.model, "options": options, "environ": dict(os.environ), "api_key": self.api_key}
+        return {
+            "model": self._session.model,
+            "options": options,
+            "environ": dict(os.environ),
+            "api_key": self.api_key,
+            "as_it_runs": not self._session.named,
+        }
 
     # What only the orchestrator can do
 

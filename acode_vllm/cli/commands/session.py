@@ -32,11 +32,13 @@ class Session:
         folder: The service's folder.
         known_model: The model of a flag, the environment, set-model or a file, else the one that runs; None if
             nobody named one and none runs.
+        named: Whether somebody named the model; one that only runs keeps the settings that it has.
     """
 
     configuration: Configuration
     folder: ServiceFolder
     known_model: str | None
+    named: bool = True
 
     @property
     def model(self) -> str:
@@ -67,7 +69,7 @@ class Session:
             self._have_kept()
         # A command that starts nothing, like stop, needs no model.
         model = self.model if kept else self.known_model or self.configuration.model
-        return VllmServiceOrchestrator(model, options, environ=os.environ)
+        return VllmServiceOrchestrator(model, options, environ=os.environ, as_it_runs=not self.named)
 
     def _have_kept(self) -> None:
         from acode_vllm.keeper.detached_keeper import ensure_keeper
@@ -109,13 +111,12 @@ def open_session(arguments: argparse.Namespace, terminal: Terminal) -> Session:
             )
         )
     folder = ServiceFolder.of(os.environ, configuration.options.port)
-    return Session(configuration, folder, _known_model(configuration, folder))
+    chosen = named_model(configuration, folder)
+    model = chosen if chosen is not None else _running_model(configuration, folder)
+    return Session(configuration, folder, model, named=chosen is not None)
 
 
-def _known_model(configuration: Configuration, folder: ServiceFolder) -> str | None:
-    named = named_model(configuration, folder)
-    if named is not None:
-        return named
+def _running_model(configuration: Configuration, folder: ServiceFolder) -> str | None:
     if configuration.options.mode is not LifecycleMode.MANAGED:
         return configuration.model  # nothing is started or ended here
     from acode_vllm.records.recorded import recorded_service
