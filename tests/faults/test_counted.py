@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from control_harness import eventually
 from service_fixtures import write_model
 from standin import COMMAND, free_port
 
@@ -97,6 +98,7 @@ def _recover(vllm: VllmServiceOrchestrator, first: int, count: int) -> list[str]
             before = vllm.status().pid
             _break(vllm, number)
             answer = provider.complete("a", max_tokens=1).text
+            eventually(lambda: vllm.status().pid != before, WAIT)  # after SIGTERM, it may still answer while it ends
             status = vllm.ensure_healthy(timeout=WAIT)
             if (answer, status.state, status.pid != before) != ("a", ServiceState.RUNNING, True):
                 failed.append(f"{number}: {status}")

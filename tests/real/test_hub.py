@@ -75,7 +75,9 @@ class Refusal:
 REFUSALS = (
     Refusal("no such model", STRANGER, _gone, "ACODE-VLM-002", f"{MODEL} was not found on Hugging Face", LINK),
     Refusal("private, no token", None, _private, "ACODE-VLM-003", "private, or it does not exist", "HF_TOKEN"),
-    Refusal("private, token of a stranger", STRANGER, _private, "ACODE-VLM-002", "was not found", "with permission"),
+    Refusal(
+        "private, token of a stranger", STRANGER, _private, "ACODE-VLM-002", "was not found", "token that may read it"
+    ),
     Refusal("gated, no token", None, _gated, "ACODE-VLM-003", f"{MODEL} is gated", f"Accept its terms at {LINK}"),
     Refusal("gated, no permission", STRANGER, _gated, "ACODE-VLM-003", "has not been given access", "Accept its terms"),
     Refusal("token unknown", UNKNOWN, _forgets_the_token, "ACODE-VLM-003", "refused the token", "valid token"),
@@ -202,7 +204,7 @@ def test_a_hub_that_is_down_is_told_at_once_and_a_pull_that_it_cut_goes_on_when_
         cut = service.acode("providers", "pull-model", "vllm", MODEL)
         assert cut.code == 1
         assert f"ACODE-VLM-013: The download of {MODEL} broke off: " in cut.err
-        assert f"acode providers pull-model vllm {MODEL}, which goes on where it broke off" in cut.err
+        assert f"acode providers pull-model vllm {MODEL}, which continues where it broke off" in cut.err
         hub.cut_after = None
         hub.asked.clear()
         whole = service.acode("providers", "pull-model", "vllm", MODEL)

@@ -152,7 +152,7 @@ class AskTarget:
 
     def report_failure(self, reason: str) -> None:
         """A request failed, or is not answered yet, in a way that makes one doubt the server."""
-        self._terminal.say(f"Checking the server: {reason}.")
+        self._terminal.say(f"Checking the server: {reason.rstrip('.')}.")
         self._whole.report_failure(reason)
 
     def get_state(self) -> ServiceState:
