@@ -89,6 +89,11 @@ def _break(vllm: VllmServiceOrchestrator, number: int) -> None:
             _child(vllm, "VLLM::EngineCore").suspend()
 
 
+def _wait_for_another(vllm: VllmServiceOrchestrator, pid: int | None) -> None:
+    """Wait until this server is gone: after SIGTERM, it may still answer while it ends."""
+    eventually(lambda: vllm.status().pid != pid, WAIT)
+
+
 def _recover(vllm: VllmServiceOrchestrator, first: int, count: int) -> list[str]:
     """Break it so many times; what did not recover."""
     failed = []
@@ -98,7 +103,7 @@ def _recover(vllm: VllmServiceOrchestrator, first: int, count: int) -> list[str]
             before = vllm.status().pid
             _break(vllm, number)
             answer = provider.complete("a", max_tokens=1).text
-            eventually(lambda: vllm.status().pid != before, WAIT)  # after SIGTERM, it may still answer while it ends
+            _wait_for_another(vllm, before)
             status = vllm.ensure_healthy(timeout=WAIT)
             if (answer, status.state, status.pid != before) != ("a", ServiceState.RUNNING, True):
                 failed.append(f"{number}: {status}")
