@@ -14,7 +14,8 @@ from acode_vllm.control.owner_line import MAX_LINE
 from acode_vllm.control.protocol import Hello, ProtocolError, ReceivedAnswer, read_reply
 from acode_vllm.control.socket import connect, peer_of
 from acode_vllm.vocabulary.errors import Problem, error_for
-from acode_vllm.workers.machine.waits import Wakeup
+from acode_vllm.vocabulary.line_buffer import LineBuffer, LineTooLongError
+from acode_vllm.workers.machine.waits import Wakeup, wait_ready
 
 _READ_BYTES = 64 * 1024
 
@@ -36,7 +37,8 @@ class ControlClient:
     def __init__(self, connection: socket.socket) -> None:
         """Use `reach`."""
         self._socket = connection
-        self._received = bytearray()
+        self._lines = LineBuffer(MAX_LINE)
+        self._ahead: list[bytes] = []
         self._wakeup = Wakeup()
         self._sending = threading.Lock()
         self._hung_up = False
@@ -135,26 +137,24 @@ class ControlClient:
             raise error_for(_strange(self.pid, "it did not greet"))
         self.hello = reply
         self.pid = self.pid or reply.pid
-        self._received[:0] = b"".join(line + b"\n" for line in more)
+        self._ahead = more
 
     def _read(self) -> list[bytes]:
         if self._hung_up:
             raise ConnectionLostError("hung up")
+        if self._ahead:
+            lines, self._ahead = self._ahead, []
+            return lines
         try:
             data = self._socket.recv(_READ_BYTES)
+            lines = self._lines.feed(data)
         except BlockingIOError:
-            data = None
-        except OSError as error:
+            return []
+        except (OSError, LineTooLongError) as error:
             raise ConnectionLostError(str(error)) from error
-        if data is not None:
-            self._received += data
-        head, newline, rest = self._received.rpartition(b"\n")
-        if newline:
-            self._received = bytearray(rest)
-            return bytes(head).split(b"\n")
-        if data == b"" or len(self._received) > MAX_LINE:
+        if not data:
             raise ConnectionLostError("the owner has hung up")
-        return []
+        return lines
 
     def _send(self, line: bytes, deadline: float) -> None:
         view = memoryview(line)
@@ -171,14 +171,11 @@ class ControlClient:
             except OSError as error:
                 raise ConnectionLostError(str(error)) from error
 
-    def _wait(self, fd: int, events: int, deadline: float) -> set[int]:
-        poll = select.poll()
-        poll.register(fd, events)
-        poll.register(self._wakeup.fileno(), select.POLLIN)
+    def _wait(self, fd: int, events: int, deadline: float) -> frozenset[int]:
+        waited_for = {fd: events, self._wakeup.fileno(): select.POLLIN}
         if self._owner is not None and events & select.POLLIN:
-            poll.register(self._owner, select.POLLIN)
-        left = None if deadline == math.inf else max(0, math.ceil((deadline - time.monotonic()) * 1000))
-        ready = {found for found, _ in poll.poll(left)}
+            waited_for[self._owner] = select.POLLIN
+        ready = wait_ready(waited_for, deadline)
         if not ready:
             raise TimeoutError
         return ready
