@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections import deque
 
-from acode_vllm.control.owner_line import MAX_LINE
+from acode_vllm.control.greeting import MAX_LINE
 
 READ_BYTES = 64 * 1024
 """Read of one client before the others have their turn."""

@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 
 from acode_vllm._version import __version__
 from acode_vllm.control.connection import ControlConnection
+from acode_vllm.control.greeting import PROTOCOL, Hello
 from acode_vllm.control.owned_service import OwnedService
-from acode_vllm.control.owner_line import PROTOCOL
 from acode_vllm.control.protocol import (
     HandOver,
-    Hello,
     Ping,
     Pong,
     ProtocolError,
@@ -26,7 +25,6 @@ from acode_vllm.control.protocol import (
     Subscribe,
     answer_line,
     event_line,
-    hello_line,
     read_request,
     status_answer_line,
     status_json,
@@ -37,6 +35,7 @@ from acode_vllm.control.waiting import Waiting, WaitingRequests
 from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.states import LifecycleMode
 from acode_vllm.vocabulary.status import ServiceStatus
+from acode_vllm.vocabulary.wanted import Wanted
 from acode_vllm.workers.messages.gpu_messages import SampleGpus
 from acode_vllm.workers.messages.health_messages import CheckNow
 from acode_vllm.workers.messages.lifecycle_messages import (
@@ -47,7 +46,6 @@ from acode_vllm.workers.messages.lifecycle_messages import (
     ReadStatus,
     RestartService,
     StartService,
-    Wanted,
 )
 from acode_vllm.workers.messages.process_messages import StopReport
 from acode_vllm.workers.messages.worker_ids import GPU, HEALTH, LIFECYCLE
@@ -88,7 +86,7 @@ class ControlDesk:
         self._clients[client] = _Client()
         keeper = self._owned.keeper is not None
         mode = self._owned.wanted.options.mode
-        self._server.send(client, hello_line(Hello(PROTOCOL, __version__, os.getpid(), mode, keeper)))
+        self._server.send(client, Hello(PROTOCOL, __version__, os.getpid(), mode.value, keeper).line())
         self._count()
 
     def lost(self, client: ControlConnection) -> None:
@@ -165,7 +163,8 @@ class ControlDesk:
                     self._answer(client, asked.id, problem)
                 else:
                     self._wait_for(Waiting(client, asked.id, LIFECYCLE, message, token))
-                    if self._owned.keeper is not None:
+                    looks = isinstance(message, EnsureHealthy) and message.only_running
+                    if self._owned.keeper is not None and not looks:
                         self._owned.keeper.asked()
             case _:
                 self._wait_for(Waiting(client, asked.id, LIFECYCLE, message))

@@ -6,10 +6,9 @@ import select
 import threading
 from collections.abc import Callable
 
-from acode_vllm.control.client import ControlClient
 from acode_vllm.control.event_hub import EventHub, EventQueue
 from acode_vllm.control.folder_watch import LOOK_SECONDS, FolderWatch
-from acode_vllm.control.owner_line import PROTOCOL
+from acode_vllm.control.greeting import PROTOCOL
 from acode_vllm.control.remote_service import SILENCE_SECONDS, OwnerLostError, RemoteService
 from acode_vllm.records.recorded import recorded_service
 from acode_vllm.records.service_folder import ServiceFolder
@@ -104,15 +103,14 @@ class EventFollower:
 
     def _reach(self) -> tuple[RemoteService | None, float | None]:
         """The owner; without one, for how long to wait for another, None for as long as it takes."""
-        try:
-            client = ControlClient.reach(self._folder.control, SILENCE_SECONDS)
-        except TimeoutError:
-            return None, HUNG_SECONDS  # it hangs: perhaps it goes on, perhaps another takes over
-        if client is None:
-            return None, HUNG_SECONDS if self._owned() else None
         hub = EventHub()
         queue = self._queue = hub.queue()
-        service = RemoteService(client, hub, queue.close)
+        try:
+            service = RemoteService.reach(self._folder.control, hub, queue.close)
+        except TimeoutError:
+            return None, HUNG_SECONDS  # it hangs: perhaps it goes on, perhaps another takes over
+        if service is None:
+            return None, HUNG_SECONDS if self._owned() else None
         try:
             if service.hello.protocol != PROTOCOL:
                 raise error_for(_other_language(service))

@@ -10,7 +10,7 @@ from acode_vllm.control.feed import ControlFeed
 from acode_vllm.supervisor import ReplyTo
 from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.status import ServiceStatus
-from acode_vllm.workers.messages.lifecycle_messages import Wanted
+from acode_vllm.vocabulary.wanted import Wanted
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,12 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any
 
-from acode_vllm.control.owner_line import MAX_LINE, PROTOCOL
+from acode_vllm.control.greeting import MAX_LINE, PROTOCOL
 from acode_vllm.vocabulary.codec import decode, encode
 from acode_vllm.vocabulary.errors import CODES, Problem
 from acode_vllm.vocabulary.events import Event
 from acode_vllm.vocabulary.gpus import GpuSample
 from acode_vllm.vocabulary.health import HealthReport
-from acode_vllm.vocabulary.states import LifecycleMode
 from acode_vllm.vocabulary.status import ServiceStatus
 from acode_vllm.workers.messages.gpu_messages import SampleGpus
 from acode_vllm.workers.messages.health_messages import CheckNow
@@ -60,25 +59,6 @@ class HandOver:
 @dataclass(frozen=True)
 class Pong:
     """Here I am."""
-
-
-@dataclass(frozen=True)
-class Hello:
-    """The first thing that an owner says.
-
-    Attributes:
-        protocol: The newest protocol that it knows.
-        version: Its acode-vllm.
-        pid: Its PID, in its own namespace.
-        mode: Its lifecycle mode.
-        keeper: Whether it is a keeper, and no program with work of its own.
-    """
-
-    protocol: int
-    version: str
-    pid: int
-    mode: LifecycleMode
-    keeper: bool
 
 
 Request = (
@@ -197,11 +177,6 @@ def read_request(line: bytes) -> ReceivedRequest:
 # What owners send
 
 
-def hello_line(hello: Hello) -> bytes:
-    """The owner's first line."""
-    return _line({"hello": encode(hello)})
-
-
 def answer_line(request_id: int | None, value: object) -> bytes:
     """The answer to a request: a `Result` or a `Problem`."""
     if isinstance(value, Problem):
@@ -229,16 +204,14 @@ def event_line(event: Event) -> bytes:
     return _line({"event": type(event).__name__, "value": encode(event)})
 
 
-def read_reply(line: bytes) -> Hello | ReceivedAnswer | Pushed | None:
-    """A line of the owner; None for a kind that only newer programs know.
+def read_reply(line: bytes) -> ReceivedAnswer | Pushed | None:
+    """A line of the owner after its greeting; None for a kind that only newer programs know.
 
     Raises:
         ProtocolError: It is no line of an owner.
     """
     data = _object(line)
     try:
-        if "hello" in data:
-            return decode(Hello, data["hello"])
         if "status" in data:
             return Pushed(decode(ServiceStatus, data["status"]))
         if "event" in data:

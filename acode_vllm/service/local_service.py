@@ -41,11 +41,12 @@ from acode_vllm.vocabulary.errors import Problem, ServiceBusyError, VllmServiceE
 from acode_vllm.vocabulary.events import Event, ProblemRaised
 from acode_vllm.vocabulary.states import LifecycleMode, WarmStart
 from acode_vllm.vocabulary.status import ServiceStatus, unknown_status
+from acode_vllm.vocabulary.wanted import Wanted
 from acode_vllm.workers.lifecycle.engine import CALL_SECONDS
 from acode_vllm.workers.lifecycle.lifecycle_edges import LifecycleEdges, PlanMaker
 from acode_vllm.workers.lifecycle.lifecycle_worker import LifecycleWorker
 from acode_vllm.workers.messages.gpu_messages import GpuReport
-from acode_vllm.workers.messages.lifecycle_messages import StopService, Wanted, WorkerRestarted
+from acode_vllm.workers.messages.lifecycle_messages import StopService, WorkerRestarted
 from acode_vllm.workers.messages.model_messages import LoadStep
 from acode_vllm.workers.messages.process_messages import LaunchPlan, MarkChosen, SharedMemoryUsed
 from acode_vllm.workers.messages.reports import Report, Reported

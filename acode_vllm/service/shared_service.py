@@ -13,9 +13,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from acode_vllm.control.client import ControlClient
 from acode_vllm.control.event_hub import EventHub
-from acode_vllm.control.owner_line import PROTOCOL
+from acode_vllm.control.greeting import PROTOCOL
 from acode_vllm.control.remote_service import SILENCE_SECONDS, OwnerLostError, RemoteService
 from acode_vllm.control.waiting_problems import busy_problem, silent_owner_problem, timeout_problem
 from acode_vllm.records.ownership import OwnershipLock
@@ -23,13 +22,8 @@ from acode_vllm.records.service_folder import ServiceFolder
 from acode_vllm.vocabulary.errors import Problem, ServiceBusyError, WaitTimeoutError, error_for
 from acode_vllm.vocabulary.states import LifecycleMode
 from acode_vllm.vocabulary.status import ServiceStatus, unknown_status
-from acode_vllm.workers.messages.lifecycle_messages import (
-    EnsureHealthy,
-    InterruptStart,
-    RestartService,
-    StartService,
-    Wanted,
-)
+from acode_vllm.vocabulary.wanted import Wanted
+from acode_vllm.workers.messages.lifecycle_messages import EnsureHealthy, InterruptStart, RestartService, StartService
 
 REACH_SECONDS = 30.0
 """How long an owner may take to become reachable, or to let go of the service, while it begins or ends."""
@@ -201,15 +195,14 @@ class SharedService:
         """A connection to the owner; None where it is just beginning or ending."""
         patience = SILENCE_SECONDS if left is None else min(left, SILENCE_SECONDS)
         try:
-            client = ControlClient.reach(self.folder.control, patience)
+            remote = RemoteService.reach(self.folder.control, self.hub, patience=patience)
         except TimeoutError:
             if patience < SILENCE_SECONDS:
                 return None
             holder = OwnershipLock(self.folder.lock).holder()
             raise error_for(silent_owner_problem(holder or 0, SILENCE_SECONDS)) from None
-        if client is None:
+        if remote is None:
             return None
-        remote = RemoteService(client, self.hub)
         try:
             _require_equal(remote)
             remote.subscribe(left)
@@ -236,11 +229,11 @@ def _require_equal(remote: RemoteService) -> None:
                 "Use that version, or end that program: the server lives on and is taken over by the next one.",
             )
         )
-    if remote.hello.mode is not LifecycleMode.MANAGED:
+    if remote.hello.mode != LifecycleMode.MANAGED.value:
         raise error_for(
             Problem(
                 "ACODE-VLM-028",
-                f"The program with PID {remote.owner_pid} watches this service in {remote.hello.mode.value} mode.",
+                f"The program with PID {remote.owner_pid} watches this service in {remote.hello.mode} mode.",
                 "End that program, or use its mode: two of them would contradict each other.",
             )
         )
