@@ -33,6 +33,7 @@ from acode_vllm.control.protocol import (
 from acode_vllm.control.server import ControlServer
 from acode_vllm.control.waiting import Waiting, WaitingRequests
 from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.vocabulary.exhaustive import assert_never
 from acode_vllm.vocabulary.states import LifecycleMode
 from acode_vllm.vocabulary.status import ServiceStatus
 from acode_vllm.vocabulary.wanted import Wanted
@@ -44,8 +45,11 @@ from acode_vllm.workers.messages.lifecycle_messages import (
     FailureSeen,
     InterruptStart,
     ReadStatus,
+    RefreshStatus,
+    ResetRestarts,
     RestartService,
     StartService,
+    StopService,
 )
 from acode_vllm.workers.messages.process_messages import StopReport
 from acode_vllm.workers.messages.worker_ids import GPU, HEALTH, LIFECYCLE
@@ -151,9 +155,9 @@ class ControlDesk:
                 self._owned.tell(message)
                 self._answer(client, asked.id, Pong())
             case CheckNow():
-                self._look(client, asked, HEALTH)
+                self._look(client, asked.id, HEALTH, message)
             case SampleGpus():
-                self._look(client, asked, GPU)
+                self._look(client, asked.id, GPU, message)
             case InterruptStart(token):
                 self._forget(client, token)
                 self._wait_for(Waiting(client, asked.id, LIFECYCLE, message))
@@ -166,8 +170,10 @@ class ControlDesk:
                     looks = isinstance(message, EnsureHealthy) and message.only_running
                     if self._owned.keeper is not None and not looks:
                         self._owned.keeper.asked()
-            case _:
+            case StopService() | ResetRestarts() | RefreshStatus():
                 self._wait_for(Waiting(client, asked.id, LIFECYCLE, message))
+            case _:
+                assert_never(message)
 
     def _refusal(self, wanted: Wanted) -> Problem | None:
         """Why what a client wants cannot be had here."""
@@ -201,13 +207,15 @@ class ControlDesk:
             self._answer(client, request_id, Pong())
             keeper.handover()
 
-    def _look(self, client: ControlConnection, asked: ReceivedRequest, worker: str) -> None:
+    def _look(
+        self, client: ControlConnection, request_id: int | None, worker: str, message: CheckNow | SampleGpus
+    ) -> None:
         """A new check or sample, where the last one is not fresh enough."""
-        at, last = self._looks.get(type(asked.message), (float("-inf"), None))
+        at, last = self._looks.get(type(message), (float("-inf"), None))
         if self._monotonic() - at < LOOK_SECONDS:
-            self._answer(client, asked.id, last)
+            self._answer(client, request_id, last)
         else:
-            self._wait_for(Waiting(client, asked.id, worker, asked.message))
+            self._wait_for(Waiting(client, request_id, worker, message))
 
     # Waiting
 

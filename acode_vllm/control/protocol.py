@@ -26,6 +26,7 @@ from acode_vllm.workers.messages.gpu_messages import SampleGpus
 from acode_vllm.workers.messages.health_messages import CheckNow
 from acode_vllm.workers.messages.lifecycle_messages import (
     AbandonCall,
+    CallerNotice,
     EnsureHealthy,
     FailureSeen,
     InterruptStart,
@@ -37,22 +38,23 @@ from acode_vllm.workers.messages.lifecycle_messages import (
     StopService,
 )
 from acode_vllm.workers.messages.process_messages import StopReport
+from acode_vllm.workers.messages.request import Request
 
 _MAX_ID = 2**53
 
 
 @dataclass(frozen=True)
-class Subscribe:
+class Subscribe(Request[ServiceStatus]):
     """Push me the status now, each new one, and every event. Answered with the `ServiceStatus`."""
 
 
 @dataclass(frozen=True)
-class Ping:
+class Ping(Request["Pong"]):
     """Are you there? Answered with a `Pong`."""
 
 
 @dataclass(frozen=True)
-class HandOver:
+class HandOver(Request["Pong"]):
     """Release the service, its server untouched, for me to take over. Only keepers do. Answered with a `Pong`."""
 
 
@@ -61,7 +63,7 @@ class Pong:
     """Here I am."""
 
 
-Request = (
+ClientMessage = (
     EnsureHealthy
     | StartService
     | RestartService
@@ -80,7 +82,7 @@ Request = (
 )
 Result = ServiceStatus | StopReport | HealthReport | GpuSample | Pong
 
-REQUESTS: dict[str, type] = {
+MESSAGES: dict[str, type] = {
     "ensure_healthy": EnsureHealthy,
     "start": StartService,
     "restart": RestartService,
@@ -97,7 +99,7 @@ REQUESTS: dict[str, type] = {
     "ping": Ping,
     "handover": HandOver,
 }
-_NAMES = {kind: name for name, kind in REQUESTS.items()}
+_NAMES = {kind: name for name, kind in MESSAGES.items()}
 _EVENTS: dict[str, type] = {kind.__name__: kind for kind in typing.get_args(Event)}
 _RESULTS: dict[str, type] = {kind.__name__: kind for kind in typing.get_args(Result)}
 
@@ -116,7 +118,7 @@ class ReceivedRequest:
     """A request as it arrived; ``id`` is None where no answer is wanted."""
 
     id: int | None
-    message: Request = field(repr=False)
+    message: ClientMessage = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ class Pushed:
 # What clients send
 
 
-def request_line(request_id: int | None, message: object) -> bytes:
+def request_line(request_id: int | None, message: CallerNotice | Request[Any]) -> bytes:
     """A request as a line.
 
     Raises:
@@ -165,9 +167,9 @@ def read_request(line: bytes) -> ReceivedRequest:
     version = data.get("v", PROTOCOL)
     if version != PROTOCOL and name != "handover":  # which every version understands
         raise ProtocolError(f"this owner speaks version {PROTOCOL}", request_id)
-    kind = REQUESTS.get(name) if isinstance(name, str) else None
+    kind = MESSAGES.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise ProtocolError(f'"do" is none of: {", ".join(REQUESTS)}', request_id)
+        raise ProtocolError(f'"do" is none of: {", ".join(MESSAGES)}', request_id)
     try:
         return ReceivedRequest(request_id, decode(kind, data.get("with", {})))
     except (ValueError, TypeError, RecursionError) as error:

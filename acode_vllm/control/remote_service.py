@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from acode_vllm.control.client import ConnectionLostError, ControlClient, StrangeOwnerError
 from acode_vllm.control.event_hub import EventHub
@@ -27,6 +27,10 @@ from acode_vllm.control.waiting_problems import silent_owner_problem, timeout_pr
 from acode_vllm.vocabulary.errors import Problem, error_for
 from acode_vllm.vocabulary.status import ServiceStatus
 from acode_vllm.workers.machine.waits import Wakeup
+from acode_vllm.workers.messages.lifecycle_messages import CallerNotice, RefreshStatus
+from acode_vllm.workers.messages.request import Request
+
+R = TypeVar("R")
 
 PING_SECONDS = 3.0
 """While an answer is waited for, the owner is asked this often whether it is still there."""
@@ -130,7 +134,7 @@ class RemoteService:
         """Have status and events pushed from now on; returns when the first status is there. Raises as `ask`."""
         self.ask(Subscribe(), timeout)
 
-    def ask(self, message: object, timeout: float | None) -> Any:
+    def ask(self, request: Request[R], timeout: float | None) -> R:
         """Put a request to the owner and wait for its answer.
 
         Raises:
@@ -142,17 +146,18 @@ class RemoteService:
         with self._changed:
             self._slots[request_id] = slot
         try:
-            self._send(request_id, message)
+            self._send(request_id, request)
             self._wait(slot, timeout)
         finally:
             with self._changed:
                 self._slots.pop(request_id, None)
         if isinstance(slot.value, Problem):
             raise error_for(slot.value)
-        return slot.value
+        answer: R = slot.value
+        return answer
 
-    def tell(self, message: object) -> None:
-        """Send a message that wants no answer; dropped where there is no owner any more."""
+    def tell(self, message: CallerNotice | RefreshStatus) -> None:
+        """Send a message and want no answer; dropped where there is no owner any more."""
         try:
             self._send(None, message)
         except OwnerLostError:
@@ -167,7 +172,7 @@ class RemoteService:
 
     # Waiting
 
-    def _send(self, request_id: int | None, message: object) -> None:
+    def _send(self, request_id: int | None, message: CallerNotice | Request[Any]) -> None:
         try:
             line = request_line(request_id, message)
         except ProtocolError as error:

@@ -10,8 +10,9 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from acode_vllm.control.event_hub import EventHub
 from acode_vllm.control.greeting import PROTOCOL
@@ -23,8 +24,16 @@ from acode_vllm.vocabulary.errors import Problem, ServiceBusyError, WaitTimeoutE
 from acode_vllm.vocabulary.states import LifecycleMode
 from acode_vllm.vocabulary.status import ServiceStatus, unknown_status
 from acode_vllm.vocabulary.wanted import Wanted
-from acode_vllm.workers.messages.lifecycle_messages import EnsureHealthy, InterruptStart, RestartService, StartService
+from acode_vllm.workers.messages.lifecycle_messages import (
+    CallerNotice,
+    EnsureHealthy,
+    InterruptStart,
+    RestartService,
+    StartService,
+)
+from acode_vllm.workers.messages.request import Request
 
+R = TypeVar("R")
 REACH_SECONDS = 30.0
 """How long an owner may take to become reachable, or to let go of the service, while it begins or ends."""
 FIRST_PAUSE = 0.01
@@ -82,7 +91,7 @@ class SharedService:
         backend = self._backend
         return None if isinstance(backend, RemoteService) else backend
 
-    def ask(self, message: object, timeout: float | None) -> Any:
+    def ask(self, request: Request[R], timeout: float | None) -> R:
         """Put a request to the owner and wait for its answer; put it to the next one when the owner is lost.
 
         Raises:
@@ -90,14 +99,12 @@ class SharedService:
                 owns the service and cannot be reached.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        if isinstance(message, (EnsureHealthy, StartService, RestartService)):
-            self._wanted = message.wanted
+        if isinstance(request, (EnsureHealthy, StartService, RestartService)):
+            self._wanted = request.wanted
         for _ in range(OWNERS_LOST):
-            if isinstance(message, InterruptStart) and not self._reached():
-                return self.status  # its owner is gone, and with it all that waited
             backend = self._reach(deadline, timeout)
             try:
-                return backend.ask(message, _left(deadline))
+                return backend.ask(request, _left(deadline))
             except OwnerLostError:
                 continue
             except WaitTimeoutError as error:  # in the words of this call, some of whose time was spent before
@@ -106,7 +113,19 @@ class SharedService:
             Problem("ACODE-VLM-031", f"{OWNERS_LOST} owners of the service, one after another, ended over a request.")
         )
 
-    def tell(self, message: object) -> None:
+    def interrupt(self, token: str, timeout: float) -> ServiceStatus:
+        """End the start that the call of ``token`` began, if nobody else waits for it; wait until that is done.
+
+        Raises:
+            VllmServiceError: As `ask`.
+        """
+        backend = self._backend
+        if backend is not None and backend.alive:
+            with suppress(OwnerLostError):
+                return backend.ask(InterruptStart(token), timeout)
+        return self.status  # its owner is gone, and with it all that waited
+
+    def tell(self, message: CallerNotice) -> None:
         """Send a message that wants no answer; dropped where nobody owns the service."""
         backend = self._backend
         if backend is not None and backend.alive:
@@ -136,10 +155,6 @@ class SharedService:
             backend.close()
 
     # Finding the owner
-
-    def _reached(self) -> bool:
-        backend = self._backend
-        return backend is not None and backend.alive
 
     def _reach(self, deadline: float | None, timeout: float | None) -> LocalService | RemoteService:
         if self._pid != os.getpid():

@@ -10,7 +10,7 @@ import pytest
 
 from acode_vllm.control.greeting import MAX_LINE, PROTOCOL, Hello
 from acode_vllm.control.protocol import (
-    REQUESTS,
+    MESSAGES,
     HandOver,
     Ping,
     Pong,
@@ -110,7 +110,7 @@ def test_a_request_arrives_as_it_was_sent(message: Any) -> None:
 
 def test_every_request_of_the_table_can_be_sent() -> None:
     sent = {type(message) for message in REQUEST_VALUES}
-    assert {kind for kind in REQUESTS.values() if fields(kind)} <= sent
+    assert {kind for kind in MESSAGES.values() if fields(kind)} <= sent
 
 
 @pytest.mark.parametrize("value", [STATUS, StopReport("forced", 1.0, ("PID 7",)), REPORT, SAMPLE, Pong(), PROBLEM])

@@ -13,15 +13,16 @@ from acode_vllm.vocabulary.wanted import Wanted
 from acode_vllm.workers.messages.gpu_messages import GpuReport, SampleGpus
 from acode_vllm.workers.messages.health_messages import CheckFailed, CheckNow, Drain, Unwatch, Watch
 from acode_vllm.workers.messages.model_messages import FollowLoad, PreparedModel, StopFollowing
-from acode_vllm.workers.messages.process_messages import FailServer, ServerServes
+from acode_vllm.workers.messages.process_messages import FailServer, ServerServes, StopReport
 from acode_vllm.workers.messages.reports import Reported
+from acode_vllm.workers.messages.request import Request
 from acode_vllm.workers.messages.warm_messages import CoolDown
 
 # Calls. Each is answered once: with the `ServiceStatus`, or by the error of a `Problem`.
 
 
 @dataclass(frozen=True)
-class EnsureHealthy:
+class EnsureHealthy(Request[ServiceStatus]):
     """Make sure that the model is served by a server that a check just found healthy.
 
     Attributes:
@@ -39,7 +40,7 @@ class EnsureHealthy:
 
 
 @dataclass(frozen=True)
-class StartService:
+class StartService(Request[ServiceStatus]):
     """As `EnsureHealthy`, by a person's wish: restart limit and counter are reset first (FR-035)."""
 
     wanted: Wanted
@@ -47,7 +48,7 @@ class StartService:
 
 
 @dataclass(frozen=True)
-class RestartService:
+class RestartService(Request[ServiceStatus]):
     """End what runs, then as `StartService`."""
 
     wanted: Wanted
@@ -55,22 +56,22 @@ class RestartService:
 
 
 @dataclass(frozen=True)
-class StopService:
+class StopService(Request[StopReport]):
     """End the server. Answered with a `StopReport`."""
 
 
 @dataclass(frozen=True)
-class ResetRestarts:
+class ResetRestarts(Request[ServiceStatus]):
     """Forget the restarts so far, and a limit that was reached. Answered with the `ServiceStatus`."""
 
 
 @dataclass(frozen=True)
-class ReadStatus:
+class ReadStatus(Request[ServiceStatus]):
     """What is the service? Answered with the `ServiceStatus`."""
 
 
 @dataclass(frozen=True)
-class RefreshStatus:
+class RefreshStatus(Request[ServiceStatus]):
     """What is the service now? A check and a sample of the GPUs that are older than 5 s are taken anew.
 
     Answered with the `ServiceStatus` once they are there.
@@ -78,7 +79,7 @@ class RefreshStatus:
 
 
 @dataclass(frozen=True)
-class InterruptStart:
+class InterruptStart(Request[ServiceStatus]):
     """The caller of ``token`` was interrupted (Ctrl-C): end the start that nobody else waits for.
 
     Answered with the `ServiceStatus` when what was begun is gone, or at once where it goes on.
@@ -108,6 +109,10 @@ class FailureSeen:
     """A request failed in a way that makes one doubt the server: look at once."""
 
     reason: str
+
+
+CallerNotice = AbandonCall | FailureSeen
+"""What a caller may send without waiting for an answer."""
 
 
 # From the supervisors
