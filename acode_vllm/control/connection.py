@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections import deque
 
-from acode_vllm.control.owner_line import MAX_LINE
+from acode_vllm.control.greeting import MAX_LINE
 from acode_vllm.vocabulary.line_buffer import LineBuffer
 
 READ_BYTES = 64 * 1024

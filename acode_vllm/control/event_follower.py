@@ -7,10 +7,9 @@ import select
 import time
 from collections.abc import Callable
 
-from acode_vllm.control.client import ControlClient
 from acode_vllm.control.event_hub import EventHub, EventQueue
 from acode_vllm.control.folder_watch import LOOK_SECONDS, FolderWatch
-from acode_vllm.control.owner_line import PROTOCOL
+from acode_vllm.control.greeting import PROTOCOL
 from acode_vllm.control.remote_service import SILENCE_SECONDS, OwnerLostError, RemoteService
 from acode_vllm.records.recorded import recorded_service
 from acode_vllm.records.service_folder import ServiceFolder
@@ -106,15 +105,14 @@ class EventFollower:
 
     def _reach(self) -> tuple[RemoteService | None, float]:
         """The owner; without one, for how many seconds to wait for another."""
-        try:
-            client = ControlClient.reach(self._folder.control, SILENCE_SECONDS)
-        except TimeoutError:
-            return None, HUNG_SECONDS  # it hangs: perhaps it goes on, perhaps another takes over
-        if client is None:
-            return None, HUNG_SECONDS if self._owned() else math.inf
         hub = EventHub()
         queue = self._queue = hub.queue()
-        service = RemoteService(client, hub, queue.close)
+        try:
+            service = RemoteService.reach(self._folder.control, hub, queue.close)
+        except TimeoutError:
+            return None, HUNG_SECONDS  # it hangs: perhaps it goes on, perhaps another takes over
+        if service is None:
+            return None, HUNG_SECONDS if self._owned() else math.inf
         try:
             if service.hello.protocol != PROTOCOL:
                 raise error_for(_other_language(service))

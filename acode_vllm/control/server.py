@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from acode_vllm.control.connection import PATIENCE_SECONDS, ControlConnection
-from acode_vllm.control.owner_line import MAX_LINE
+from acode_vllm.control.greeting import MAX_LINE
 from acode_vllm.control.protocol import answer_line
 from acode_vllm.control.socket import peer_of
 from acode_vllm.vocabulary.errors import Problem

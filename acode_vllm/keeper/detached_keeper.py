@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from acode_vllm.control.client import ControlClient
-from acode_vllm.control.remote_service import SILENCE_SECONDS
+from acode_vllm.control.event_hub import EventHub
+from acode_vllm.control.remote_service import SILENCE_SECONDS, RemoteService
 from acode_vllm.control.waiting_problems import silent_owner_problem
 from acode_vllm.keeper.keeper_version import is_older
 from acode_vllm.records.ownership import OwnershipLock
@@ -19,8 +19,8 @@ from acode_vllm.records.service_folder import ServiceFolder
 from acode_vllm.vocabulary.codec import decode, encode
 from acode_vllm.vocabulary.errors import Problem, error_for
 from acode_vllm.vocabulary.line_buffer import LineBuffer
+from acode_vllm.vocabulary.wanted import Wanted
 from acode_vllm.workers.machine.waits import wait_ready
-from acode_vllm.workers.messages.lifecycle_messages import Wanted
 
 if TYPE_CHECKING:
     import subprocess
@@ -48,7 +48,7 @@ def ensure_keeper(folder: ServiceFolder, wanted: Wanted) -> subprocess.Popen[byt
     """
     folder.ensure()
     try:
-        owner = ControlClient.reach(folder.control, SILENCE_SECONDS)
+        owner = RemoteService.reach(folder.control, EventHub())
     except TimeoutError:
         holder = OwnershipLock(folder.lock).holder()
         raise error_for(silent_owner_problem(holder or 0, SILENCE_SECONDS)) from None

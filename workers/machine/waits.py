@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import select
-import threading
 import time
 from collections.abc import Mapping
 
@@ -50,6 +49,8 @@ class Wakeup:
     """An event descriptor: any thread wakes, one thread waits for it and clears it. Harmless once closed."""
 
     def __init__(self) -> None:
+        import threading  # which a command that only waits does without
+
         # Guards the number, which another file may have once it is closed. Reentrant, for a signal handler that wakes.
         self._lock = threading.RLock()
         self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
