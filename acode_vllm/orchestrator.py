@@ -26,7 +26,6 @@ from acode_vllm.workers.messages.lifecycle_messages import (
     AbandonCall,
     EnsureHealthy,
     FailureSeen,
-    InterruptStart,
     RefreshStatus,
     ResetRestarts,
     RestartService,
@@ -34,6 +33,7 @@ from acode_vllm.workers.messages.lifecycle_messages import (
     StopService,
 )
 from acode_vllm.workers.messages.process_messages import StopReport
+from acode_vllm.workers.messages.request import Request
 
 VOUCH_SECONDS = 10.0
 """How long a passed check is proof enough for `VllmServiceOrchestrator.ensure_healthy`, at the most.
@@ -199,16 +199,12 @@ class VllmServiceOrchestrator:
             VllmServiceError: ACODE-VLM-017 in monitored and external mode.
         """
         self._require_managed("stopped")
-        report = self._open().ask(StopService(), timeout)
-        assert isinstance(report, StopReport)
-        return report
+        return self._open().ask(StopService(), timeout)
 
     def reset_restarts(self) -> ServiceStatus:
         """Forget the restarts so far, and a restart limit that was reached."""
         self._require_managed("reset")
-        status = self._open().ask(ResetRestarts(), 30.0)
-        assert isinstance(status, ServiceStatus)
-        return status
+        return self._open().ask(ResetRestarts(), 30.0)
 
     def report_failure(self, reason: str) -> None:
         """Say that a request failed in a way that makes one doubt the server: it is looked at, and mended."""
@@ -316,11 +312,13 @@ class VllmServiceOrchestrator:
         if (before.mode, before.port, before.base_url) != (options.mode, options.port, options.base_url):
             self._let_go()  # it is opened again as what it is now
 
-    def _wait_for(self, request: object, token: str, timeout: float | None, before: str | None = None) -> ServiceStatus:
+    def _wait_for(
+        self, request: Request[ServiceStatus], token: str, timeout: float | None, before: str | None = None
+    ) -> ServiceStatus:
         service = self._open()
         model = self._settings.model
         try:
-            status = service.ask(request, timeout)
+            return service.ask(request, timeout)
         except WaitTimeoutError:
             service.tell(AbandonCall(token))
             raise
@@ -330,10 +328,8 @@ class VllmServiceOrchestrator:
             ):  # it is not served: what was wanted before still is
                 self._settings.model = before
             if isinstance(error, KeyboardInterrupt):
-                service.ask(InterruptStart(token), INTERRUPTED_STOP_SECONDS)
+                service.interrupt(token, INTERRUPTED_STOP_SECONDS)
             raise
-        assert isinstance(status, ServiceStatus)
-        return status
 
     @property
     def _vouch_seconds(self) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 
 from .process.calls import call
 from .process.clock import deadline_after
@@ -26,6 +26,8 @@ from .requests import (
     WhichChildren,
 )
 from .spec import ChildSpec
+
+R = TypeVar("R")
 
 
 class SupervisorHandle(Startable):
@@ -72,8 +74,7 @@ class SupervisorHandle(Startable):
             AlreadyStarted, AlreadyPresent: The id is taken.
             StartFailed: It did not initialise; its specification is not kept.
         """
-        child: WorkerRef | None = self._ask(StartChild(spec), timeout)
-        return child
+        return self._ask(StartChild(spec), timeout)
 
     def terminate_child(self, child_id: str, timeout: float | None = None) -> None:
         """Stop a child and wait for its end; or cancel its restart.
@@ -96,8 +97,7 @@ class SupervisorHandle(Startable):
             NotFound, Running, Restarting: It cannot be started.
             StartFailed: It did not initialise; its specification is kept.
         """
-        child: WorkerRef | None = self._ask(RestartChild(child_id), timeout)
-        return child
+        return self._ask(RestartChild(child_id), timeout)
 
     def delete_child(self, child_id: str, timeout: float | None = None) -> None:
         """Forget a child that does not run.
@@ -109,13 +109,11 @@ class SupervisorHandle(Startable):
 
     def which_children(self, timeout: float | None = None) -> tuple[ChildInfo, ...]:
         """List the children, the last started first, as in OTP."""
-        children: tuple[ChildInfo, ...] = self._ask(WhichChildren(), timeout)
-        return children
+        return self._ask(WhichChildren(), timeout)
 
     def count_children(self, timeout: float | None = None) -> ChildCounts:
         """Count the children."""
-        counts: ChildCounts = self._ask(CountChildren(), timeout)
-        return counts
+        return self._ask(CountChildren(), timeout)
 
     def get_childspec(self, child: str | WorkerRef, timeout: float | None = None) -> ChildSpec:
         """Return the specification of a child, by its id or its ref.
@@ -123,8 +121,7 @@ class SupervisorHandle(Startable):
         Raises:
             NotFound: There is no such child.
         """
-        spec: ChildSpec = self._ask(GetChildSpec(child), timeout)
-        return spec
+        return self._ask(GetChildSpec(child), timeout)
 
     def stop(self, timeout: float | None = None) -> None:
         """Stop all children in reverse start order, then the supervisor; wait for its end.
@@ -164,5 +161,6 @@ class SupervisorHandle(Startable):
         """
         return self.ref.wait(timeout)
 
-    def _ask(self, request: SupervisorRequest, timeout: float | None) -> Any:
-        return call(self.ref, request, timeout)
+    def _ask(self, request: SupervisorRequest[R], timeout: float | None) -> R:
+        answer: R = call(self.ref, request, timeout)
+        return answer

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Literal
+from typing import Final, Generic, Literal, TypeVar
 
 from .process.ref import WorkerRef
 from .spec import ChildSpec, ChildType
+
+R = TypeVar("R")
+
+
+class SupervisorRequest(Generic[R]):
+    """A request that a supervisor answers with an R."""
 
 
 class RestartingState(Enum):
@@ -53,50 +59,45 @@ class ChildCounts:
 
 
 @dataclass(frozen=True)
-class StartChild:
+class StartChild(SupervisorRequest["WorkerRef | None"]):
     """Add a child."""
 
     spec: ChildSpec
 
 
 @dataclass(frozen=True)
-class TerminateChild:
+class TerminateChild(SupervisorRequest[None]):
     """Stop a child."""
 
     child_id: str
 
 
 @dataclass(frozen=True)
-class RestartChild:
+class RestartChild(SupervisorRequest["WorkerRef | None"]):
     """Start a stopped child."""
 
     child_id: str
 
 
 @dataclass(frozen=True)
-class DeleteChild:
+class DeleteChild(SupervisorRequest[None]):
     """Forget a stopped child."""
 
     child_id: str
 
 
 @dataclass(frozen=True)
-class WhichChildren:
+class WhichChildren(SupervisorRequest[tuple[ChildInfo, ...]]):
     """List the children."""
 
 
 @dataclass(frozen=True)
-class CountChildren:
+class CountChildren(SupervisorRequest[ChildCounts]):
     """Count the children."""
 
 
 @dataclass(frozen=True)
-class GetChildSpec:
+class GetChildSpec(SupervisorRequest[ChildSpec]):
     """Show a child's specification."""
 
     child: str | WorkerRef
-
-
-SupervisorRequest = (
-    StartChild | TerminateChild | RestartChild | DeleteChild | WhichChildren | CountChildren | GetChildSpec
-)

@@ -10,7 +10,7 @@ from acode_vllm.records.service_folder import ServiceFolder
 from acode_vllm.vocabulary.errors import error_for
 from acode_vllm.vocabulary.model_id import parse_model_id
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
-from acode_vllm.workers.messages.lifecycle_messages import Wanted
+from acode_vllm.vocabulary.wanted import Wanted
 
 if TYPE_CHECKING:
     from acode_vllm.config.live_configuration import LiveConfiguration

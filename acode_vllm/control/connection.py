@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 from collections import deque
 
-from acode_vllm.control.owner_line import MAX_LINE
+from acode_vllm.control.greeting import MAX_LINE
+from acode_vllm.vocabulary.line_buffer import LineBuffer
 
 READ_BYTES = 64 * 1024
 """Read of one client before the others have their turn."""
@@ -13,10 +14,6 @@ MAX_UNSENT = 1024 * 1024
 """Bytes that may wait for a client that does not read; past that it is dropped."""
 PATIENCE_SECONDS = 10.0
 """How long a line may take from its first byte to its last, and a client to read why it was refused."""
-
-
-class LineTooLongError(Exception):
-    """A client sent more than a line may have."""
 
 
 class ControlConnection:
@@ -34,8 +31,7 @@ class ControlConnection:
         self.pid = pid
         self.finishing = False
         self.deadline: float | None = None
-        self._received = bytearray()
-        self._searched = 0
+        self._lines = LineBuffer(MAX_LINE)
         self._unsent: deque[bytes] = deque()
         self._unsent_bytes = 0
 
@@ -61,21 +57,10 @@ class ControlConnection:
             return []
         if not data:
             return None
-        self._received += data
-        end = self._received.rfind(b"\n", self._searched)
-        if end < 0:
-            self._searched = len(self._received)
-            lines: list[bytes] = []
-        else:
-            lines = bytes(self._received[:end]).split(b"\n")
-            del self._received[: end + 1]
-            self._searched = len(self._received)
+        lines = self._lines.feed(data)
+        if lines:
             self.deadline = None
-        if len(self._received) > MAX_LINE or any(len(line) > MAX_LINE for line in lines):
-            raise LineTooLongError
-        if not self._received:
-            self.deadline = None
-        elif self.deadline is None:
+        if self._lines.begun and self.deadline is None:
             self.deadline = now + PATIENCE_SECONDS
         return lines
 

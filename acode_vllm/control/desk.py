@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 
 from acode_vllm._version import __version__
 from acode_vllm.control.connection import ControlConnection
+from acode_vllm.control.greeting import PROTOCOL, Hello
 from acode_vllm.control.owned_service import OwnedService
-from acode_vllm.control.owner_line import PROTOCOL
 from acode_vllm.control.protocol import (
     HandOver,
-    Hello,
     Ping,
     Pong,
     ProtocolError,
@@ -26,7 +25,6 @@ from acode_vllm.control.protocol import (
     Subscribe,
     answer_line,
     event_line,
-    hello_line,
     read_request,
     status_answer_line,
     status_json,
@@ -35,8 +33,10 @@ from acode_vllm.control.protocol import (
 from acode_vllm.control.server import ControlServer
 from acode_vllm.control.waiting import Waiting, WaitingRequests
 from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.vocabulary.exhaustive import assert_never
 from acode_vllm.vocabulary.states import LifecycleMode
 from acode_vllm.vocabulary.status import ServiceStatus
+from acode_vllm.vocabulary.wanted import Wanted
 from acode_vllm.workers.messages.gpu_messages import SampleGpus
 from acode_vllm.workers.messages.health_messages import CheckNow
 from acode_vllm.workers.messages.lifecycle_messages import (
@@ -45,9 +45,11 @@ from acode_vllm.workers.messages.lifecycle_messages import (
     FailureSeen,
     InterruptStart,
     ReadStatus,
+    RefreshStatus,
+    ResetRestarts,
     RestartService,
     StartService,
-    Wanted,
+    StopService,
 )
 from acode_vllm.workers.messages.process_messages import StopReport
 from acode_vllm.workers.messages.worker_ids import GPU, HEALTH, LIFECYCLE
@@ -88,7 +90,7 @@ class ControlDesk:
         self._clients[client] = _Client()
         keeper = self._owned.keeper is not None
         mode = self._owned.wanted.options.mode
-        self._server.send(client, hello_line(Hello(PROTOCOL, __version__, os.getpid(), mode, keeper)))
+        self._server.send(client, Hello(PROTOCOL, __version__, os.getpid(), mode.value, keeper).line())
         self._count()
 
     def lost(self, client: ControlConnection) -> None:
@@ -153,9 +155,9 @@ class ControlDesk:
                 self._owned.tell(message)
                 self._answer(client, asked.id, Pong())
             case CheckNow():
-                self._look(client, asked, HEALTH)
+                self._look(client, asked.id, HEALTH, message)
             case SampleGpus():
-                self._look(client, asked, GPU)
+                self._look(client, asked.id, GPU, message)
             case InterruptStart(token):
                 self._forget(client, token)
                 self._wait_for(Waiting(client, asked.id, LIFECYCLE, message))
@@ -165,10 +167,13 @@ class ControlDesk:
                     self._answer(client, asked.id, problem)
                 else:
                     self._wait_for(Waiting(client, asked.id, LIFECYCLE, message, token))
-                    if self._owned.keeper is not None:
+                    looks = isinstance(message, EnsureHealthy) and message.only_running
+                    if self._owned.keeper is not None and not looks:
                         self._owned.keeper.asked()
-            case _:
+            case StopService() | ResetRestarts() | RefreshStatus():
                 self._wait_for(Waiting(client, asked.id, LIFECYCLE, message))
+            case _:
+                assert_never(message)
 
     def _refusal(self, wanted: Wanted) -> Problem | None:
         """Why what a client wants cannot be had here."""
@@ -202,13 +207,15 @@ class ControlDesk:
             self._answer(client, request_id, Pong())
             keeper.handover()
 
-    def _look(self, client: ControlConnection, asked: ReceivedRequest, worker: str) -> None:
+    def _look(
+        self, client: ControlConnection, request_id: int | None, worker: str, message: CheckNow | SampleGpus
+    ) -> None:
         """A new check or sample, where the last one is not fresh enough."""
-        at, last = self._looks.get(type(asked.message), (float("-inf"), None))
+        at, last = self._looks.get(type(message), (float("-inf"), None))
         if self._monotonic() - at < LOOK_SECONDS:
-            self._answer(client, asked.id, last)
+            self._answer(client, request_id, last)
         else:
-            self._wait_for(Waiting(client, asked.id, worker, asked.message))
+            self._wait_for(Waiting(client, request_id, worker, message))
 
     # Waiting
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import select
-import threading
+import time
 from collections.abc import Callable
 
-from acode_vllm.control.client import ControlClient
 from acode_vllm.control.event_hub import EventHub, EventQueue
 from acode_vllm.control.folder_watch import LOOK_SECONDS, FolderWatch
-from acode_vllm.control.owner_line import PROTOCOL
+from acode_vllm.control.greeting import PROTOCOL
 from acode_vllm.control.remote_service import SILENCE_SECONDS, OwnerLostError, RemoteService
 from acode_vllm.records.recorded import recorded_service
 from acode_vllm.records.service_folder import ServiceFolder
 from acode_vllm.vocabulary.errors import Problem, StateFolderError, VllmServiceError, error_for
 from acode_vllm.vocabulary.events import Event
 from acode_vllm.vocabulary.status import ServiceStatus
-from acode_vllm.workers.machine.waits import Wakeup
+from acode_vllm.workers.machine.waits import Interrupt, wait_ready
 from acode_vllm.workers.messages.lifecycle_messages import RefreshStatus
 
 HUNG_SECONDS = 5.0
@@ -34,8 +34,7 @@ class EventFollower:
     def __init__(self, folder: ServiceFolder, watched: Callable[[int | None], None]) -> None:
         self._folder = folder
         self._watched = watched
-        self._stopped = threading.Event()
-        self._wakeup = Wakeup()
+        self._interrupt = Interrupt()
         self._queue: EventQueue | None = None
         self._service: RemoteService | None = None
 
@@ -62,11 +61,11 @@ class EventFollower:
             with FolderWatch(self._folder.path) as watch:
                 self._run(take, watch)
         finally:
-            self._wakeup.close()
+            self._interrupt.close()
 
     def _run(self, take: Callable[[Event], None], watch: FolderWatch) -> None:
         told = False
-        while not self._stopped.is_set():
+        while not self._interrupt.pressed:
             watch.take()  # before the look, so that no owner comes between the two
             service, patience = self._reach()
             if service is None:
@@ -83,36 +82,37 @@ class EventFollower:
                 self._service = None
                 service.close()
 
-    def _wait_for_an_owner(self, watch: FolderWatch, patience: float | None) -> None:
+    def _wait_for_an_owner(self, watch: FolderWatch, patience: float) -> None:
         """Until somebody puts a socket into the folder, which each new owner does, or `stop`; at most ``patience``."""
         descriptor = watch.fileno()
-        waited_for = [self._wakeup.fileno()] if descriptor is None else [self._wakeup.fileno(), descriptor]
+        waited_for = {self._interrupt.fileno(): select.POLLIN}
         if descriptor is None:
             patience = LOOK_SECONDS
-        while select.select(waited_for, [], [], patience)[0] == [descriptor]:
+        else:
+            waited_for[descriptor] = select.POLLIN
+        deadline = time.monotonic() + patience
+        while wait_ready(waited_for, deadline) == {descriptor}:
             changed = watch.take()
             if changed is None or self._folder.control.name in changed:
                 return
 
     def stop(self) -> None:
         """Have `run` return. Any thread."""
-        self._stopped.set()
-        self._wakeup.wake()
+        self._interrupt.press()
         queue = self._queue
         if queue is not None:
             queue.close()
 
-    def _reach(self) -> tuple[RemoteService | None, float | None]:
-        """The owner; without one, for how long to wait for another, None for as long as it takes."""
-        try:
-            client = ControlClient.reach(self._folder.control, SILENCE_SECONDS)
-        except TimeoutError:
-            return None, HUNG_SECONDS  # it hangs: perhaps it goes on, perhaps another takes over
-        if client is None:
-            return None, HUNG_SECONDS if self._owned() else None
+    def _reach(self) -> tuple[RemoteService | None, float]:
+        """The owner; without one, for how many seconds to wait for another."""
         hub = EventHub()
         queue = self._queue = hub.queue()
-        service = RemoteService(client, hub, queue.close)
+        try:
+            service = RemoteService.reach(self._folder.control, hub, queue.close)
+        except TimeoutError:
+            return None, HUNG_SECONDS  # it hangs: perhaps it goes on, perhaps another takes over
+        if service is None:
+            return None, HUNG_SECONDS if self._owned() else math.inf
         try:
             if service.hello.protocol != PROTOCOL:
                 raise error_for(_other_language(service))
@@ -123,7 +123,7 @@ class EventFollower:
         except VllmServiceError:
             service.close()
             raise
-        return service, None
+        return service, 0.0
 
     def _owned(self) -> bool:
         """Whether there is an owner all the same: too busy to accept another connection."""
@@ -137,7 +137,7 @@ class EventFollower:
         self._watched(service.owner_pid)
         queue = self._queue
         assert queue is not None
-        if self._stopped.is_set():
+        if self._interrupt.pressed:
             queue.close()
         for event in queue:
             take(event)

@@ -7,10 +7,14 @@ the folder is looked at again every `LOOK_SECONDS`.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import select
 import struct
+import time
 from pathlib import Path
+
+from acode_vllm.workers.machine.waits import wait_ready
 
 LOOK_SECONDS = 0.5
 _MODIFY, _CLOSE_WRITE, _MOVED_TO, _CREATE, _DELETE = 0x2, 0x8, 0x80, 0x100, 0x200
@@ -38,13 +42,11 @@ class FolderWatch:
         """What becomes readable with a change; None where there is no inotify."""
         return self._descriptor
 
-    def wait(self, seconds: float | None = None) -> None:
+    def wait(self, seconds: float = math.inf) -> None:
         """Return at the first change since the last call, or when ``seconds`` have passed."""
         if self._descriptor is None:
-            patience = LOOK_SECONDS if seconds is None else min(seconds, LOOK_SECONDS)
-            select.select([], [], [], patience)
-            return
-        if select.select([self._descriptor], [], [], seconds)[0]:
+            wait_ready({}, time.monotonic() + min(seconds, LOOK_SECONDS))
+        elif wait_ready({self._descriptor: select.POLLIN}, time.monotonic() + seconds):
             self.take()
 
     def take(self) -> set[str] | None:

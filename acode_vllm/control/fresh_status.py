@@ -36,7 +36,7 @@ def fresh_service(folder: ServiceFolder, patience: float = PATIENCE_SECONDS) -> 
 
 
 def _ask_owner(folder: ServiceFolder, patience: float) -> ServiceStatus | None:
-    from acode_vllm.control.owner_line import ask_owner
+    from acode_vllm.control.client import ask_owner
 
     answer = ask_owner(str(folder.control), patience)
     try:

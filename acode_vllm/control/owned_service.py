@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from acode_vllm.control.feed import ControlFeed
 from acode_vllm.supervisor import ReplyTo
 from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.status import ServiceStatus
-from acode_vllm.workers.messages.lifecycle_messages import Wanted
+from acode_vllm.vocabulary.wanted import Wanted
+from acode_vllm.workers.messages.lifecycle_messages import LifecycleNotice
+from acode_vllm.workers.messages.request import Request
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,10 @@ class OwnedService(Protocol):
     def keeper(self) -> OwnerEdges | None:
         """Where the owner is a keeper."""
 
-    def send_request(self, worker: str, message: object, when_answered: Callable[[ReplyTo], None]) -> ReplyTo:
+    def send_request(self, worker: str, message: Request[Any], when_answered: Callable[[ReplyTo], None]) -> ReplyTo:
         """Put a request to a worker; raises `CallError` where it is not there."""
 
-    def tell(self, message: object) -> None:
+    def tell(self, message: LifecycleNotice) -> None:
         """Cast to the lifecycle worker."""
 
     def raise_problem(self, problem: Problem) -> None:

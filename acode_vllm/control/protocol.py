@@ -15,18 +15,18 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any
 
-from acode_vllm.control.owner_line import MAX_LINE, PROTOCOL
+from acode_vllm.control.greeting import MAX_LINE, PROTOCOL
 from acode_vllm.vocabulary.codec import decode, encode
 from acode_vllm.vocabulary.errors import CODES, Problem
 from acode_vllm.vocabulary.events import Event
 from acode_vllm.vocabulary.gpus import GpuSample
 from acode_vllm.vocabulary.health import HealthReport
-from acode_vllm.vocabulary.states import LifecycleMode
 from acode_vllm.vocabulary.status import ServiceStatus
 from acode_vllm.workers.messages.gpu_messages import SampleGpus
 from acode_vllm.workers.messages.health_messages import CheckNow
 from acode_vllm.workers.messages.lifecycle_messages import (
     AbandonCall,
+    CallerNotice,
     EnsureHealthy,
     FailureSeen,
     InterruptStart,
@@ -38,22 +38,23 @@ from acode_vllm.workers.messages.lifecycle_messages import (
     StopService,
 )
 from acode_vllm.workers.messages.process_messages import StopReport
+from acode_vllm.workers.messages.request import Request
 
 _MAX_ID = 2**53
 
 
 @dataclass(frozen=True)
-class Subscribe:
+class Subscribe(Request[ServiceStatus]):
     """Push me the status now, each new one, and every event. Answered with the `ServiceStatus`."""
 
 
 @dataclass(frozen=True)
-class Ping:
+class Ping(Request["Pong"]):
     """Are you there? Answered with a `Pong`."""
 
 
 @dataclass(frozen=True)
-class HandOver:
+class HandOver(Request["Pong"]):
     """Release the service, its server untouched, for me to take over. Only keepers do. Answered with a `Pong`."""
 
 
@@ -62,26 +63,7 @@ class Pong:
     """Here I am."""
 
 
-@dataclass(frozen=True)
-class Hello:
-    """The first thing that an owner says.
-
-    Attributes:
-        protocol: The newest protocol that it knows.
-        version: Its acode-vllm.
-        pid: Its PID, in its own namespace.
-        mode: Its lifecycle mode.
-        keeper: Whether it is a keeper, and no program with work of its own.
-    """
-
-    protocol: int
-    version: str
-    pid: int
-    mode: LifecycleMode
-    keeper: bool
-
-
-Request = (
+ClientMessage = (
     EnsureHealthy
     | StartService
     | RestartService
@@ -100,7 +82,7 @@ Request = (
 )
 Result = ServiceStatus | StopReport | HealthReport | GpuSample | Pong
 
-REQUESTS: dict[str, type] = {
+MESSAGES: dict[str, type] = {
     "ensure_healthy": EnsureHealthy,
     "start": StartService,
     "restart": RestartService,
@@ -117,7 +99,7 @@ REQUESTS: dict[str, type] = {
     "ping": Ping,
     "handover": HandOver,
 }
-_NAMES = {kind: name for name, kind in REQUESTS.items()}
+_NAMES = {kind: name for name, kind in MESSAGES.items()}
 _EVENTS: dict[str, type] = {kind.__name__: kind for kind in typing.get_args(Event)}
 _RESULTS: dict[str, type] = {kind.__name__: kind for kind in typing.get_args(Result)}
 
@@ -136,7 +118,7 @@ class ReceivedRequest:
     """A request as it arrived; ``id`` is None where no answer is wanted."""
 
     id: int | None
-    message: Request = field(repr=False)
+    message: ClientMessage = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -157,7 +139,7 @@ class Pushed:
 # What clients send
 
 
-def request_line(request_id: int | None, message: object) -> bytes:
+def request_line(request_id: int | None, message: CallerNotice | Request[Any]) -> bytes:
     """A request as a line.
 
     Raises:
@@ -185,9 +167,9 @@ def read_request(line: bytes) -> ReceivedRequest:
     version = data.get("v", PROTOCOL)
     if version != PROTOCOL and name != "handover":  # which every version understands
         raise ProtocolError(f"this owner speaks version {PROTOCOL}", request_id)
-    kind = REQUESTS.get(name) if isinstance(name, str) else None
+    kind = MESSAGES.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise ProtocolError(f'"do" is none of: {", ".join(REQUESTS)}', request_id)
+        raise ProtocolError(f'"do" is none of: {", ".join(MESSAGES)}', request_id)
     try:
         return ReceivedRequest(request_id, decode(kind, data.get("with", {})))
     except (ValueError, TypeError, RecursionError) as error:
@@ -195,11 +177,6 @@ def read_request(line: bytes) -> ReceivedRequest:
 
 
 # What owners send
-
-
-def hello_line(hello: Hello) -> bytes:
-    """The owner's first line."""
-    return _line({"hello": encode(hello)})
 
 
 def answer_line(request_id: int | None, value: object) -> bytes:
@@ -229,16 +206,14 @@ def event_line(event: Event) -> bytes:
     return _line({"event": type(event).__name__, "value": encode(event)})
 
 
-def read_reply(line: bytes) -> Hello | ReceivedAnswer | Pushed | None:
-    """A line of the owner; None for a kind that only newer programs know.
+def read_reply(line: bytes) -> ReceivedAnswer | Pushed | None:
+    """A line of the owner after its greeting; None for a kind that only newer programs know.
 
     Raises:
         ProtocolError: It is no line of an owner.
     """
     data = _object(line)
     try:
-        if "hello" in data:
-            return decode(Hello, data["hello"])
         if "status" in data:
             return Pushed(decode(ServiceStatus, data["status"]))
         if "event" in data:

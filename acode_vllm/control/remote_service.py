@@ -8,12 +8,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
-from acode_vllm.control.client import ConnectionLostError, ControlClient
+from acode_vllm.control.client import ConnectionLostError, ControlClient, StrangeOwnerError
 from acode_vllm.control.event_hub import EventHub
+from acode_vllm.control.greeting import Hello
 from acode_vllm.control.protocol import (
-    Hello,
     Ping,
     ProtocolError,
     Pushed,
@@ -25,6 +26,11 @@ from acode_vllm.control.protocol import (
 from acode_vllm.control.waiting_problems import silent_owner_problem, timeout_problem
 from acode_vllm.vocabulary.errors import Problem, error_for
 from acode_vllm.vocabulary.status import ServiceStatus
+from acode_vllm.workers.machine.waits import Wakeup
+from acode_vllm.workers.messages.lifecycle_messages import CallerNotice, RefreshStatus
+from acode_vllm.workers.messages.request import Request
+
+R = TypeVar("R")
 
 PING_SECONDS = 3.0
 """While an answer is waited for, the owner is asked this often whether it is still there."""
@@ -52,10 +58,10 @@ class RemoteService:
     """
 
     def __init__(self, client: ControlClient, hub: EventHub, on_lost: Callable[[], None] | None = None) -> None:
-        """Take over a connection.
+        """Take over a connection; see `reach`.
 
         Args:
-            client: The connection, fresh from its greeting.
+            client: The connection, fresh from its greeting, with a wakeup.
             hub: Where the owner's events are heard.
             on_lost: Called when the owner is lost, on the thread that hears it.
         """
@@ -63,6 +69,7 @@ class RemoteService:
         self._hub = hub
         self._on_lost = on_lost
         self._pid = os.getpid()
+        self._sending = threading.Lock()
         self._changed = threading.Condition()
         self._slots: dict[int, _Slot] = {}
         self._ids = itertools.count(1)
@@ -71,6 +78,37 @@ class RemoteService:
         self._status: ServiceStatus | None = None
         self._thread = threading.Thread(target=self._hear, name="acode-control-client", daemon=True)
         self._thread.start()
+
+    @classmethod
+    def reach(
+        cls,
+        control: Path,
+        hub: EventHub,
+        on_lost: Callable[[], None] | None = None,
+        patience: float = SILENCE_SECONDS,
+    ) -> RemoteService | None:
+        """Connect to the owner; None if there is none.
+
+        Args:
+            control: Path of its socket.
+            hub: Where the owner's events are heard.
+            on_lost: As for the constructor.
+            patience: Seconds that the owner has to greet.
+
+        Raises:
+            TimeoutError: There is an owner, and it says nothing: it hangs.
+            VllmServiceError: It refused us or cannot be understood, or the socket cannot be used.
+        """
+        try:
+            client = ControlClient.reach(control, patience, Wakeup)
+        except StrangeOwnerError as error:
+            raise error_for(_strange(error)) from error
+        except TimeoutError:
+            raise
+        except OSError as error:
+            problem = Problem("ACODE-VLM-029", f"The socket {control} cannot be used: {error.strerror or error}.")
+            raise error_for(problem) from error
+        return cls(client, hub, on_lost) if client is not None else None
 
     @property
     def hello(self) -> Hello:
@@ -96,7 +134,7 @@ class RemoteService:
         """Have status and events pushed from now on; returns when the first status is there. Raises as `ask`."""
         self.ask(Subscribe(), timeout)
 
-    def ask(self, message: object, timeout: float | None) -> Any:
+    def ask(self, request: Request[R], timeout: float | None) -> R:
         """Put a request to the owner and wait for its answer.
 
         Raises:
@@ -108,17 +146,18 @@ class RemoteService:
         with self._changed:
             self._slots[request_id] = slot
         try:
-            self._send(request_id, message)
+            self._send(request_id, request)
             self._wait(slot, timeout)
         finally:
             with self._changed:
                 self._slots.pop(request_id, None)
         if isinstance(slot.value, Problem):
             raise error_for(slot.value)
-        return slot.value
+        answer: R = slot.value
+        return answer
 
-    def tell(self, message: object) -> None:
-        """Send a message that wants no answer; dropped where there is no owner any more."""
+    def tell(self, message: CallerNotice | RefreshStatus) -> None:
+        """Send a message and want no answer; dropped where there is no owner any more."""
         try:
             self._send(None, message)
         except OwnerLostError:
@@ -133,7 +172,7 @@ class RemoteService:
 
     # Waiting
 
-    def _send(self, request_id: int | None, message: object) -> None:
+    def _send(self, request_id: int | None, message: CallerNotice | Request[Any]) -> None:
         try:
             line = request_line(request_id, message)
         except ProtocolError as error:
@@ -143,8 +182,14 @@ class RemoteService:
                 "Take what vLLM does not need out of the environment.",
             )
             raise error_for(problem) from error
+        begun = time.monotonic()
         try:
-            self._client.send(line, SILENCE_SECONDS)
+            if not self._sending.acquire(timeout=SILENCE_SECONDS):
+                raise ConnectionLostError("the owner does not read")
+            try:
+                self._client.send(line, begun + SILENCE_SECONDS - time.monotonic())
+            finally:
+                self._sending.release()
         except ConnectionLostError as error:
             with self._changed:
                 self._lost = True  # its thread may hear of it much later: nobody is to be given this connection again
@@ -179,8 +224,7 @@ class RemoteService:
     def _hear(self) -> None:
         try:
             while True:
-                for line in self._client.receive():
-                    self._take(line)
+                self._take(self._client.receive())
         except (ConnectionLostError, ProtocolError):
             pass  # either way there is nobody to be understood any more
         finally:
@@ -189,7 +233,9 @@ class RemoteService:
                 if self._status is not None:
                     self._status = replace(self._status, last_check=None)
                 self._changed.notify_all()
-            self._client.close()
+            self._client.hang_up()  # ends a send that another thread is in
+            with self._sending:
+                self._client.close()
             if self._on_lost is not None:
                 self._on_lost()
 
@@ -210,3 +256,17 @@ class RemoteService:
                 return
         if isinstance(reply, Pushed) and not isinstance(reply.value, ServiceStatus):
             self._hub.emit(reply.value)
+
+
+def _strange(error: StrangeOwnerError) -> Problem:
+    try:
+        reply = read_reply(error.line)
+    except ProtocolError:
+        reply = None
+    if isinstance(reply, ReceivedAnswer) and isinstance(reply.value, Problem):
+        return reply.value
+    return Problem(
+        "ACODE-VLM-028",
+        f"The process with PID {error.pid} answers for the owner of the service and cannot be asked: {error}.",
+        "It may be another version of acode-vllm: end it; the server lives on and is taken over by the next one.",
+    )

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from acode_vllm.control.connection import ControlConnection
 from acode_vllm.control.owned_service import OwnedService
 from acode_vllm.supervisor import CallError, CallTimeout, NoProc, Overloaded, ReplyTo, WorkerDown
 from acode_vllm.vocabulary.errors import Problem, VllmServiceError
 from acode_vllm.workers.messages.lifecycle_messages import StopService
+from acode_vllm.workers.messages.request import Request
 
 RETRY_SECONDS = 0.1
 RETRIES = 50
@@ -35,7 +37,7 @@ class Waiting:
     client: ControlConnection
     id: int | None
     worker: str
-    message: object
+    message: Request[Any]
     token: str | None = None
     request: ReplyTo | None = None
     retries: int = 0

@@ -10,15 +10,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from acode_vllm.control.client import ControlClient
-from acode_vllm.control.remote_service import SILENCE_SECONDS
+from acode_vllm.control.event_hub import EventHub
+from acode_vllm.control.remote_service import SILENCE_SECONDS, RemoteService
 from acode_vllm.control.waiting_problems import silent_owner_problem
 from acode_vllm.keeper.keeper_version import is_older
 from acode_vllm.records.ownership import OwnershipLock
 from acode_vllm.records.service_folder import ServiceFolder
 from acode_vllm.vocabulary.codec import decode, encode
 from acode_vllm.vocabulary.errors import Problem, error_for
-from acode_vllm.workers.messages.lifecycle_messages import Wanted
+from acode_vllm.vocabulary.line_buffer import LineBuffer
+from acode_vllm.vocabulary.wanted import Wanted
+from acode_vllm.workers.machine.waits import wait_ready
 
 if TYPE_CHECKING:
     import subprocess
@@ -28,6 +30,7 @@ START_SECONDS = 30.0
 MAX_LOG_BYTES = 1024 * 1024
 """A larger log of earlier keepers is set aside when the next one is started."""
 READY, BUSY = "ready", "busy"
+_LONGEST_WORD = 1024 * 1024
 
 
 def ensure_keeper(folder: ServiceFolder, wanted: Wanted) -> subprocess.Popen[bytes] | None:
@@ -45,7 +48,7 @@ def ensure_keeper(folder: ServiceFolder, wanted: Wanted) -> subprocess.Popen[byt
     """
     folder.ensure()
     try:
-        owner = ControlClient.reach(folder.control, SILENCE_SECONDS)
+        owner = RemoteService.reach(folder.control, EventHub())
     except TimeoutError:
         holder = OwnershipLock(folder.lock).holder()
         raise error_for(silent_owner_problem(holder or 0, SILENCE_SECONDS)) from None
@@ -124,17 +127,14 @@ def _open_log(path: Path) -> int:
 
 def _first_line(fd: int, deadline: float) -> str | None:
     """What the keeper says; empty where it ended without a word, None where it says nothing in time."""
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    said = b""
-    while b"\n" not in said:
-        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            return None
+    said = LineBuffer(_LONGEST_WORD)
+    while wait_ready({fd: select.POLLIN}, deadline):
         data = os.read(fd, 65536)
         if not data:
             return ""
-        said += data
-    return said.partition(b"\n")[0].decode()
+        for line in said.feed(data):
+            return line.decode()
+    return None
 
 
 def _judge(word: str | None, keeper: subprocess.Popen[bytes], log: Path) -> None:

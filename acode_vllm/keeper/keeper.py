@@ -8,7 +8,6 @@ import os
 import queue
 from dataclasses import dataclass
 
-from acode_vllm.control.client import ControlClient
 from acode_vllm.control.event_hub import EventHub
 from acode_vllm.control.owned_service import OwnerEdges
 from acode_vllm.control.protocol import HandOver
@@ -24,7 +23,8 @@ from acode_vllm.supervisor import CallError, ReplyTo
 from acode_vllm.vocabulary.errors import InterruptedByStopError, ServiceBusyError, VllmServiceError
 from acode_vllm.vocabulary.events import Event, LoadProgressed, StateChanged
 from acode_vllm.vocabulary.states import ServiceState
-from acode_vllm.workers.messages.lifecycle_messages import EnsureHealthy, ReadStatus, Wanted
+from acode_vllm.vocabulary.wanted import Wanted
+from acode_vllm.workers.messages.lifecycle_messages import EnsureHealthy, ReadStatus
 from acode_vllm.workers.messages.worker_ids import LIFECYCLE
 
 IDLE_SECONDS = 30.0
@@ -162,13 +162,10 @@ class Keeper:
 
     def _reach_owner(self) -> RemoteService | None:
         try:
-            client = ControlClient.reach(self._folder.control, SILENCE_SECONDS)
+            return RemoteService.reach(self._folder.control, EventHub(), lambda: self.tell(KeeperSignal.OWNER_LOST))
         except TimeoutError:
             holder = OwnershipLock(self._folder.lock).holder()
             raise ServiceBusyError(silent_owner_problem(holder or 0, SILENCE_SECONDS)) from None
-        if client is None:
-            return None
-        return RemoteService(client, EventHub(), lambda: self.tell(KeeperSignal.OWNER_LOST))
 
     def _wait_for_turn(self, owner: RemoteService) -> bool:
         """Have an older keeper hand over, or wait until the owner lets go; False where neither is to be done."""

@@ -10,7 +10,7 @@ from enum import Enum, auto
 from acode_vllm.keeper.systemd import Notifier
 from acode_vllm.records.service_folder import ServiceFolder
 from acode_vllm.service.local_service import ServiceEdges
-from acode_vllm.workers.messages.lifecycle_messages import Wanted
+from acode_vllm.vocabulary.wanted import Wanted
 
 
 class KeeperSignal(Enum):

@@ -15,7 +15,7 @@ from contextlib import suppress
 from http import HTTPStatus
 
 from acode_vllm.metrics.prometheus import CONTENT_TYPE
-from acode_vllm.workers.machine.waits import Wakeup
+from acode_vllm.workers.machine.waits import Interrupt, Interrupted, wait_ready
 
 EXCHANGE_SECONDS = 2.0
 """From a connection to its end."""
@@ -23,10 +23,6 @@ PAUSE_SECONDS = 0.5
 """Before the next try to accept, where one failed."""
 LONGEST_REQUEST = 16 * 1024
 _BACKLOG = 16
-
-
-class _ClientLostError(Exception):
-    """It hung up, took too long, or the server is to end."""
 
 
 def listen(port: int) -> socket.socket:
@@ -45,53 +41,44 @@ class MetricsServer:
         self._listener = listener
         self._listener.setblocking(False)
         self._text = text
-        self._wakeup = Wakeup()
-        self._stopped = False
+        self._interrupt = Interrupt()
 
     def run(self) -> None:
         """Answer until stopped, then give the descriptors back."""
         try:
-            while not self._stopped:
-                try:
-                    self._wait(self._listener, select.POLLIN, math.inf)
-                except _ClientLostError:
-                    break
+            while True:
+                self._interrupt.wait(self._listener.fileno(), select.POLLIN, math.inf)
                 try:
                     client, _ = self._listener.accept()
                 except OSError:  # it has gone again; or there are no descriptors left for it
-                    self._pause()
+                    wait_ready({self._interrupt.fileno(): select.POLLIN}, time.monotonic() + PAUSE_SECONDS)
                     continue
-                with client:
+                with client, suppress(OSError):  # it hung up, or took too long
                     self._serve(client)
+        except Interrupted:
+            return
         finally:
             self._listener.close()
-            self._wakeup.close()
+            self._interrupt.close()
 
     def stop(self) -> None:
         """Have `run` return, whatever it does. Any thread."""
-        self._stopped = True
-        self._wakeup.wake()
+        self._interrupt.press()
 
     def _serve(self, client: socket.socket) -> None:
         client.setblocking(False)
         deadline = time.monotonic() + EXCHANGE_SECONDS
-        with suppress(_ClientLostError, OSError):
-            self._send(client, self._answer(self._request_line(client, deadline)), deadline)
-
-    def _pause(self) -> None:
-        poll = select.poll()
-        poll.register(self._wakeup, select.POLLIN)
-        poll.poll(PAUSE_SECONDS * 1000)
+        self._send(client, self._answer(self._request_line(client, deadline)), deadline)
 
     def _request_line(self, client: socket.socket, deadline: float) -> bytes:
         received = b""
         while b"\r\n\r\n" not in received:
             if len(received) > LONGEST_REQUEST:
                 return b""
-            self._wait(client, select.POLLIN, deadline)
+            self._interrupt.wait(client.fileno(), select.POLLIN, deadline)
             data = client.recv(4096)
             if not data:
-                raise _ClientLostError
+                raise ConnectionResetError
             received += data
         return received.partition(b"\r\n")[0]
 
@@ -109,17 +96,8 @@ class MetricsServer:
     def _send(self, client: socket.socket, answer: bytes, deadline: float) -> None:
         rest = memoryview(answer)
         while rest:
-            self._wait(client, select.POLLOUT, deadline)
+            self._interrupt.wait(client.fileno(), select.POLLOUT, deadline)
             rest = rest[client.send(rest) :]
-
-    def _wait(self, waited_for: socket.socket, events: int, deadline: float) -> None:
-        poll = select.poll()
-        poll.register(waited_for, events)
-        poll.register(self._wakeup, select.POLLIN)
-        left = None if deadline == math.inf else max(0.0, deadline - time.monotonic()) * 1000
-        ready = {descriptor for descriptor, _ in poll.poll(left)}
-        if waited_for.fileno() not in ready or self._stopped:
-            raise _ClientLostError
 
 
 def _response(

@@ -18,10 +18,10 @@ from acode_vllm.vocabulary.errors import Problem, VllmServiceError
 from acode_vllm.vocabulary.gpus import GpuSample
 from acode_vllm.vocabulary.server_process import ServerProcess
 from acode_vllm.vocabulary.states import LifecycleMode, ServiceState
+from acode_vllm.vocabulary.wanted import Wanted
 from acode_vllm.workers.gpu.gpu_worker import sample_by_worker
 from acode_vllm.workers.machine.port import port_holders, port_problem
 from acode_vllm.workers.messages.health_messages import Watch
-from acode_vllm.workers.messages.lifecycle_messages import Wanted
 from acode_vllm.workers.messages.reports import Reported
 from acode_vllm.workers.messages.worker_ids import GPU
 from acode_vllm.workers.model.download_progress import in_units

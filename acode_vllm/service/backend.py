@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from acode_vllm.control.event_hub import EventHub
 from acode_vllm.vocabulary.status import ServiceStatus
+from acode_vllm.workers.messages.lifecycle_messages import CallerNotice
+from acode_vllm.workers.messages.request import Request
+
+R = TypeVar("R")
 
 
 class ServiceBackend(Protocol):
@@ -19,10 +23,13 @@ class ServiceBackend(Protocol):
     def hub(self) -> EventHub:
         """Its events."""
 
-    def ask(self, message: object, timeout: float | None) -> object:
+    def ask(self, request: Request[R], timeout: float | None) -> R:
         """Put a request and wait for its answer."""
 
-    def tell(self, message: object) -> None:
+    def interrupt(self, token: str, timeout: float) -> ServiceStatus:
+        """End the start that the call of ``token`` began, if nobody else waits for it; wait until that is done."""
+
+    def tell(self, message: CallerNotice) -> None:
         """Send a message that wants no answer."""
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from acode_vllm.control.control_worker import ControlWorker
 from acode_vllm.control.event_hub import EventHub
@@ -41,16 +41,19 @@ from acode_vllm.vocabulary.errors import Problem, ServiceBusyError, VllmServiceE
 from acode_vllm.vocabulary.events import Event, ProblemRaised
 from acode_vllm.vocabulary.states import LifecycleMode, WarmStart
 from acode_vllm.vocabulary.status import ServiceStatus, unknown_status
+from acode_vllm.vocabulary.wanted import Wanted
 from acode_vllm.workers.lifecycle.engine import CALL_SECONDS
 from acode_vllm.workers.lifecycle.lifecycle_edges import LifecycleEdges, PlanMaker
 from acode_vllm.workers.lifecycle.lifecycle_worker import LifecycleWorker
 from acode_vllm.workers.messages.gpu_messages import GpuReport
-from acode_vllm.workers.messages.lifecycle_messages import StopService, Wanted, WorkerRestarted
+from acode_vllm.workers.messages.lifecycle_messages import LifecycleNotice, StopService, WorkerRestarted
 from acode_vllm.workers.messages.model_messages import LoadStep
 from acode_vllm.workers.messages.process_messages import LaunchPlan, MarkChosen, SharedMemoryUsed
-from acode_vllm.workers.messages.reports import Report, Reported
+from acode_vllm.workers.messages.reports import Report
+from acode_vllm.workers.messages.request import Request
 from acode_vllm.workers.messages.worker_ids import CONTROL, GPU, HEALTH, LIFECYCLE, LOADER, METRICS, WARM
 
+R = TypeVar("R")
 ROOT_INTENSITY = 5
 """Crashes of our own workers, which only a bug causes, that a minute may see before the tree gives up."""
 ROOT_PERIOD = 60.0
@@ -190,7 +193,7 @@ class LocalService:
             self._root.stop(options.stop_timeout_seconds + 3 * CALL_SECONDS)
         self._lock.release()
 
-    def ask(self, message: object, timeout: float | None) -> Any:
+    def ask(self, request: Request[R], timeout: float | None) -> R:
         """Put a request to the lifecycle worker and wait for its answer.
 
         A crash of the worker meanwhile is a bug of ours that its supervisor mends; the request is then put again.
@@ -205,7 +208,8 @@ class LocalService:
             remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
             if ref is not None:
                 try:
-                    return call(ref, message, remaining)
+                    answer: R = call(ref, request, remaining)
+                    return answer
                 except CallTimeout as error:
                     raise error_for(timeout_problem(self._status, timeout or 0.0)) from error
                 except Overloaded as error:
@@ -216,11 +220,11 @@ class LocalService:
                 break
         raise error_for(Problem("ACODE-VLM-022", "The service was closed while this call waited for it."))
 
-    def tell(self, message: object) -> None:
+    def tell(self, message: LifecycleNotice) -> None:
         """Cast to the lifecycle worker; dropped where it is not there."""
-        self._report(message)  # type: ignore[arg-type]  # a wider set than workers report
+        self._report(message)
 
-    def send_request(self, worker: str, message: object, when_answered: Callable[[ReplyTo], None]) -> ReplyTo:
+    def send_request(self, worker: str, message: Request[Any], when_answered: Callable[[ReplyTo], None]) -> ReplyTo:
         """Put a request to a worker of the tree, and go on. Any thread of the tree.
 
         Raises:
@@ -285,7 +289,7 @@ class LocalService:
         self.feed.put(event)
         log_service_event(event)
 
-    def _report(self, message: Reported) -> None:
+    def _report(self, message: LifecycleNotice) -> None:
         """How workers report: never blocks on a worker, never raises. Any thread."""
         if isinstance(message, MarkChosen) and self._journal is not None:
             problem = self._journal.note_mark(message.mark)

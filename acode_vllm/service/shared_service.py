@@ -10,12 +10,12 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
-from acode_vllm.control.client import ControlClient
 from acode_vllm.control.event_hub import EventHub
-from acode_vllm.control.owner_line import PROTOCOL
+from acode_vllm.control.greeting import PROTOCOL
 from acode_vllm.control.remote_service import SILENCE_SECONDS, OwnerLostError, RemoteService
 from acode_vllm.control.waiting_problems import busy_problem, silent_owner_problem, timeout_problem
 from acode_vllm.records.ownership import OwnershipLock
@@ -23,14 +23,17 @@ from acode_vllm.records.service_folder import ServiceFolder
 from acode_vllm.vocabulary.errors import Problem, ServiceBusyError, WaitTimeoutError, error_for
 from acode_vllm.vocabulary.states import LifecycleMode
 from acode_vllm.vocabulary.status import ServiceStatus, unknown_status
+from acode_vllm.vocabulary.wanted import Wanted
 from acode_vllm.workers.messages.lifecycle_messages import (
+    CallerNotice,
     EnsureHealthy,
     InterruptStart,
     RestartService,
     StartService,
-    Wanted,
 )
+from acode_vllm.workers.messages.request import Request
 
+R = TypeVar("R")
 REACH_SECONDS = 30.0
 """How long an owner may take to become reachable, or to let go of the service, while it begins or ends."""
 FIRST_PAUSE = 0.01
@@ -88,7 +91,7 @@ class SharedService:
         backend = self._backend
         return None if isinstance(backend, RemoteService) else backend
 
-    def ask(self, message: object, timeout: float | None) -> Any:
+    def ask(self, request: Request[R], timeout: float | None) -> R:
         """Put a request to the owner and wait for its answer; put it to the next one when the owner is lost.
 
         Raises:
@@ -96,14 +99,12 @@ class SharedService:
                 owns the service and cannot be reached.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        if isinstance(message, (EnsureHealthy, StartService, RestartService)):
-            self._wanted = message.wanted
+        if isinstance(request, (EnsureHealthy, StartService, RestartService)):
+            self._wanted = request.wanted
         for _ in range(OWNERS_LOST):
-            if isinstance(message, InterruptStart) and not self._reached():
-                return self.status  # its owner is gone, and with it all that waited
             backend = self._reach(deadline, timeout)
             try:
-                return backend.ask(message, _left(deadline))
+                return backend.ask(request, _left(deadline))
             except OwnerLostError:
                 continue
             except WaitTimeoutError as error:  # in the words of this call, some of whose time was spent before
@@ -112,7 +113,19 @@ class SharedService:
             Problem("ACODE-VLM-031", f"{OWNERS_LOST} owners of the service, one after another, ended over a request.")
         )
 
-    def tell(self, message: object) -> None:
+    def interrupt(self, token: str, timeout: float) -> ServiceStatus:
+        """End the start that the call of ``token`` began, if nobody else waits for it; wait until that is done.
+
+        Raises:
+            VllmServiceError: As `ask`.
+        """
+        backend = self._backend
+        if backend is not None and backend.alive:
+            with suppress(OwnerLostError):
+                return backend.ask(InterruptStart(token), timeout)
+        return self.status  # its owner is gone, and with it all that waited
+
+    def tell(self, message: CallerNotice) -> None:
         """Send a message that wants no answer; dropped where nobody owns the service."""
         backend = self._backend
         if backend is not None and backend.alive:
@@ -142,10 +155,6 @@ class SharedService:
             backend.close()
 
     # Finding the owner
-
-    def _reached(self) -> bool:
-        backend = self._backend
-        return backend is not None and backend.alive
 
     def _reach(self, deadline: float | None, timeout: float | None) -> LocalService | RemoteService:
         if self._pid != os.getpid():
@@ -201,15 +210,14 @@ class SharedService:
         """A connection to the owner; None where it is just beginning or ending."""
         patience = SILENCE_SECONDS if left is None else min(left, SILENCE_SECONDS)
         try:
-            client = ControlClient.reach(self.folder.control, patience)
+            remote = RemoteService.reach(self.folder.control, self.hub, patience=patience)
         except TimeoutError:
             if patience < SILENCE_SECONDS:
                 return None
             holder = OwnershipLock(self.folder.lock).holder()
             raise error_for(silent_owner_problem(holder or 0, SILENCE_SECONDS)) from None
-        if client is None:
+        if remote is None:
             return None
-        remote = RemoteService(client, self.hub)
         try:
             _require_equal(remote)
             remote.subscribe(left)
@@ -236,11 +244,11 @@ def _require_equal(remote: RemoteService) -> None:
                 "Use that version, or end that program: the server lives on and is taken over by the next one.",
             )
         )
-    if remote.hello.mode is not LifecycleMode.MANAGED:
+    if remote.hello.mode != LifecycleMode.MANAGED.value:
         raise error_for(
             Problem(
                 "ACODE-VLM-028",
-                f"The program with PID {remote.owner_pid} watches this service in {remote.hello.mode.value} mode.",
+                f"The program with PID {remote.owner_pid} watches this service in {remote.hello.mode} mode.",
                 "End that program, or use its mode: two of them would contradict each other.",
             )
         )

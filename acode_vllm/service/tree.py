@@ -10,13 +10,14 @@ from acode_vllm.records.used_shared_memory import read_used
 from acode_vllm.service.local_service import ServiceEdges
 from acode_vllm.supervisor import Worker, WorkerRef
 from acode_vllm.vocabulary.gpus import GpuSample
+from acode_vllm.vocabulary.wanted import Wanted
 from acode_vllm.workers.gpu.gpu_worker import GpuWorker
 from acode_vllm.workers.gpu.sampler import machine_sampler
 from acode_vllm.workers.health.health_check import HealthEdges
 from acode_vllm.workers.health.health_worker import HealthWorker
 from acode_vllm.workers.machine.server_tree import ServerTree
 from acode_vllm.workers.machine.shared_memory import unclaimed_since
-from acode_vllm.workers.messages.lifecycle_messages import StartEngine, Wanted
+from acode_vllm.workers.messages.lifecycle_messages import StartEngine
 from acode_vllm.workers.messages.process_messages import LaunchPlan, SharedFile
 from acode_vllm.workers.messages.reports import Report
 from acode_vllm.workers.model.model_loader import ModelLoader

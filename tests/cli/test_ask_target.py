@@ -17,8 +17,7 @@ from service_fixtures import model, other_model, port
 from acode_vllm.cli.commands.ask_target import AskTarget
 from acode_vllm.cli.commands.session import Session, open_session
 from acode_vllm.cli.screen.terminal import Terminal
-from acode_vllm.vocabulary.codec import encode
-from acode_vllm.workers.messages.lifecycle_messages import Wanted
+from acode_vllm.vocabulary.wanted import Wanted
 
 __all__ = ["model", "other_model", "port"]
 ASK = ("ask", "--max-tokens", "4", "hello")
@@ -73,7 +72,7 @@ def test_its_owner_hears_of_the_settings_of_now(acode: Acode, monkeypatch: pytes
     target = AskTarget(session, terminal)
     options = session.configuration.options
     wanted = Wanted(session.model, options, dict(os.environ), session.configuration.secrets.api_key)
-    assert target._wanted() == encode(wanted)
+    assert session.wanted == wanted
     assert (target.served_model_name, target.base_url) == (wanted.served_name, f"{options.url}/v1")
 
 

@@ -8,12 +8,10 @@ from typing import Any
 
 import pytest
 
+from acode_vllm.control.greeting import MAX_LINE, PROTOCOL, Hello
 from acode_vllm.control.protocol import (
-    MAX_LINE,
-    PROTOCOL,
-    REQUESTS,
+    MESSAGES,
     HandOver,
-    Hello,
     Ping,
     Pong,
     ProtocolError,
@@ -21,7 +19,6 @@ from acode_vllm.control.protocol import (
     ReceivedAnswer,
     answer_line,
     event_line,
-    hello_line,
     read_reply,
     read_request,
     request_line,
@@ -38,6 +35,7 @@ from acode_vllm.vocabulary.options import GpuOptions, ServerOptions, VllmLifecyc
 from acode_vllm.vocabulary.server_process import ProcessIdentity, ServerProcess
 from acode_vllm.vocabulary.states import LifecycleMode, ServiceState
 from acode_vllm.vocabulary.status import RestartEntry, ServiceStatus
+from acode_vllm.vocabulary.wanted import Wanted
 from acode_vllm.workers.messages.gpu_messages import SampleGpus
 from acode_vllm.workers.messages.health_messages import CheckNow
 from acode_vllm.workers.messages.lifecycle_messages import (
@@ -50,7 +48,6 @@ from acode_vllm.workers.messages.lifecycle_messages import (
     RestartService,
     StartService,
     StopService,
-    Wanted,
 )
 from acode_vllm.workers.messages.process_messages import StopReport
 
@@ -113,7 +110,7 @@ def test_a_request_arrives_as_it_was_sent(message: Any) -> None:
 
 def test_every_request_of_the_table_can_be_sent() -> None:
     sent = {type(message) for message in REQUEST_VALUES}
-    assert {kind for kind in REQUESTS.values() if fields(kind)} <= sent
+    assert {kind for kind in MESSAGES.values() if fields(kind)} <= sent
 
 
 @pytest.mark.parametrize("value", [STATUS, StopReport("forced", 1.0, ("PID 7",)), REPORT, SAMPLE, Pong(), PROBLEM])
@@ -142,8 +139,9 @@ def test_an_event_arrives_as_it_happened(event: Any) -> None:
 
 
 def test_the_greeting_arrives() -> None:
-    hello = Hello(PROTOCOL, "1.0", 5, LifecycleMode.MONITORED, True)
-    assert read_reply(hello_line(hello)) == hello
+    hello = Hello(PROTOCOL, "1.0", 5, "monitored", True)
+    arrived = Hello.of(json.loads(hello.line()))
+    assert all(getattr(arrived, name) == getattr(hello, name) for name in Hello.__slots__)
 
 
 @pytest.mark.parametrize("code", CODES)

@@ -23,7 +23,7 @@ from control_harness import DEADLINE, RawClient, open_owner, wanted
 
 from acode_vllm.control import connection as control_connection
 from acode_vllm.control import server as control_server
-from acode_vllm.control.owner_line import MAX_LINE, PROTOCOL
+from acode_vllm.control.greeting import MAX_LINE, PROTOCOL
 from acode_vllm.control.protocol import request_line
 from acode_vllm.control.socket import listen, peer_of
 from acode_vllm.service.local_service import LocalService

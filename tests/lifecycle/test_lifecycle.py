@@ -15,6 +15,7 @@ from acode_vllm.vocabulary.options import VllmLifecycleOptions
 from acode_vllm.vocabulary.server_process import ProcessIdentity, ServerProcess
 from acode_vllm.vocabulary.states import LifecycleMode, ServiceState
 from acode_vllm.vocabulary.status import ServiceStatus
+from acode_vllm.vocabulary.wanted import Wanted
 from acode_vllm.workers.lifecycle.life import Life
 from acode_vllm.workers.lifecycle.lifecycle import on_notice, on_request
 from acode_vllm.workers.lifecycle.running_clock import RunningClock
@@ -52,7 +53,6 @@ from acode_vllm.workers.messages.lifecycle_messages import (
     StopProcess,
     StopService,
     Tell,
-    Wanted,
     WorkerRestarted,
 )
 from acode_vllm.workers.messages.model_messages import (
@@ -721,6 +721,29 @@ class TestAgain:
         bench.run()
         bench.ask(RestartService(wanted(), "token-r"), "r")
         assert not of(self.ask_again(bench), Refuse)
+
+
+class TestOnlyRunning:
+    """A caller that wants nothing started learns at once that nothing runs."""
+
+    def ask(self, bench: Bench, model: str = "acode/one") -> list[Effect]:
+        return bench.ask(EnsureHealthy(wanted(model), "token-o", only_running=True), "o")
+
+    def test_where_the_model_does_not_run_it_is_answered_with_the_status_and_nothing_begins(self) -> None:
+        bench = Bench()
+        assert self.ask(bench) == [Reply("o", bench.life.status)]
+        bench.run()
+        assert self.ask(bench, "acode/two") == [Reply("o", bench.life.status)]
+        bench.ask(StopService(), "s")
+        assert self.ask(bench) == [Reply("o", bench.life.status)]
+
+    def test_a_server_that_runs_is_checked_as_for_any_caller(self) -> None:
+        bench = Bench()
+        bench.run()
+        effects = self.ask(bench)
+        assert not of(effects, Reply)
+        assert [tell.message for tell in of(effects, Tell)] == [CheckNow()]
+        assert [reply.to for reply in of(bench.health(ok=True), Reply)] == ["o"]
 
 
 class TestGoingBack:

@@ -17,6 +17,7 @@ from acode_vllm.vocabulary.options import VllmLifecycleOptions
 from acode_vllm.vocabulary.server_process import ProcessIdentity, ServerProcess
 from acode_vllm.vocabulary.states import LifecycleMode, ServiceState, Trigger
 from acode_vllm.vocabulary.status import ServiceStatus
+from acode_vllm.vocabulary.wanted import Wanted
 from acode_vllm.workers.lifecycle.activity import STEPS, Activity, Draining, Idle, Preparing, Stopping, Up, Watching
 from acode_vllm.workers.lifecycle.life import Life
 from acode_vllm.workers.lifecycle.lifecycle import on_notice, on_request
@@ -44,7 +45,6 @@ from acode_vllm.workers.messages.lifecycle_messages import (
     StartFailed,
     StartService,
     StopService,
-    Wanted,
     WorkerRestarted,
 )
 from acode_vllm.workers.messages.model_messages import (

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from control_harness import RawClient, wanted
 
-from acode_vllm.control.protocol import REQUESTS, request_line
+from acode_vllm.control.protocol import MESSAGES, request_line
 from acode_vllm.workers.messages.lifecycle_messages import EnsureHealthy
 
 AT_ONCE = 10
@@ -36,7 +36,7 @@ def malformed(chance: random.Random, good: bytes) -> bytes:
             return good[:place] + b"\x00" + good[place:]
         case 3:
             value: object = chance.choice([None, True, -1, 1e300, "x" * 1000, [], {}, [[[]]]])
-            name = chance.choice([*REQUESTS, "".join(chance.choices(string.printable, k=8)), None, 7])
+            name = chance.choice([*MESSAGES, "".join(chance.choices(string.printable, k=8)), None, 7])
             return json.dumps({"id": "one", "do": name, "with": value}).encode()
         case _:
             data = json.loads(good)

@@ -17,7 +17,7 @@ from acode_vllm.records.service_folder import ServiceFolder
 from acode_vllm.service.local_service import LocalService
 from acode_vllm.service.tree import vllm_edges
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
-from acode_vllm.workers.messages.lifecycle_messages import Wanted
+from acode_vllm.vocabulary.wanted import Wanted
 
 DEADLINE = 20.0
 

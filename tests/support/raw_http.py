@@ -41,7 +41,9 @@ class RawServer:
     def __init__(self, script: Script) -> None:
         self._script = script
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._open: list[socket.socket] = []
+        self._lock = threading.Lock()
+        self._connection: socket.socket | None = None
+        self._closed = False
         self.base_url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
         self.requests = 0
         self.failures: list[str] = []
@@ -60,13 +62,13 @@ class RawServer:
         return ServiceState.RUNNING
 
     def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._connection is not None:
+                _shut(self._connection)
         self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for connection in self._open:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
         self._thread.join(10)
+        self._listener.close()
 
     def _serve(self) -> None:
         while True:
@@ -74,19 +76,26 @@ class RawServer:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            self._open.append(connection)
-            try:
-                while self._hear(connection):
-                    told = self._script[min(self.requests, len(self._script)) - 1]
-                    if callable(told):
-                        told(connection)
-                        break
-                    connection.sendall(told)
-                    if b"Connection: close" in told:
-                        break
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue
+            with connection:
+                with self._lock:
+                    if self._closed:
+                        return
+                    self._connection = connection
+                with suppress(OSError):
+                    self._answer(connection)
+                with self._lock:
+                    self._connection = None
+                _shut(connection)
+
+    def _answer(self, connection: socket.socket) -> None:
+        while self._hear(connection):
+            told = self._script[min(self.requests, len(self._script)) - 1]
+            if callable(told):
+                told(connection)
+                return
+            connection.sendall(told)
+            if b"Connection: close" in told:
+                return
 
     def _hear(self, connection: socket.socket) -> bool:
         head = b""
@@ -99,9 +108,17 @@ class RawServer:
         fields = [line.lower().partition(b":") for line in head.split(b"\r\n")]
         length = next((int(value) for name, _, value in fields if name == b"content-length"), 0)
         while len(body) < length:
-            body += connection.recv(65536)
+            data = connection.recv(65536)
+            if not data:
+                return False
+            body += data
         self.requests += 1
         return True
+
+
+def _shut(connection: socket.socket) -> None:
+    with suppress(OSError):  # its client has ended it
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

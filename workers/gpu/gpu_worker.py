@@ -192,8 +192,7 @@ def sample_by_worker(worker: WorkerRef | None) -> GpuSample:
     """The devices as a GpuWorker reads them, in bounded time. Where it is not there, the sample says so."""
     try:
         if worker is not None:
-            sample = call(worker, SampleGpus(), 2 * ANSWER_SECONDS)
-            assert isinstance(sample, GpuSample)
+            sample: GpuSample = call(worker, SampleGpus(), 2 * ANSWER_SECONDS)
             return sample
         why = "what reads it does not run"
     except CallError as error:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from acode_vllm.workers.machine.waits import Interrupt
+from acode_vllm.workers.machine.waits import Interrupt, wait_ready
 
 if TYPE_CHECKING:
     import ssl
@@ -59,9 +59,7 @@ class DeadlineSocket:
     @property
     def stale(self) -> bool:
         """Whether an idle connection has something to read, and that can only be its end."""
-        poll = select.poll()
-        poll.register(self._socket.fileno(), select.POLLIN)
-        return bool(poll.poll(0))
+        return bool(wait_ready({self._socket.fileno(): select.POLLIN}, 0.0))
 
     def sendall(self, data: bytes) -> None:
         """Send everything by the deadline."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.exhaustive import assert_never
 from acode_vllm.vocabulary.states import ServiceState, Trigger
+from acode_vllm.vocabulary.wanted import Wanted
 from acode_vllm.workers.lifecycle.activity import Draining, Idle, Preparing, Stopping, Up, Watching
 from acode_vllm.workers.lifecycle.life import Life
 from acode_vllm.workers.lifecycle.lifecycle_problems import not_ours_problem
@@ -30,7 +31,6 @@ from acode_vllm.workers.messages.lifecycle_messages import (
     RestartService,
     StartEngine,
     StartService,
-    Wanted,
 )
 from acode_vllm.workers.messages.process_messages import StopReport
 from acode_vllm.workers.messages.worker_ids import GPU, HEALTH
@@ -47,6 +47,9 @@ def ensure_healthy(life: Life, message: EnsureHealthy | StartService, to: object
         life.effects.append(Refuse(to, Problem("ACODE-VLM-022", stopped)))
         return
     wanted = _chosen(life, message.wanted)
+    if isinstance(message, EnsureHealthy) and message.only_running and not life.serves(wanted):
+        life.reply(to, life.status)
+        return
     life.wait(to, message.token, wanted)
     if life.serves(wanted):
         _take_settings(life, wanted)

@@ -12,11 +12,12 @@ from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.events import Event, ProblemRaised, WarningRaised
 from acode_vllm.vocabulary.states import LifecycleMode, ServiceState, Trigger
 from acode_vllm.vocabulary.status import ServiceStatus
+from acode_vllm.vocabulary.wanted import Wanted
 from acode_vllm.workers.lifecycle.activity import STEPS, Activity, Draining, Idle, Up, Watching
 from acode_vllm.workers.lifecycle.refresh import Refreshing
 from acode_vllm.workers.lifecycle.running_clock import RunningClock
 from acode_vllm.workers.lifecycle.service_ledger import ServiceLedger
-from acode_vllm.workers.messages.lifecycle_messages import Effect, Emit, Instruction, Refuse, Reply, Tell, Wanted
+from acode_vllm.workers.messages.lifecycle_messages import Effect, Emit, Instruction, Refuse, Reply, Tell
 
 
 @dataclass(frozen=True)

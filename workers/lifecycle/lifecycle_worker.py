@@ -25,6 +25,7 @@ from acode_vllm.vocabulary.event_entry import TOO_FREQUENT
 from acode_vllm.vocabulary.events import Event, ProblemRaised, WarningRaised
 from acode_vllm.vocabulary.exhaustive import assert_never
 from acode_vllm.vocabulary.status import ServiceStatus, differ_in_figures
+from acode_vllm.vocabulary.wanted import Wanted
 from acode_vllm.workers.gpu.holders import attributed
 from acode_vllm.workers.lifecycle.engine import Engine
 from acode_vllm.workers.lifecycle.life import Life
@@ -51,7 +52,6 @@ from acode_vllm.workers.messages.lifecycle_messages import (
     StartFailed,
     StopProcess,
     Tell,
-    Wanted,
 )
 from acode_vllm.workers.messages.model_messages import PrepareModel
 from acode_vllm.workers.messages.process_messages import StopServer

@@ -8,11 +8,12 @@ from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.exhaustive import assert_never
 from acode_vllm.vocabulary.server_process import ServerProcess
 from acode_vllm.vocabulary.states import ServiceState, Trigger
+from acode_vllm.vocabulary.wanted import Wanted
 from acode_vllm.workers.lifecycle.activity import Draining, Idle, Preparing, Stopping, Up, Watching
 from acode_vllm.workers.lifecycle.life import Life
 from acode_vllm.workers.lifecycle.lifecycle_problems import left_over_problem
 from acode_vllm.workers.messages.health_messages import CheckNow, Drain, Unwatch, Watch
-from acode_vllm.workers.messages.lifecycle_messages import HavePrepared, Refuse, Reply, StopProcess, Wanted
+from acode_vllm.workers.messages.lifecycle_messages import HavePrepared, Refuse, Reply, StopProcess
 from acode_vllm.workers.messages.model_messages import FollowLoad, PreparedModel, StopFollowing
 from acode_vllm.workers.messages.process_messages import StopReport
 from acode_vllm.workers.messages.warm_messages import CoolDown

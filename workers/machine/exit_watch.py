@@ -1,21 +1,22 @@
 """Learning of the end of processes from the kernel, at once.
 
-One thread waits in ``poll`` on a pidfd of each process and on a pipe by which it is told what to watch. Where the
-kernel has no pidfds (before 5.3, some sandboxes) it looks at each process every `RECHECK_SECONDS` instead.
+One thread waits for a pidfd of each process. If the kernel has no pidfds (before 5.3, some sandboxes), it looks at each
+process every `RECHECK_SECONDS` instead.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import select
-import threading
+import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 
 from acode_vllm.vocabulary.server_process import ProcessIdentity
 from acode_vllm.workers.machine.process_identity import PidfdUnsupported, current_stat, is_alive, open_pidfd
+from acode_vllm.workers.machine.waits import Wakeup, wait_ready
 from acode_vllm.workers.messages.process_messages import ProcessExit
 
 RECHECK_SECONDS = 0.25
@@ -46,14 +47,9 @@ class ExitWatch:
         self._notify = notify
         self._use_pidfd = use_pidfd
         self._orders: deque[ProcessIdentity | None] = deque()
-        self._poll = select.poll()
         self._by_descriptor: dict[int, ProcessIdentity] = {}
         self._rechecked: set[ProcessIdentity] = set()
-        # Guards the two ends: a number that was closed may already be another file when somebody writes to it.
-        self._lock = threading.Lock()
-        self._running = False
-        self._ends: tuple[int, int] | None = os.pipe()
-        os.set_blocking(self._ends[1], False)
+        self._wakeup = Wakeup()
 
     def watch(self, identity: ProcessIdentity) -> None:
         """Tell of the end of this process; at once, where it has ended. Each call leads to one notice."""
@@ -62,39 +58,21 @@ class ExitWatch:
     def close(self) -> None:
         """Make `run` return, at once; nothing is told any more after it has. May be called more than once."""
         self._order(None)
-        with self._lock:
-            if not self._running:
-                self._close_ends()
 
     def run(self) -> None:
         """Watch until closed. The whole life of one thread, which should be made for it."""
-        with self._lock:
-            if self._ends is None:
-                return
-            self._running = True
-            told = self._ends[0]
-        self._poll.register(told, select.POLLIN)
         try:
             while self._take_orders():
-                self._wait(told)
+                self._wait()
         finally:
             for descriptor in self._by_descriptor:
                 os.close(descriptor)
             self._by_descriptor.clear()
-            with self._lock:
-                self._running = False
-                self._close_ends()
+            self._wakeup.close()
 
     def _order(self, order: ProcessIdentity | None) -> None:
         self._orders.append(order)
-        with self._lock, suppress(BlockingIOError):  # full: it is being woken anyway
-            if self._ends is not None:
-                os.write(self._ends[1], b"!")
-
-    def _close_ends(self) -> None:
-        for end in self._ends or ():
-            os.close(end)
-        self._ends = None
+        self._wakeup.wake()
 
     def _take_orders(self) -> bool:
         while self._orders:
@@ -115,19 +93,17 @@ class ExitWatch:
                     self._tell(identity)
                 else:
                     self._by_descriptor[descriptor] = identity
-                    self._poll.register(descriptor, select.POLLIN)
                 return
         self._rechecked.add(identity)
 
-    def _wait(self, told: int) -> None:
-        for descriptor, _ in self._poll.poll(RECHECK_SECONDS * 1000 if self._rechecked else None):
-            if descriptor == told:
-                os.read(told, 4096)
-            else:
-                self._poll.unregister(descriptor)
-                identity = self._by_descriptor.pop(descriptor)
-                self._notify(ExitNoticed(identity, _exit_behind(descriptor, identity)))
-                os.close(descriptor)
+    def _wait(self) -> None:
+        deadline = time.monotonic() + RECHECK_SECONDS if self._rechecked else math.inf
+        ready = wait_ready(dict.fromkeys((self._wakeup.fileno(), *self._by_descriptor), select.POLLIN), deadline)
+        self._wakeup.clear()
+        for descriptor in ready & self._by_descriptor.keys():
+            identity = self._by_descriptor.pop(descriptor)
+            self._notify(ExitNoticed(identity, _exit_behind(descriptor, identity)))
+            os.close(descriptor)
         for identity in [one for one in self._rechecked if not is_alive(one)]:
             self._rechecked.discard(identity)
             self._tell(identity)

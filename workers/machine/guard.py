@@ -17,19 +17,24 @@ The end of its input means nothing: a host may close descriptors that it does no
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
+import time
 from collections.abc import Iterable
 
 from acode_vllm.supervisor.process.clock import SYSTEM_CLOCK
+from acode_vllm.vocabulary.line_buffer import LineBuffer
 from acode_vllm.vocabulary.server_process import ProcessIdentity
 from acode_vllm.workers.machine.exit_watch import RECHECK_SECONDS
 from acode_vllm.workers.machine.process_identity import PidfdUnsupported, is_alive, open_pidfd
 from acode_vllm.workers.machine.process_tree import ProcessTree
 from acode_vllm.workers.machine.tree_stop import TreeStop, stop_tree
+from acode_vllm.workers.machine.waits import wait_ready
 
 ORDERS = 0
 """The descriptor on which orders come."""
+_LONGEST_ORDER = 4096
 
 SECOND_LOOK_SECONDS = 0.5
 """A child that was between fork and exec when its owner died shows its mark only then."""
@@ -44,12 +49,11 @@ class Guard:
         self.owner: ProcessIdentity | None = None
         self.timeout = 0.0
         self.done = False
-        self._rest = b""
+        self._lines = LineBuffer(_LONGEST_ORDER)
 
     def take(self, data: bytes) -> None:
         """Obey the orders in ``data``; the beginning of one that is not whole yet is kept."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
+        for line in self._lines.feed(data):
             self._obey(line.decode("ascii"))
 
     def _obey(self, line: str) -> None:
@@ -68,14 +72,11 @@ class Guard:
 def main() -> None:
     """Wait until the owner has died or says that the guard is no longer needed."""
     guard = Guard()
-    poll = select.poll()
-    poll.register(ORDERS, select.POLLIN)
     while guard.owner is None:
-        poll.poll()
         if not _read_orders(guard):
             return  # nobody has told us whom to wait for
     os.set_blocking(ORDERS, False)
-    _wait_for_the_end(guard, guard.owner, poll)
+    _wait_for_the_end(guard, guard.owner)
     _read_orders(guard)
     if not guard.done and guard.marks:
         end_trees(guard.marks, guard.timeout)
@@ -85,24 +86,23 @@ def end_trees(marks: Iterable[str], timeout: float) -> None:
     """End all that carries one of the marks, and what appears with one a moment later."""
     tree = ProcessTree(tuple(marks))
     stop_tree(tree, TreeStop(SYSTEM_CLOCK.monotonic(), timeout))
-    select.poll().poll(SECOND_LOOK_SECONDS * 1000)
+    wait_ready({}, time.monotonic() + SECOND_LOOK_SECONDS)
     stop_tree(tree, TreeStop(SYSTEM_CLOCK.monotonic(), timeout))
 
 
-def _wait_for_the_end(guard: Guard, owner: ProcessIdentity, poll: select.poll) -> None:
+def _wait_for_the_end(guard: Guard, owner: ProcessIdentity) -> None:
     try:
         descriptor = open_pidfd(owner)
-        recheck = None
+        if descriptor is None:
+            return
+        recheck = math.inf
     except PidfdUnsupported:
-        descriptor, recheck = None, RECHECK_SECONDS * 1000
-    if descriptor is None and recheck is None:
-        return
-    if descriptor is not None:
-        poll.register(descriptor, select.POLLIN)
-    while not guard.done and (recheck is None or is_alive(owner)):
-        ready = {number for number, _ in poll.poll(recheck)}
+        descriptor, recheck = None, RECHECK_SECONDS
+    waited_for = dict.fromkeys((ORDERS,) if descriptor is None else (ORDERS, descriptor), select.POLLIN)
+    while not guard.done and (descriptor is not None or is_alive(owner)):
+        ready = wait_ready(waited_for, time.monotonic() + recheck)
         if ORDERS in ready and not _read_orders(guard):
-            poll.unregister(ORDERS)
+            del waited_for[ORDERS]
         if descriptor in ready:
             return
 

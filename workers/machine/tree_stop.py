@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import select
 import signal
-import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -25,6 +25,7 @@ from acode_vllm.workers.machine.exit_watch import RECHECK_SECONDS
 from acode_vllm.workers.machine.process_identity import PidfdUnsupported, open_pidfd, send_signal
 from acode_vllm.workers.machine.process_tree import Member, ProcessTree
 from acode_vllm.workers.machine.shared_memory import files_used_by, remove_unused
+from acode_vllm.workers.machine.waits import wait_ready
 from acode_vllm.workers.messages.process_messages import SharedFile, StopReport
 
 KILL_WAIT_SECONDS = 5.0
@@ -131,19 +132,16 @@ def stop_tree(tree: ProcessTree, stop: TreeStop, clock: Clock = SYSTEM_CLOCK) ->
 
 def _wait_for_an_end(members: Sequence[Member], seconds: float) -> None:
     """Return when any of the members has ended, or the time is over."""
-    seconds = max(0.0, seconds)
     descriptors: list[int] = []
-    poll = select.poll()
     try:
         for member in members:
             descriptor = open_pidfd(member.identity)
             if descriptor is None:
                 return
             descriptors.append(descriptor)
-            poll.register(descriptor, select.POLLIN)
-        poll.poll(seconds * 1000)
+        wait_ready(dict.fromkeys(descriptors, select.POLLIN), time.monotonic() + seconds)
     except PidfdUnsupported:
-        threading.Event().wait(min(seconds, RECHECK_SECONDS))
+        wait_ready({}, time.monotonic() + min(seconds, RECHECK_SECONDS))
     finally:
         for descriptor in descriptors:
             os.close(descriptor)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import select
-import threading
 import time
 from collections.abc import Mapping
 
@@ -18,30 +17,42 @@ def wait_ready(waited_for: Mapping[int, int], deadline: float = math.inf) -> fro
     """Wait until one of the descriptors is ready. Blocks the calling thread.
 
     Args:
-        waited_for: Descriptor → ``select.POLLIN`` or ``select.POLLOUT``; errors and hang-ups count as ready.
-        deadline: On ``time.monotonic()``; ``math.inf`` for none.
+        waited_for: Descriptor → ``select.POLLIN`` or ``select.POLLOUT``; errors and hang-ups count as ready, and so
+            does a descriptor that is closed.
+        deadline: On ``time.monotonic()``; ``math.inf`` for none. One that has passed makes it a look without a wait.
 
     Returns:
-        The descriptors that are ready; none where the deadline came first.
+        The descriptors that are ready; none if the deadline came first. A signal whose handler raises nothing does not
+        end the wait.
+
+    Raises:
+        ValueError: The deadline is not a number, or a descriptor is negative.
     """
+    if math.isnan(deadline):
+        raise ValueError("a deadline that is not a number")
     poll = select.poll()
     for descriptor, events in waited_for.items():
         poll.register(descriptor, events)
-    return frozenset(descriptor for descriptor, _ in poll.poll(_milliseconds(deadline)))
+    while True:
+        left = max(0.0, deadline - time.monotonic())
+        # Rounded up: a wait that ends a fraction too early would find the deadline not yet reached.
+        ready = poll.poll(math.ceil(min(left * 1000, _LONGEST_MILLISECONDS)))
+        if ready or left * 1000 <= _LONGEST_MILLISECONDS:
+            return frozenset(descriptor for descriptor, _ in ready)
 
 
-def _milliseconds(deadline: float) -> int | None:
-    if deadline == math.inf:
-        return None
-    # Rounded up: a wait that ends a fraction too early would find the deadline not yet reached.
-    return max(0, math.ceil((deadline - time.monotonic()) * 1000))
+_LONGEST_MILLISECONDS = 1_000_000_000
+"""Of one ``poll``, whose limit is a C ``int``: 11 days. A longer wait is several of them."""
 
 
 class Wakeup:
     """An event descriptor: any thread wakes, one thread waits for it and clears it. Harmless once closed."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        import threading  # which a command that only waits does without
+
+        # Guards the number, which another file may have once it is closed. Reentrant, for a signal handler that wakes.
+        self._lock = threading.RLock()
         self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def __del__(self) -> None:
@@ -52,7 +63,7 @@ class Wakeup:
         return self._fd
 
     def wake(self) -> None:
-        """Make it readable. Any thread; never blocks."""
+        """Make it readable. Any thread, and any signal handler; never blocks."""
         with self._lock:
             if self._fd >= 0:
                 os.eventfd_write(self._fd, 1)
@@ -69,9 +80,10 @@ class Wakeup:
     def close(self) -> None:
         """Give the descriptor back. For the waiting thread, when it waits no more; `wake` stays harmless."""
         with self._lock:
-            if self._fd >= 0:
-                os.close(self._fd)
-                self._fd = -1
+            closed, self._fd = self._fd, -1
+            if closed >= 0:
+                os.eventfd_write(closed, 1)  # a wait that goes on all the same would never end
+                os.close(closed)
 
 
 class Interrupt:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from acode_vllm.vocabulary.gpus import GpuSample
+from acode_vllm.workers.messages.request import Request
 
 
 @dataclass(frozen=True)
-class SampleGpus:
+class SampleGpus(Request[GpuSample]):
     """Cast or call: read the devices at once.
 
     A cast is reported as `GpuReport`, a call answered with a `GpuSample`.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from acode_vllm.vocabulary.health import HealthReport
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
 from acode_vllm.vocabulary.server_process import ServerProcess
+from acode_vllm.workers.messages.request import Request
 
 # Told
 
@@ -39,7 +40,7 @@ class Unwatch:
 
 
 @dataclass(frozen=True)
-class CheckNow:
+class CheckNow(Request[HealthReport]):
     """Cast or call: check at once, whatever the interval says.
 
     Reported as `HealthReported` (or `ServerReady`) as always; a call is answered with the `HealthReport`, too.

@@ -7,61 +7,40 @@ from dataclasses import dataclass, field
 
 from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.events import Event
-from acode_vllm.vocabulary.options import VllmLifecycleOptions
 from acode_vllm.vocabulary.server_process import ServerProcess
 from acode_vllm.vocabulary.status import ServiceStatus
+from acode_vllm.vocabulary.wanted import Wanted
 from acode_vllm.workers.messages.gpu_messages import GpuReport, SampleGpus
 from acode_vllm.workers.messages.health_messages import CheckFailed, CheckNow, Drain, Unwatch, Watch
 from acode_vllm.workers.messages.model_messages import FollowLoad, PreparedModel, StopFollowing
-from acode_vllm.workers.messages.process_messages import FailServer, ServerServes
+from acode_vllm.workers.messages.process_messages import FailServer, ServerServes, StopReport
 from acode_vllm.workers.messages.reports import Reported
+from acode_vllm.workers.messages.request import Request
 from acode_vllm.workers.messages.warm_messages import CoolDown
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a caller wants to be served, with everything that a start needs.
-
-    Attributes:
-        model: Hub ID or absolute path of a model folder.
-        options: The settings of the service.
-        environ: The environment that vLLM inherits; it may hold secrets.
-        api_key: Bearer key of the API, where one is set.
-        as_it_runs: Whether nobody chose this model: it is the one that runs, and keeps the settings that it has.
-    """
-
-    model: str
-    options: VllmLifecycleOptions
-    environ: Mapping[str, str] = field(repr=False)
-    api_key: str | None = field(default=None, repr=False)
-    as_it_runs: bool = False
-
-    @property
-    def served_name(self) -> str:
-        """The name that ``/v1/models`` lists."""
-        return self.options.server.served_model_name or self.model
-
 
 # Calls. Each is answered once: with the `ServiceStatus`, or by the error of a `Problem`.
 
 
 @dataclass(frozen=True)
-class EnsureHealthy:
+class EnsureHealthy(Request[ServiceStatus]):
     """Make sure that the model is served by a server that a check just found healthy.
 
     Attributes:
         wanted: What is to be served.
         token: Names the call, so that it can be abandoned.
         again: Whether a request that was under way asks: a service that was stopped meanwhile stays stopped.
+        only_running: Whether nothing is to be started or switched: unless the model runs, the answer is the status as
+            it is, at once.
     """
 
     wanted: Wanted
     token: str
     again: bool = False
+    only_running: bool = False
 
 
 @dataclass(frozen=True)
-class StartService:
+class StartService(Request[ServiceStatus]):
     """As `EnsureHealthy`, by a person's wish: restart limit and counter are reset first (FR-035)."""
 
     wanted: Wanted
@@ -69,7 +48,7 @@ class StartService:
 
 
 @dataclass(frozen=True)
-class RestartService:
+class RestartService(Request[ServiceStatus]):
     """End what runs, then as `StartService`."""
 
     wanted: Wanted
@@ -77,22 +56,22 @@ class RestartService:
 
 
 @dataclass(frozen=True)
-class StopService:
+class StopService(Request[StopReport]):
     """End the server. Answered with a `StopReport`."""
 
 
 @dataclass(frozen=True)
-class ResetRestarts:
+class ResetRestarts(Request[ServiceStatus]):
     """Forget the restarts so far, and a limit that was reached. Answered with the `ServiceStatus`."""
 
 
 @dataclass(frozen=True)
-class ReadStatus:
+class ReadStatus(Request[ServiceStatus]):
     """What is the service? Answered with the `ServiceStatus`."""
 
 
 @dataclass(frozen=True)
-class RefreshStatus:
+class RefreshStatus(Request[ServiceStatus]):
     """What is the service now? A check and a sample of the GPUs that are older than 5 s are taken anew.
 
     Answered with the `ServiceStatus` once they are there.
@@ -100,7 +79,7 @@ class RefreshStatus:
 
 
 @dataclass(frozen=True)
-class InterruptStart:
+class InterruptStart(Request[ServiceStatus]):
     """The caller of ``token`` was interrupted (Ctrl-C): end the start that nobody else waits for.
 
     Answered with the `ServiceStatus` when what was begun is gone, or at once where it goes on.
@@ -130,6 +109,10 @@ class FailureSeen:
     """A request failed in a way that makes one doubt the server: look at once."""
 
     reason: str
+
+
+CallerNotice = AbandonCall | FailureSeen
+"""What a caller may send without waiting for an answer."""
 
 
 # From the supervisors

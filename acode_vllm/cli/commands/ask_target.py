@@ -7,13 +7,15 @@ a command. It is made when it is needed: where there is no such server, and for 
 from __future__ import annotations
 
 import os
+import time
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from acode_vllm._version import __version__
 from acode_vllm.cli.commands.session import Session
 from acode_vllm.cli.screen.terminal import Terminal
-from acode_vllm.control.owner_line import FAILURES, reach
+from acode_vllm.control.client import FAILURES, ControlClient
+from acode_vllm.control.greeting import PROTOCOL
 from acode_vllm.provider.service_orchestrator import Healthy
 from acode_vllm.vocabulary.codec import encode
 from acode_vllm.vocabulary.errors import Problem, error_for
@@ -100,41 +102,33 @@ class AskTarget:
         """A server that runs with this model and was found healthy just now; its owner knows these settings, too."""
         if self.mode is not LifecycleMode.MANAGED or self._options.stop_on_exit:
             return None
-        owner = reach(str(self._session.folder.control), PATIENCE_SECONDS)
-        if owner is None:
-            return None
+        deadline = time.monotonic() + PATIENCE_SECONDS
         try:
-            if (owner.hello["version"], owner.hello["mode"]) != (__version__, LifecycleMode.MANAGED.value):
+            owner = ControlClient.reach(self._session.folder.control, PATIENCE_SECONDS)
+            if owner is None:
                 return None
-            if not self._runs(owner.ask("status", {})):
-                return None  # a start is waited for with patience, and shown
-            status = owner.ask("ensure_healthy", {"wanted": self._wanted(), "token": os.urandom(16).hex()})
-            if status is None or not self._runs(status):
-                return None
-            if not self._session.named:
-                self._served_name = str(status["served_name"])
-            return _Vouched(status["server"]["identity"]["pid"])
+            try:
+                return self._vouched_by(owner, deadline)
+            finally:
+                owner.close()
         except FAILURES:
             return None
-        finally:
-            owner.close()
 
-    def _runs(self, status: dict[str, object] | None) -> bool:
-        return status is not None and (status["state"], status["model"]) == (
-            ServiceState.RUNNING.value,
-            self._session.model,
-        )
-
-    def _wanted(self) -> dict[str, object]:
-        """`acode_vllm.workers.messages.lifecycle_messages.Wanted` as JSON data."""
-        options = encode(self._options)
-        return {
-            "model": self._session.model,
-            "options": options,
-            "environ": dict(os.environ),
-            "api_key": self.api_key,
-            "as_it_runs": not self._session.named,
-        }
+    def _vouched_by(self, owner: ControlClient, deadline: float) -> Healthy | None:
+        hello = owner.hello
+        like_us = (hello.version, hello.protocol, hello.mode) == (__version__, PROTOCOL, LifecycleMode.MANAGED.value)
+        if not (like_us and owner.near):
+            return None
+        wanted = encode(self._session.wanted)
+        # A start is not asked for here: the orchestrator waits for it with patience, and shows it.
+        asked = {"wanted": wanted, "token": os.urandom(16).hex(), "only_running": True}
+        status = owner.ask("ensure_healthy", asked, deadline)
+        runs = (ServiceState.RUNNING.value, self._session.model)
+        if status is None or (status["state"], status["model"]) != runs:
+            return None
+        if not self._session.named:
+            self._served_name = str(status["served_name"])
+        return _Vouched(status["server"]["identity"]["pid"])
 
     # What only the orchestrator can do
 

@@ -30,7 +30,7 @@ from acode_vllm.vocabulary.codec import encode
 from acode_vllm.vocabulary.errors import ConfigurationError, VllmServiceError
 from acode_vllm.vocabulary.options import DEFAULT_PORT
 from acode_vllm.vocabulary.redaction import Redactor, secret_values
-from acode_vllm.workers.messages.lifecycle_messages import Wanted
+from acode_vllm.vocabulary.wanted import Wanted
 from acode_vllm.workers.model.hub_client import find_token
 from acode_vllm.workers.preflight.preflight import CONFIGURATION
 from acode_vllm.workers.preflight.report import Finding, Level

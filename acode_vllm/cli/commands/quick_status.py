@@ -13,7 +13,7 @@ import time
 
 from acode_vllm._version import __version__
 from acode_vllm.config.settings_cache import digest_of, recall
-from acode_vllm.control.owner_line import ask_owner
+from acode_vllm.control.client import ask_owner
 from acode_vllm.records.service_paths import service_path
 from acode_vllm.report.status_document import status_document
 
@@ -62,11 +62,11 @@ def quick_status(words: Sequence[str]) -> int | None:
         return None
     folder = service_path(os.environ, port)
     answer = ask_owner(f"{folder}/control.sock", PATIENCE_SECONDS)
-    if answer is None or answer[0].get("version") != __version__ or not answer[1].get("model"):
+    if answer is None or answer[0].version != __version__ or not answer[1].get("model"):
         return None
     hello, status = answer
     try:
-        document = status_document(status, hello["pid"], f"{folder}/vllm.log", port, time.time())
+        document = status_document(status, hello.pid, f"{folder}/vllm.log", port, time.time())
         text = _text(document, allowed, typed)
     except (LookupError, TypeError, ValueError):  # no status of ours
         return None

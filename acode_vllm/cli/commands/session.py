@@ -18,6 +18,7 @@ from acode_vllm.config.remembered_model import named_model
 from acode_vllm.records.service_folder import ServiceFolder
 from acode_vllm.vocabulary.errors import Problem, error_for
 from acode_vllm.vocabulary.states import LifecycleMode
+from acode_vllm.vocabulary.wanted import Wanted
 
 if TYPE_CHECKING:
     from acode_vllm.orchestrator import VllmServiceOrchestrator
@@ -51,6 +52,14 @@ class Session:
             raise error_for(_no_model(self.configuration))
         return self.known_model
 
+    @property
+    def wanted(self) -> Wanted:
+        """What the owner of the service is told. Raises as `model`."""
+        secrets = self.configuration.secrets
+        return Wanted(
+            self.model, self.configuration.options, dict(os.environ), secrets.api_key, as_it_runs=not self.named
+        )
+
     def orchestrator(self, *, kept: bool = False) -> VllmServiceOrchestrator:
         """An orchestrator with these settings.
 
@@ -73,11 +82,8 @@ class Session:
 
     def _have_kept(self) -> None:
         from acode_vllm.keeper.detached_keeper import ensure_keeper
-        from acode_vllm.workers.messages.lifecycle_messages import Wanted
 
-        secrets = self.configuration.secrets
-        wanted = Wanted(self.model, self.configuration.options, dict(os.environ), secrets.api_key)
-        keeper = ensure_keeper(self.folder, wanted)
+        keeper = ensure_keeper(self.folder, self.wanted)
         if keeper is not None:  # its parent reaps it, should it end before this command does
             threading.Thread(target=keeper.wait, name="acode-keeper-reaper", daemon=True).start()
 

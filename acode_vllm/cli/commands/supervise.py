@@ -20,7 +20,7 @@ from acode_vllm.service.tree import vllm_edges
 from acode_vllm.vocabulary.errors import Problem, VllmServiceError, error_for
 from acode_vllm.vocabulary.redaction import redact
 from acode_vllm.vocabulary.states import LifecycleMode
-from acode_vllm.workers.messages.lifecycle_messages import Wanted
+from acode_vllm.vocabulary.wanted import Wanted
 
 if TYPE_CHECKING:
     import argparse
