@@ -27,14 +27,27 @@ class HistoryEntry:
 
     Attributes:
         at: Wall-clock time, seconds since the epoch.
-        event: Its name: ``state``, ``started``, ``adopted``, ``ended``, ``restart``, ``restarted``, ``problem``,
-            ``warning``.
+        event: Its name: ``state``, ``started``, ``adopted``, ``ready``, ``ended``, ``restart``, ``restarted``,
+            ``problem``, ``warning``.
         fields: The rest, JSON values.
+        text: The entry in words.
+        level: How much it matters: ``DEBUG``, ``INFO``, ``WARNING`` or ``ERROR``.
     """
 
     at: float
     event: str
     fields: dict[str, Any] = field(default_factory=dict)
+    text: str = ""
+    level: str = "INFO"
+
+    @property
+    def words(self) -> str:
+        """The entry in words; its fields if an earlier version wrote it, without words."""
+        return self.text or ", ".join([self.event, *(f"{name} {value}" for name, value in self.fields.items())])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entry as JSON data: what the file holds and ``--json`` prints."""
+        return {"at": self.at, "event": self.event, "level": self.level, "text": self.text, **self.fields}
 
 
 class History:
@@ -49,7 +62,7 @@ class History:
         Raises:
             OSError: They could not be written; what was there is still there.
         """
-        lines = "".join(json.dumps({"at": e.at, "event": e.event, **e.fields}) + "\n" for e in entries)
+        lines = "".join(json.dumps(entry.to_dict()) + "\n" for entry in entries)
         if not lines:
             return
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -78,7 +91,7 @@ class History:
         entries = self.read()
         newest = entries[-1].at if entries else 0.0
         kept = [e for e in entries if e.at >= newest - KEEP_SECONDS][-KEEP_ENTRIES:]
-        text = "".join(json.dumps({"at": e.at, "event": e.event, **e.fields}) + "\n" for e in kept)
+        text = "".join(json.dumps(entry.to_dict()) + "\n" for entry in kept)
         replace_file(self._path, text.encode(), durable=True)
 
 
@@ -86,6 +99,8 @@ def _entry(line: bytes) -> HistoryEntry | None:
     """The entry of a line; None for one that is torn or foreign: the entries around it count."""
     try:
         data = json.loads(line)
-        return HistoryEntry(float(data.pop("at")), str(data.pop("event")), data)
+        at, event = float(data.pop("at")), str(data.pop("event"))
+        text, level = str(data.pop("text", "")), str(data.pop("level", "INFO"))
+        return HistoryEntry(at, event, data, text, level)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -6,6 +6,7 @@ import io
 import json
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -16,10 +17,21 @@ from acode_vllm.cli.screen.terminal import Terminal
 from acode_vllm.report.status_document import status_document
 from acode_vllm.vocabulary.codec import encode
 from acode_vllm.vocabulary.errors import Problem
-from acode_vllm.vocabulary.events import LoadProgressed, RestartPlanned, ServerEnded, ServerStarted
+from acode_vllm.vocabulary.event_entry import event_entry
+from acode_vllm.vocabulary.events import (
+    Event,
+    LoadProgressed,
+    ProblemRaised,
+    RestartDone,
+    RestartPlanned,
+    ServerEnded,
+    ServerStarted,
+    StateChanged,
+    WarningRaised,
+)
 from acode_vllm.vocabulary.gpus import GpuDevice, GpuSample
 from acode_vllm.vocabulary.health import HealthReport, PartReport, Verdict
-from acode_vllm.vocabulary.history import HistoryEntry
+from acode_vllm.vocabulary.history import History, HistoryEntry
 from acode_vllm.vocabulary.loading import LoadProgress, LoadStage
 from acode_vllm.vocabulary.server_process import ProcessIdentity, ServerProcess
 from acode_vllm.vocabulary.states import LifecycleMode, ServiceState
@@ -108,57 +120,52 @@ class TestStatus:
         assert duration(seconds) == text
 
 
+def entries(*events: Event) -> list[HistoryEntry]:
+    return [event_entry(event) for event in events]
+
+
+KILLED = Problem("ACODE-VLM-015", "vLLM ended: SIGKILL.")
+CRASH = (
+    StateChanged(2.0, ServiceState.RUNNING, ServiceState.CRASHED, "vLLM, PID 7, ended"),
+    ServerEnded(2.0, 7, "SIGKILL", asked=False, problem=KILLED),
+    ProblemRaised(2.0, KILLED),
+    RestartPlanned(2.0, 1, 2.0, KILLED.message),
+)
+
+
 class TestHistory:
     @pytest.mark.spec("AC-021")
     def test_crash_and_restart_are_told(self) -> None:
-        text = "\n".join(
-            history_lines(
-                [
-                    HistoryEntry(1.0, "started", {"pid": 7, "model": "a/b"}),
-                    HistoryEntry(
-                        2.0,
-                        "ended",
-                        {"pid": 7, "exit": "SIGKILL", "asked": False, "seconds": 0.2, "code": "ACODE-VLM-015"},
-                    ),
-                    HistoryEntry(3.0, "restart", {"attempt": 1, "delay": 2.0, "reason": "vLLM ended"}),
-                    HistoryEntry(9.0, "restarted", {"attempt": 1, "seconds": 7.0}),
-                ]
-            )
-        )
+        text = "\n".join(history_lines(entries(*CRASH, RestartDone(9.0, 1, 7.04))))
         assert "ended unexpectedly: SIGKILL [ACODE-VLM-015]" in text
-        assert "restart 1 planned in 2.0 s: vLLM ended" in text
-        assert "restart 1 succeeded, 7.0 s after the failure" in text
+        assert "Restart 1 in 2 s: vLLM ended" in text
+        assert "Restart 1 succeeded, 7.0 s after the failure" in text
 
     def test_a_crash_is_one_line(self) -> None:
-        cause = {"code": "ACODE-VLM-015", "cause": "vLLM ended: SIGKILL."}
-        crash = [
-            HistoryEntry(2.0, "state", {"old": "Running", "new": "Crashed", "reason": "vLLM, PID 7, ended"}),
-            HistoryEntry(2.0, "ended", {"pid": 7, "exit": "SIGKILL", "asked": False, "seconds": None, **cause}),
-            HistoryEntry(2.0, "problem", {"code": "ACODE-VLM-015", "message": "vLLM ended: SIGKILL."}),
-            HistoryEntry(2.0, "restart", {"attempt": 1, "delay": 2.0, "reason": "vLLM ended: SIGKILL."}),
-        ]
-        around = [HistoryEntry(1.0, "started", {"pid": 7}), HistoryEntry(4.0, "started", {"pid": 8})]
-        lines = history_lines(told_once([around[0], *crash, around[1]]))
+        before, after = (ServerStarted(at, pid, "a/b", adopted=False) for at, pid in ((1.0, 7), (4.0, 8)))
+        lines = history_lines(told_once(entries(before, *CRASH, after)))
         assert len(lines) == 3
         assert lines[1].endswith(
-            "vLLM, PID 7, ended unexpectedly: SIGKILL [ACODE-VLM-015] vLLM ended: SIGKILL. Restart 1 in 2.0 s."
+            "vLLM, PID 7, ended unexpectedly: SIGKILL [ACODE-VLM-015] vLLM ended: SIGKILL. Restart 1 in 2 s."
         )
 
     def test_what_belongs_to_no_crash_stays(self) -> None:
-        entries = [
-            HistoryEntry(1.0, "state", {"old": "Running", "new": "Stopping", "reason": "asked"}),
-            HistoryEntry(2.0, "ended", {"pid": 7, "exit": "0", "asked": True}),
-            HistoryEntry(3.0, "problem", {"code": "ACODE-VLM-013", "message": "hub"}),
-            HistoryEntry(4.0, "ended", {"pid": 8, "exit": "1", "asked": False, "code": "ACODE-VLM-015"}),
-            HistoryEntry(5.0, "problem", {"code": "ACODE-VLM-011", "message": "limit"}),
-        ]
-        assert told_once(entries) == entries
+        told = entries(
+            StateChanged(1.0, ServiceState.RUNNING, ServiceState.STOPPING, "asked"),
+            ServerEnded(2.0, 7, "0", asked=True),
+            ProblemRaised(3.0, Problem("ACODE-VLM-013", "hub")),
+            ServerEnded(4.0, 8, "1", asked=False, problem=KILLED),
+            ProblemRaised(5.0, Problem("ACODE-VLM-011", "limit")),
+        )
+        assert told_once(told) == told
+
+    def test_an_entry_without_words_is_told_by_its_fields(self, tmp_path: Path) -> None:
+        (tmp_path / "history").write_text('{"at": 1.0, "event": "novelty", "x": 1}\n', encoding="utf-8")
+        (line,) = history_lines(History(tmp_path / "history").read())
+        assert line.endswith("novelty, x 1")
 
     def test_what_would_command_the_terminal_is_text(self) -> None:
-        assert "\x1b" not in history_lines([HistoryEntry(1.0, "warning", {"message": "\x1b[2J"})])[0]
-
-    def test_entries_of_a_later_version_are_shown_as_they_are(self) -> None:
-        assert "novelty" in history_lines([HistoryEntry(1.0, "novelty", {"x": 1})])[0]
+        assert "\x1b" not in history_lines([event_entry(WarningRaised(1.0, "\x1b[2J"))])[0]
 
     def test_an_empty_history_is_said_so(self) -> None:
         assert history_lines([]) == ["Nothing has happened to this service yet."]
@@ -210,8 +217,8 @@ class TestProgress:
             RestartPlanned(2.0, 1, 2.0, "vLLM ended"),
         )
         assert text.splitlines() == [
-            "vLLM started with a/b (PID 7)",
-            "vLLM (PID 7) ended unexpectedly: SIGKILL",
+            "vLLM started with a/b, PID 7",
+            "vLLM, PID 7, ended unexpectedly: SIGKILL",
             "Restart 1 in 2 s: vLLM ended",
         ]
 

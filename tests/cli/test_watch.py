@@ -115,8 +115,8 @@ class TestView:
         for rows in (20, 30, 60):
             lines = shown.lines(100, rows, NOW)
             assert len(lines) <= rows
-            assert any("restart 99 planned" in line for line in lines)
-        assert "planned" not in text(shown, rows=10)
+            assert any("Restart 99 in 2 s" in line for line in lines)
+        assert "Restart" not in text(shown, rows=10)
 
     def test_where_nothing_was_ever_started_it_says_so(self) -> None:
         assert "Stopped (never started)" in text(view(None))

@@ -84,4 +84,11 @@ def test_an_orchestrator_s_events_come_as_queue_and_by_callback_and_a_callback_h
 
 def test_each_event_has_an_entry_of_plain_values() -> None:
     entry = event_entry(event(3))
-    assert (entry.at, entry.event, entry.fields) == (3.0, "started", {"pid": 3, "model": "a/b"})
+    assert entry.to_dict() == {
+        "at": 3.0,
+        "event": "started",
+        "level": "INFO",
+        "text": "vLLM started with a/b, PID 3",
+        "pid": 3,
+        "model": "a/b",
+    }

@@ -20,6 +20,7 @@ from acode_vllm.records.recorded import recorded_service
 from acode_vllm.records.service_folder import ServiceFolder
 from acode_vllm.vocabulary.codec import decode, encode
 from acode_vllm.vocabulary.errors import Problem, StateFolderError
+from acode_vllm.vocabulary.event_entry import event_entry
 from acode_vllm.vocabulary.events import Event, ServerStarted, StateChanged
 from acode_vllm.vocabulary.health import HealthReport, PartReport, Verdict
 from acode_vllm.vocabulary.history import History, HistoryEntry
@@ -258,7 +259,7 @@ class TestJournal:
     def test_the_history_has_what_matters(self, folder: ServiceFolder) -> None:
         journal = Journal(folder)
         journal.note([ServerStarted(1.0, 7, "a/b", adopted=True)])
-        assert journal.read_history() == [HistoryEntry(1.0, "adopted", {"pid": 7, "model": "a/b"})]
+        assert journal.read_history() == [event_entry(ServerStarted(1.0, 7, "a/b", adopted=True))]
 
 
 class TestRecordedStatus:

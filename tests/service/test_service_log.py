@@ -41,6 +41,6 @@ def test_every_transition_and_every_problem_is_logged(service: MakeService, capl
     ]  # fmt: skip
     assert [problem.code for problem in problems] == ["ACODE-VLM-015"]
     assert [record.getMessage() for record in records if " -> " in record.getMessage()] == [
-        f"state {change.old.value} -> {change.new.value}: {change.reason}" for change in changes
+        f"{change.old.value} -> {change.new.value}: {change.reason}" for change in changes
     ]
     assert [record.getMessage() for record in records if record.levelno >= logging.ERROR] == list(map(str, problems))

@@ -44,7 +44,7 @@ def show_events(session: Session, arguments: argparse.Namespace, terminal: Termi
 def _print(entries: list[HistoryEntry], arguments: argparse.Namespace, terminal: Terminal) -> None:
     if arguments.json:
         for entry in entries:
-            terminal.print(json.dumps({"at": entry.at, "event": entry.event, **entry.fields}))
+            terminal.print(json.dumps(entry.to_dict()))
     else:
         for line in history_lines(entries):
             terminal.print(line)

@@ -79,7 +79,7 @@ def _history(session: Session, arguments: argparse.Namespace, terminal: Terminal
     last = sys.maxsize if arguments.lines is None else arguments.lines
     if arguments.json:
         entries = entries[-last:] if last else []
-        terminal.print(json.dumps([{"at": e.at, "event": e.event, **e.fields} for e in entries], indent=2))
+        terminal.print(json.dumps([entry.to_dict() for entry in entries], indent=2))
     else:
         for line in history_lines(told_once(entries))[-last:] if last else ():
             terminal.print(line)

@@ -10,18 +10,25 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from acode_vllm.cli.screen.terminal import Terminal
+from acode_vllm.vocabulary.event_entry import event_entry
 from acode_vllm.vocabulary.events import (
     Event,
+    GpusSampled,
+    HealthChecked,
     LoadProgressed,
+    ProblemRaised,
+    RestartDone,
     RestartPlanned,
+    ServerBecameReady,
     ServerEnded,
     ServerStarted,
     StateChanged,
     WarningRaised,
 )
+from acode_vllm.vocabulary.exhaustive import assert_never
 from acode_vllm.vocabulary.loading import LoadProgress, LoadStage
 from acode_vllm.vocabulary.redaction import redact
-from acode_vllm.vocabulary.safe_text import printable
+from acode_vllm.vocabulary.safe_text import harmless, printable
 from acode_vllm.vocabulary.states import ServiceState
 
 BAR_WIDTH = 18
@@ -154,22 +161,28 @@ class StartProgress:
         match event:
             case LoadProgressed(_, progress):
                 self._progress(progress)
-            case ServerStarted(_, pid, model, adopted, warm):
+            case ServerStarted(adopted=True):
                 self._furthest = 0.0
-                if not adopted:
-                    self._starts += 1
-                    self._line(f"vLLM started with {model} (PID {pid}{', warm' if warm else ''})")
-            case ServerEnded(_, pid, exit_text, False, _, _):
-                self._line(f"vLLM (PID {pid}) ended unexpectedly: {exit_text}", "WARNING")
-            case RestartPlanned(_, attempt, delay, reason):
-                self._line(f"Restart {attempt} in {delay:.0f} s: {reason}")
+            case ServerStarted():
+                self._furthest = 0.0
+                self._starts += 1
+                self._line(event)
+            case ServerEnded(asked=False) | RestartPlanned():
+                self._line(event)
             case WarningRaised(_, text):
                 self.clear()
                 self._terminal.warn(printable(redact(text), LONGEST_WARNING))
             case StateChanged(_, _, ServiceState.STOPPING, reason):
-                self._line(f"Stopping vLLM: {reason}")
+                self.clear()
+                self._terminal.say(f"Stopping vLLM: {reason}")
             case StateChanged(_, _, ServiceState.RUNNING | ServiceState.FAILED, _):
                 self.clear()
+            case StateChanged() | ServerBecameReady() | ServerEnded() | RestartDone() | ProblemRaised():
+                pass  # the command says it at its end
+            case HealthChecked() | GpusSampled():
+                pass
+            case _:
+                assert_never(event)
 
     def clear(self) -> None:
         """Clear the line."""
@@ -181,9 +194,10 @@ class StartProgress:
         detail = detail_text(progress, self._rate)
         self._drawn.show(text + detail, (self._starts, progress.stage), _fields("loading", progress, detail))
 
-    def _line(self, text: str, level: str = "INFO") -> None:
+    def _line(self, event: Event) -> None:
         self.clear()
-        self._terminal.say(text, level)
+        entry = event_entry(event)
+        self._terminal.say(harmless(entry.text), entry.level)
 
 
 class DownloadLine:

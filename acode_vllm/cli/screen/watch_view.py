@@ -6,7 +6,7 @@ import time
 from collections import deque
 from textwrap import wrap
 
-from acode_vllm.cli.screen.history_text import describe, told_once
+from acode_vllm.cli.screen.history_text import told_once
 from acode_vllm.cli.screen.paint import Paint
 from acode_vllm.cli.screen.progress import bar, overall_fraction
 from acode_vllm.cli.screen.status_text import duration
@@ -157,7 +157,7 @@ class WatchView:
 
     def _entry(self, entry: HistoryEntry) -> str:
         at = time.strftime("%H:%M:%S", time.localtime(entry.at))
-        return f"  {self._paint.dim(at)}  {_one_line(describe(entry))}"
+        return f"  {self._paint.dim(at)}  {_one_line(entry.words)}"
 
     def _state(self, state: ServiceState) -> str:
         match state:
