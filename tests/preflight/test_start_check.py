@@ -101,7 +101,8 @@ def test_a_driver_that_hangs_is_the_error_after_the_time_it_is_given(vllm: MakeV
 def test_a_cpu_build_does_not_wait_for_a_driver_that_hangs(vllm: MakeVllm, llama: MakeModel) -> None:
     driver = Driver((GPU,), hangs=True)
     with tree(driver) as supervisor:
-        assert isinstance(check(supervisor, llama(), vllm("0.32.0+cpu")), PreparedModel)
+        prepared = check(supervisor, llama(max_position_embeddings=2048), vllm("0.32.0+cpu"))
+    assert isinstance(prepared, PreparedModel)
     assert driver.taken == 0
 
 
