@@ -32,6 +32,7 @@ ROWS = (
     "supervisor",
     "status_load",
     "real_start",
+    "warm_start",
 )
 
 

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from warm_bench import DEADLINE, Bench, gone
 
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
 from acode_vllm.workers.messages.process_messages import LaunchPlan
 from acode_vllm.workers.vllm.command import MODULE
 from acode_vllm.workers.warm.fork_client import ForkServer
 from acode_vllm.workers.warm.fork_plan import key_of
-
-DEADLINE = 20.0
 
 FACTS = """
 import json, multiprocessing, os, resource, signal, sys
@@ -159,3 +158,13 @@ def started() -> Iterator[Start]:
         server.end()
         thread.join(DEADLINE)
         assert not thread.is_alive()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """A worker that keeps a fork server."""
+    bench = Bench(tmp_path)
+    yield bench
+    bench.tree.stop(DEADLINE)
+    for server in bench.made:
+        assert gone(server.pid), "it ends with its worker"

@@ -12,36 +12,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from warm_bench import DEADLINE, ended
 
 from acode_vllm.vocabulary.server_process import ProcessIdentity
-from acode_vllm.workers.machine.exit_watch import ExitNoticed, ExitWatch, exit_of
+from acode_vllm.workers.machine.exit_watch import exit_of
 from acode_vllm.workers.machine.process_identity import current_stat, is_alive
 from acode_vllm.workers.machine.process_tree import ProcessTree
 from acode_vllm.workers.messages.process_messages import LaunchPlan, ProcessExit
 from acode_vllm.workers.vllm.spawn import spawn_server
 from acode_vllm.workers.warm.fork_client import ForkFailedError, ForkServer
 
-from .conftest import DEADLINE, Start
+from .conftest import Start
 
 MARK = uuid.uuid4().hex
-
-
-def ended(identity: ProcessIdentity) -> ProcessExit:
-    """How it ended, when it has."""
-    import queue
-    import threading
-
-    notices: queue.Queue[ExitNoticed] = queue.Queue()
-    watch = ExitWatch(notices.put)
-    thread = threading.Thread(target=watch.run)
-    thread.start()
-    watch.watch(identity)
-    try:
-        return notices.get(timeout=DEADLINE).exit
-    finally:
-        watch.close()
-        thread.join()
+STARTS = 50 * int(os.environ.get("FAULT_REPEAT", "1"))
 
 
 def facts_of(plan: LaunchPlan, identity: ProcessIdentity) -> dict[str, Any]:
@@ -200,17 +186,46 @@ def test_one_that_starts_a_thread_is_unfit(plan: LaunchPlan, started: Start, vll
     started(plan, says="unfit")
 
 
-def test_fifty_starts_leave_nothing(plan: LaunchPlan, started: Start) -> None:
+def test_many_starts_leave_nothing(plan: LaunchPlan, started: Start) -> None:
     server = started(plan)
-    before = len(os.listdir("/proc/self/fd"))
-    theirs = len(os.listdir(f"/proc/{server.pid}/fd"))
-    for _ in range(50):
+    found = []
+    for _ in range(STARTS):
         identity, _ = server.fork(plan.argv, plan, MARK)
         assert ended(identity) == ProcessExit(code=0)
-    server.reap()
-    assert len(os.listdir("/proc/self/fd")) == before
-    assert len(os.listdir(f"/proc/{server.pid}/fd")) == theirs
-    assert sorted(path.name for path in plan.cwd.iterdir()) == ["fork-server.log", "fork.sock", "vllm.log"]
+        zombies = [child.pid for child in psutil.Process(server.pid).children() if child.pid != identity.pid]
+        assert zombies == [], "the one that ended last is kept until its exit was read, no other"
+        files = [len(os.listdir(f"/proc/{pid}/fd")) for pid in (os.getpid(), server.pid)]
+        found.append((*files, psutil.Process(server.pid).memory_info().rss))
+    first, last = found[1], found[-1]
+    assert last[:2] == first[:2]
+    assert last[2] < first[2] + 2_000_000
+    assert sorted(path.name for path in plan.cwd.iterdir()) == ["fork-server.log", "vllm.log"]
+
+
+def test_a_fork_server_without_descriptors_says_so(plan: LaunchPlan, started: Start) -> None:
+    server = started(plan)
+    before = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (3, before[1]))
+    with pytest.raises(ForkFailedError, match="Too many open files"):
+        server.fork(plan.argv, plan, MARK)
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, before)
+    identity, _ = server.fork(plan.argv, plan, MARK)
+    assert ended(identity) == ProcessExit(code=0)
+
+
+def test_without_descriptors_of_our_own_nothing_is_forked_and_none_is_lost(plan: LaunchPlan, started: Start) -> None:
+    server = started(plan)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = os.listdir("/proc/self/fd")
+    spare = os.dup(0)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (spare + 1, hard))
+    os.close(spare)  # one for the log, none for the sockets
+    try:
+        with pytest.raises(ForkFailedError, match="Too many open files"):
+            server.fork(plan.argv, plan, MARK)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_another_command_is_not_forked(plan: LaunchPlan) -> None:

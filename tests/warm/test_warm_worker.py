@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import queue
 import signal
 import time
-import uuid
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from warm_bench import DEADLINE, Bench, gone
 
-from acode_vllm.supervisor import ChildSpec, Supervisor, WorkerRef, cast
+from acode_vllm.supervisor import cast
 from acode_vllm.workers.machine.process_identity import is_alive
 from acode_vllm.workers.messages.process_messages import LaunchPlan
 from acode_vllm.workers.messages.warm_messages import (
@@ -22,68 +20,9 @@ from acode_vllm.workers.messages.warm_messages import (
     ForkDelayed,
     Forked,
     ForkUseless,
-    ForkVllm,
     NotForked,
 )
-from acode_vllm.workers.warm.fork_client import ForkServer
-from acode_vllm.workers.warm.fork_plan import ForkKey, import_environment, key_of
-from acode_vllm.workers.warm.warm_worker import WarmWorker
-
-DEADLINE = 20.0
-MARK = uuid.uuid4().hex
-Answer = Forked | ForkDelayed | NotForked
-
-
-class Bench:
-    """A worker in its tree, with the fork servers that it has made."""
-
-    def __init__(self, folder: Path) -> None:
-        self.made: list[ForkServer] = []
-        self.answers: queue.Queue[Answer] = queue.Queue()
-        self.available: int | None = None
-        self.log = folder / "fork-server.log"
-        self.tree = Supervisor([ChildSpec("warm", self._make_worker)], name="test")
-        self.tree.start()
-
-    def _make_worker(self) -> WarmWorker:
-        return WarmWorker(self.log, self._make, lambda: self.available)
-
-    def _make(self, key: ForkKey, log_path: Path) -> ForkServer:
-        self.made.append(ForkServer(key, log_path))
-        return self.made[-1]
-
-    @property
-    def worker(self) -> WorkerRef:
-        ref = self.tree.whereis("warm")
-        assert ref is not None
-        return ref
-
-    def ask(self, plan: LaunchPlan) -> Answer:
-        """The last word on a request."""
-        self.begin(plan)
-        answer = self.answers.get(timeout=DEADLINE)
-        return self.answers.get(timeout=DEADLINE) if isinstance(answer, ForkDelayed) else answer
-
-    def begin(self, plan: LaunchPlan) -> None:
-        cast(self.worker, ForkVllm(plan, MARK, self.answers.put))
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
-    yield bench
-    bench.tree.stop(DEADLINE)
-    for server in bench.made:
-        assert gone(server.pid), "it ends with its worker"
-
-
-def gone(pid: int) -> bool:
-    deadline = time.monotonic() + DEADLINE
-    while time.monotonic() < deadline:
-        if not os.path.exists(f"/proc/{pid}"):
-            return True
-        os.sched_yield()
-    return False
+from acode_vllm.workers.warm.fork_plan import import_environment, key_of
 
 
 def test_the_first_start_imports_and_the_next_does_not(bench: Bench, plan: LaunchPlan) -> None:

@@ -6,16 +6,17 @@ import json
 import os
 import queue
 import resource
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from acode_vllm.vocabulary.server_process import ProcessIdentity
-from acode_vllm.workers.machine.process_identity import identify
+from acode_vllm.workers.machine.process_identity import identify, send_signal
 from acode_vllm.workers.machine.process_tree import MARK_VARIABLE
 from acode_vllm.workers.messages.process_messages import LaunchPlan
 from acode_vllm.workers.vllm.spawn import FIXED_ENVIRONMENT, open_log
@@ -107,6 +108,15 @@ class ForkServer:
         self._packets.put(None)
         heard()
 
+    def end_when_stopped(self) -> None:
+        """Kill it if somebody stops it, so that no start waits for it. The whole life of a thread that is made for it.
+
+        The kernel tells of a stop only those who wait for it; `listen` then hears of the end.
+        """
+        with suppress(ChildProcessError):
+            os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        self._process.kill()
+
     def said(self) -> Packet | None:
         """The next thing that it said; an empty packet where it has ended, None where there is nothing new."""
         try:
@@ -130,27 +140,29 @@ class ForkServer:
             VllmServiceError: 029, the log cannot be used.
         """
         deadline = time.monotonic() + FORK_SECONDS
-        log, offset = open_log(plan.log_path)
-        ours, theirs = socket.socketpair()
         self._requests += 1
-        try:
-            order = json.dumps({"do": "fork", "id": self._requests}).encode()
-            flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
-            socket.send_fds(self._socket, [order], [theirs.fileno(), log], flags)
-            theirs.close()
-            pid = self._forked(deadline)
-            identity = identify(pid)
-            ours.settimeout(max(0.01, deadline - time.monotonic()))
-            ours.sendall(_told(argv, plan, mark))
-            if identity is None or ours.recv(1) != b"+":
-                raise ForkFailedError("the forked process ended before it ran vLLM; see vLLM's log")
-            return identity, offset
-        except OSError as error:
-            raise ForkFailedError(f"the fork server does not answer: {error.strerror or error}") from error
-        finally:
-            ours.close()  # a child that has not been told everything ends
-            theirs.close()
+        with ExitStack() as stack:
+            log, offset = open_log(plan.log_path)
+            stack.callback(os.close, log)
+            try:
+                ours, theirs = map(stack.enter_context, socket.socketpair())
+                order = json.dumps({"do": "fork", "id": self._requests}).encode()
+                flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+                socket.send_fds(self._socket, [order], [theirs.fileno(), log], flags)
+                theirs.close()
+                identity = identify(self._forked(deadline))
+                if identity is not None:
+                    stack.callback(send_signal, identity, signal.SIGKILL)
+                ours.settimeout(max(0.01, deadline - time.monotonic()))
+                ours.sendall(_told(argv, plan, mark))
+                if identity is None or ours.recv(1) != b"+":
+                    raise ForkFailedError("the forked process ended before it ran vLLM; see vLLM's log")
+            except OSError as error:
+                raise ForkFailedError(f"the fork server does not answer: {error.strerror or error}") from error
+            ours.close()
             os.close(log)
+            stack.pop_all()
+            return identity, offset
 
     def reap(self) -> None:
         """Let the zombies of its children go."""

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import gc
 import importlib
 import json
@@ -118,6 +119,8 @@ def serve(connection: socket.socket) -> None:
         if order["do"] == "reap":
             continue
         try:
+            if len(descriptors) < 2:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             pid = os.fork()
         except OSError as error:
             _say(connection, {"say": "failed", "id": order["id"], "why": error.strerror or str(error)})
@@ -276,16 +279,19 @@ def show(argv: list[str], env: dict[str, str]) -> None:
 def start_inner_fork_server(folder: str) -> None:
     """Fork the fork server of `multiprocessing` off this process, and have ``spawn`` use it.
 
+    Its socket has a name for a moment only. Afterwards a descriptor leads to it, which every process of the server
+    inherits; so nothing is left in the folder, and nobody can take the socket away.
+
     Args:
-        folder: Where its socket is to be; a folder that nobody else can enter.
+        folder: Where its socket is made; a folder that nobody else can enter.
     """
-    address = os.path.join(folder, "fork.sock")
-    if len(os.fsencode(address)) > _LONGEST_ADDRESS:
-        address = os.path.join(tempfile.mkdtemp(prefix="acode-"), "fork.sock")
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(address)  # of an earlier server
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(address)
+    inside = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    name = f"/proc/self/fd/{inside}/fork-{os.getpid()}.sock"  # a path of the folder may be too long for a socket
+    listener.bind(name)
+    address = f"/proc/self/fd/{os.open(name, os.O_PATH)}"
+    os.unlink(name)
+    os.close(inside)
     listener.listen()
     alive_r, alive_w = os.pipe()
     # Inherited by all that is forked from now on, the children of children among them.
@@ -293,7 +299,12 @@ def start_inner_fork_server(folder: str) -> None:
     contexts["spawn"] = _ForkedSpawnContext()
     spawn.get_preparation_data = _preparation_data  # type: ignore[assignment]
     inner: Any = forkserver._forkserver
-    inner.ensure_running = resource_tracker.ensure_running  # in any of them it runs, and is nobody's to start
+
+    def ensure_running() -> None:  # in any of them it runs, and is nobody's to start
+        resource_tracker.ensure_running()
+        inner._forkserver_address = address  # where its own main function has put the name that is gone
+
+    inner.ensure_running = ensure_running
     if os.fork() == 0:
         os.close(alive_w)
         try:
@@ -302,11 +313,9 @@ def start_inner_fork_server(folder: str) -> None:
             os._exit(0)
     os.close(alive_r)
     listener.close()
-    inner._forkserver_address, inner._forkserver_alive_fd = address, alive_w
+    inner._forkserver_alive_fd = alive_w
 
 
-_LONGEST_ADDRESS = 100
-"""Bytes of a socket's path; the kernel takes 107."""
 _plain_preparation_data = spawn.get_preparation_data
 
 

@@ -143,6 +143,7 @@ class WarmWorker(Worker):
         self._number += 1
         number, ref = self._number, self.ref
         self.start_helper(lambda: server.listen(lambda: ref.send_info(_Said(number), reserved=True)), "fork-server")
+        self.start_helper(server.end_when_stopped, "fork-server-stops")
         self._overdue = self.send_after(IMPORT_SECONDS, _Overdue(number))
 
     def _hear(self, server: ForkServer) -> None:

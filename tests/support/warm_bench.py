@@ -1,0 +1,86 @@
+"""A `WarmWorker` in a tree of its own, asked for servers as a start asks."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+import uuid
+from pathlib import Path
+
+from acode_vllm.supervisor import ChildSpec, Supervisor, WorkerRef, cast
+from acode_vllm.vocabulary.server_process import ProcessIdentity
+from acode_vllm.workers.machine.exit_watch import ExitNoticed, ExitWatch
+from acode_vllm.workers.messages.process_messages import LaunchPlan, ProcessExit
+from acode_vllm.workers.messages.warm_messages import ForkDelayed, Forked, ForkVllm, NotForked
+from acode_vllm.workers.warm.fork_client import ForkServer
+from acode_vllm.workers.warm.fork_plan import ForkKey
+from acode_vllm.workers.warm.warm_worker import WarmWorker
+
+DEADLINE = 20.0
+MARK = uuid.uuid4().hex
+Answer = Forked | ForkDelayed | NotForked
+
+
+class Bench:
+    """A worker in its tree, with the fork servers that it has made."""
+
+    def __init__(self, folder: Path) -> None:
+        self.made: list[ForkServer] = []
+        self.answers: queue.Queue[Answer] = queue.Queue()
+        self.available: int | None = None
+        self.log = folder / "fork-server.log"
+        self.tree = Supervisor([ChildSpec("warm", self._make_worker)], name="test")
+        self.tree.start()
+
+    def _make_worker(self) -> WarmWorker:
+        return WarmWorker(self.log, self._make, lambda: self.available)
+
+    def _make(self, key: ForkKey, log_path: Path) -> ForkServer:
+        self.made.append(ForkServer(key, log_path))
+        return self.made[-1]
+
+    @property
+    def worker(self) -> WorkerRef:
+        ref = self.tree.whereis("warm")
+        assert ref is not None
+        return ref
+
+    def ask(self, plan: LaunchPlan) -> Answer:
+        """The last word on a request."""
+        self.begin(plan)
+        return self.last_word()
+
+    def last_word(self) -> Answer:
+        """The last word on the request that was begun."""
+        answer = self.answers.get(timeout=DEADLINE)
+        return self.answers.get(timeout=DEADLINE) if isinstance(answer, ForkDelayed) else answer
+
+    def begin(self, plan: LaunchPlan) -> None:
+        """Ask, and wait for nothing."""
+        cast(self.worker, ForkVllm(plan, MARK, self.answers.put))
+
+
+def gone(pid: int) -> bool:
+    """Whether the process ends in time."""
+    deadline = time.monotonic() + DEADLINE
+    while time.monotonic() < deadline:
+        if not os.path.exists(f"/proc/{pid}"):
+            return True
+        os.sched_yield()
+    return False
+
+
+def ended(identity: ProcessIdentity) -> ProcessExit:
+    """How it ended, when it has."""
+    notices: queue.Queue[ExitNoticed] = queue.Queue()
+    watch = ExitWatch(notices.put)
+    thread = threading.Thread(target=watch.run)
+    thread.start()
+    watch.watch(identity)
+    try:
+        return notices.get(timeout=DEADLINE).exit
+    finally:
+        watch.close()
+        thread.join()
