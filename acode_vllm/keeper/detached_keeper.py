@@ -31,6 +31,7 @@ MAX_LOG_BYTES = 1024 * 1024
 """A larger log of earlier keepers is set aside when the next one is started."""
 READY, BUSY = "ready", "busy"
 _LONGEST_WORD = 1024 * 1024
+_TAIL_BYTES = 64 * 1024
 
 
 def ensure_keeper(folder: ServiceFolder, wanted: Wanted) -> subprocess.Popen[bytes] | None:
@@ -156,7 +157,9 @@ def _tail(log: Path) -> tuple[str, ...]:
     from acode_vllm.vocabulary.redaction import redact
 
     try:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        with log.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
+            end = file.read(_TAIL_BYTES).decode("utf-8", "replace")
     except OSError:
         return ()
-    return tuple(redact(line) for line in lines[-5:])
+    return tuple(redact(line) for line in end.splitlines()[-5:])
