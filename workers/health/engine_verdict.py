@@ -76,7 +76,7 @@ class EngineVerdict:
 
 
 def judge_engine(seen: Evidence) -> EngineVerdict:
-    """Decide. Progress of any request proves life; an answer does, too. Otherwise work is given time, and rest is not."""
+    """Decide. Progress of any request proves life, and so does an answer. After that, work gets time; rest does not."""
     if seen.asked is TokenAnswer.ANSWERED:
         if seen.asked_seconds > SLOW_SECONDS:
             return EngineVerdict(Verdict.DEGRADED, f"one token took {seen.asked_seconds:.1f} s", proof=True)
