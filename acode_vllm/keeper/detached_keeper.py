@@ -7,6 +7,7 @@ import os
 import select
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from acode_vllm.records.ownership import OwnershipLock
 from acode_vllm.records.service_folder import ServiceFolder
 from acode_vllm.vocabulary.codec import decode, encode
 from acode_vllm.vocabulary.errors import Problem, error_for
-from acode_vllm.vocabulary.line_buffer import LineBuffer
+from acode_vllm.vocabulary.line_buffer import LineBuffer, LineTooLongError
 from acode_vllm.vocabulary.wanted import Wanted
 from acode_vllm.workers.machine.waits import wait_ready
 
@@ -27,10 +28,13 @@ if TYPE_CHECKING:
 
 START_SECONDS = 30.0
 """From the spawn of a keeper to its word that it owns the service."""
+END_SECONDS = 5.0
+"""From the word of a keeper that it does not own the service to its end; then it is killed."""
 MAX_LOG_BYTES = 1024 * 1024
 """A larger log of earlier keepers is set aside when the next one is started."""
 READY, BUSY = "ready", "busy"
 _LONGEST_WORD = 1024 * 1024
+_TAIL_BYTES = 64 * 1024
 
 
 def ensure_keeper(folder: ServiceFolder, wanted: Wanted) -> subprocess.Popen[bytes] | None:
@@ -126,37 +130,53 @@ def _open_log(path: Path) -> int:
 
 
 def _first_line(fd: int, deadline: float) -> str | None:
-    """What the keeper says; empty where it ended without a word, None where it says nothing in time."""
+    """What the keeper says; empty if it ended without a word, None if it says nothing in time, or no end of it."""
     said = LineBuffer(_LONGEST_WORD)
-    while wait_ready({fd: select.POLLIN}, deadline):
-        data = os.read(fd, 65536)
-        if not data:
-            return ""
-        for line in said.feed(data):
-            return line.decode()
+    with suppress(LineTooLongError):
+        while wait_ready({fd: select.POLLIN}, deadline):
+            data = os.read(fd, 65536)
+            if not data:
+                return ""
+            for line in said.feed(data):
+                return line.decode()
     return None
 
 
 def _judge(word: str | None, keeper: subprocess.Popen[bytes], log: Path) -> None:
     if word in (READY, BUSY):
         return
-    if word:
-        keeper.wait()
-        raise error_for(decode(Problem, json.loads(word)))
     if word is None:
         keeper.kill()
-    code = keeper.wait()
-    what = f"said nothing for {START_SECONDS:g} s" if word is None else f"ended at once, with exit code {code}"
+    code = _end_of(keeper)
+    if word:
+        raise error_for(decode(Problem, json.loads(word)))
+    what = (
+        f"did not say within {START_SECONDS:g} s that it owns it"
+        if word is None
+        else f"ended at once, with exit code {code}"
+    )
     raise error_for(
         Problem("ACODE-VLM-031", f"The keeper of the service {what}.", evidence=_tail(log), log_path=str(log))
     )
+
+
+def _end_of(keeper: subprocess.Popen[bytes]) -> int:
+    from subprocess import TimeoutExpired
+
+    try:
+        return keeper.wait(END_SECONDS)
+    except TimeoutExpired:
+        keeper.kill()
+        return keeper.wait()
 
 
 def _tail(log: Path) -> tuple[str, ...]:
     from acode_vllm.vocabulary.redaction import redact
 
     try:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        with log.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
+            end = file.read(_TAIL_BYTES).decode("utf-8", "replace")
     except OSError:
         return ()
-    return tuple(redact(line) for line in lines[-5:])
+    return tuple(redact(line) for line in end.splitlines()[-5:])

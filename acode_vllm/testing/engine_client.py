@@ -11,23 +11,24 @@ from typing import Any
 
 from acode_vllm.testing.engine import Pipes
 from acode_vllm.testing.generation import Wanted
+from acode_vllm.workers.machine.waits import Wakeup
 
 
 class EngineDied(Exception):  # noqa: N818 - what happened, in vLLM's words
     """There is no engine any more."""
 
 
-class Output:
-    """The tokens of one request; its descriptor is readable when there are tokens. Any thread."""
+class Output(Wakeup):
+    """The tokens of one request, which wake whoever waits for them. Any thread."""
 
     def __init__(self) -> None:
-        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        super().__init__()
         self.items: deque[tuple[str, bool, str | None] | None] = deque()
 
     def put(self, item: tuple[str, bool, str | None] | None) -> None:
         """Add a token, whether it is the last, and its finish reason if it is a special one; None: the engine died."""
         self.items.append(item)
-        os.eventfd_write(self.fd, 1)
+        self.wake()
 
 
 class EngineClient:
@@ -66,7 +67,7 @@ class EngineClient:
         """Forget a request; one that is not finished is aborted in the engine."""
         with self._lock:
             output = self._outputs.pop(number)
-            os.close(output.fd)
+            output.close()
             if not finished and not self.dead:
                 self._send({"abort": number})
 

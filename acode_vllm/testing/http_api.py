@@ -20,6 +20,7 @@ from acode_vllm.testing import generation as answers
 from acode_vllm.testing import vllm_log
 from acode_vllm.testing.engine_client import EngineClient, EngineDied
 from acode_vllm.testing.faults import Faults
+from acode_vllm.workers.machine.waits import wait_ready
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
@@ -214,15 +215,13 @@ class Handler(BaseHTTPRequestHandler):
         """Generate; returns the finish reason, or None if the client disconnected: the request is aborted then."""
         number, output = self._engine().submit(wanted)
         finish: str | None = None
-        poll = select.poll()
-        poll.register(output.fd, select.POLLIN)
-        poll.register(self.connection.fileno(), select.POLLRDHUP)
+        client = self.connection.fileno()
         try:
             while finish is None:
-                if any(fd != output.fd for fd, _ in poll.poll()):
+                if client in wait_ready({output.fileno(): select.POLLIN, client: select.POLLRDHUP}):
                     self.close_connection = True
                     return None
-                os.eventfd_read(output.fd)
+                output.clear()
                 while output.items:
                     item = output.items.popleft()
                     if item is None:

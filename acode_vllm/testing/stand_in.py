@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from http.client import HTTPConnection, HTTPException
@@ -20,6 +21,7 @@ from typing import Any
 
 from acode_vllm.testing.faults import Faults
 from acode_vllm.testing.ports import free_port
+from acode_vllm.workers.machine.waits import wait_ready
 
 SERVER = Path(__file__).with_name("api_server.py")
 MODEL = "acode/standin"
@@ -119,8 +121,7 @@ class StandInServer:
             RuntimeError: It ended before.
             TimeoutError: It did not listen within 20 seconds.
         """
-        readable, _, _ = select.select([self._ready_fd], [], [], DEADLINE)
-        if not readable:
+        if not wait_ready({self._ready_fd: select.POLLIN}, time.monotonic() + DEADLINE):
             raise TimeoutError(f"the stand-in server does not listen:\n{self.log_text()}")
         if os.read(self._ready_fd, 1) != b"R":
             raise RuntimeError(f"the stand-in server ended before it listened:\n{self.log_text()}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import select
 import threading
 import time
 import uuid
@@ -12,6 +13,9 @@ from pathlib import Path
 from acode_vllm.supervisor import ChildSpec, Supervisor, WorkerRef, cast
 from acode_vllm.vocabulary.server_process import ProcessIdentity
 from acode_vllm.workers.machine.exit_watch import ExitNoticed, ExitWatch
+from acode_vllm.workers.machine.process_identity import identify, open_pidfd
+from acode_vllm.workers.machine.process_tree import ProcessTree
+from acode_vllm.workers.machine.waits import wait_ready
 from acode_vllm.workers.messages.process_messages import LaunchPlan, ProcessExit
 from acode_vllm.workers.messages.warm_messages import ForkDelayed, Forked, ForkVllm, NotForked
 from acode_vllm.workers.warm.fork_client import ForkServer
@@ -64,12 +68,19 @@ class Bench:
 
 def gone(pid: int) -> bool:
     """Whether the process ends in time."""
-    deadline = time.monotonic() + DEADLINE
-    while time.monotonic() < deadline:
-        if not os.path.exists(f"/proc/{pid}"):
-            return True
-        os.sched_yield()
-    return False
+    identity = identify(pid)
+    descriptor = None if identity is None else open_pidfd(identity)
+    if descriptor is None:
+        return True
+    try:
+        return bool(wait_ready({descriptor: select.POLLIN}, time.monotonic() + DEADLINE))
+    finally:
+        os.close(descriptor)
+
+
+def gone_with(mark: str) -> bool:
+    """Whether everything that carries the mark ends in time."""
+    return all(gone(member.identity.pid) for member in ProcessTree((mark,)).alive())
 
 
 def ended(identity: ProcessIdentity) -> ProcessExit:

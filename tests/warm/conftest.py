@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from warm_bench import DEADLINE, Bench, gone
+from warm_bench import DEADLINE, MARK, Bench, gone, gone_with
 
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
 from acode_vllm.workers.messages.process_messages import LaunchPlan
@@ -168,3 +168,4 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     bench.tree.stop(DEADLINE)
     for server in bench.made:
         assert gone(server.pid), "it ends with its worker"
+    assert gone_with(MARK), "what was forked lives on until it has done its work"

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from warm_bench import DEADLINE, MARK, Bench, ended, gone
+from warm_bench import DEADLINE, MARK, Bench, ended, gone, gone_with
 
 from acode_vllm.workers.machine.process_tree import ProcessTree
 from acode_vllm.workers.messages.process_messages import LaunchPlan, ProcessExit
@@ -134,10 +134,6 @@ def test_an_owner_that_is_killed_leaves_what_the_next_one_finds(
     for member in members:
         os.kill(member.identity.pid, signal.SIGKILL)
     assert gone_with(MARK)
-
-
-def gone_with(mark: str) -> bool:
-    return all(gone(member.identity.pid) for member in ProcessTree((mark,)).alive())
 
 
 @pytest.mark.parametrize("imported", [True, False], ids=["imported", "importing"])

@@ -34,9 +34,9 @@ class DeadlineSocket:
         """Connect.
 
         Raises:
-            OSError: It cannot be reached (``ConnectionRefusedError`` where nobody listens), or its certificate
+            OSError: It cannot be reached (``ConnectionRefusedError`` if nobody listens), or its certificate
                 cannot be trusted (``ssl.SSLError``).
-            TimeoutError: Not by the deadline.
+            TimeoutError: The deadline came first.
             Interrupted: The switch was pressed.
         """
         self.deadline = deadline
@@ -58,7 +58,7 @@ class DeadlineSocket:
 
     @property
     def stale(self) -> bool:
-        """Whether an idle connection has something to read, and that can only be its end."""
+        """Whether an idle connection has something to read, which can only be its end."""
         return bool(wait_ready({self._socket.fileno(): select.POLLIN}, 0.0))
 
     def sendall(self, data: bytes) -> None:
@@ -68,7 +68,7 @@ class DeadlineSocket:
             view = view[self._retry(partial(self._socket.send, view), select.POLLOUT) :]
 
     def receive(self, most: int) -> bytes:
-        """Receive what there is, at least one byte, by the deadline; nothing at the end of the stream."""
+        """Receive what has arrived, at least one byte, by the deadline; empty at the end of the stream."""
         return self._retry(partial(self._socket.recv, most), select.POLLIN)
 
     def close(self) -> None:
@@ -103,7 +103,7 @@ class DeadlineSocket:
             self._interrupt.wait(candidate.fileno(), select.POLLOUT, self.deadline)
             code = candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code:
-                # OSError picks the class of the code: ConnectionRefusedError and its like.
+                # OSError picks the class of the code: ConnectionRefusedError and so on.
                 raise OSError(code, os.strerror(code)) from None
 
     def _retry(self, operation: Callable[[], _T], events: int) -> _T:
@@ -147,7 +147,7 @@ def _resolve(host: str, port: int, deadline: float, interrupt: Interrupt) -> lis
 
 
 def _addresses(host: str, port: int, flags: int) -> list[_Address]:
-    # As bytes: a text makes Python load what it needs for names in other scripts, half a megabyte.
+    # As bytes: for a str, Python loads the code for international names, half a megabyte.
     name = host.encode("ascii") if host.isascii() else host
     entries = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=flags)
     return [(family, protocol, address) for family, _, protocol, _, address in entries]

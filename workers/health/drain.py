@@ -1,4 +1,4 @@
-"""Watches the requests in hand go down to none, by the engine's own counters."""
+"""Watches the running requests go down to none, by the engine's own counters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from acode_vllm.workers.health.engine_counters import parse_counters
 from acode_vllm.workers.health.probe import Probe, ProbeError
 
 LOOK_AGAIN_SECONDS = 0.2
-"""Between two looks: what a switch may take longer than it has to."""
+"""Between two looks. A switch may take this much longer than it must."""
 LOOK_SECONDS = 5.0
 """Deadline of one look (FR-019)."""
 QUIET_LOOKS = 2
@@ -20,9 +20,9 @@ class DrainWatch:
     """One wait. For one thread.
 
     Attributes:
-        ends_at: When it is over whatever is in hand, monotonic.
+        ends_at: When it is over in any case, in monotonic time.
         quiet: Looks in a row that found no request.
-        left: Requests in hand at the last look; None where the server did not say.
+        left: Requests at the last look; None if the server did not say.
     """
 
     ends_at: float
@@ -41,5 +41,5 @@ class DrainWatch:
             counters = None
         self.left = None if counters is None else counters.requests
         self.quiet = self.quiet + 1 if self.left == 0 else 0
-        # A server that does not say what it has in hand cannot be waited for.
+        # A server that does not count its requests cannot be waited for.
         return self.left is None or self.quiet >= QUIET_LOOKS or now >= self.ends_at

@@ -17,7 +17,7 @@ _SAMPLE = re.compile(
 
 @dataclass(frozen=True)
 class EngineCounters:
-    """Work in hand and work done, over all engines of the server.
+    """Work in progress and work done, over all engines of the server.
 
     Attributes:
         requests_running: Requests in the engines.
@@ -50,7 +50,7 @@ NO_TOKENS = EngineCounters(0, 0, 0, 0)
 
 
 def parse_counters(text: bytes) -> EngineCounters | None:
-    """Read the counters; several engines are summed, labels do not matter. None where vLLM's are not in it."""
+    """Read the counters; several engines are summed, labels do not matter. None if vLLM's counters are missing."""
     sums: dict[bytes, float] = {}
     for name, digits in _SAMPLE.findall(text):
         try:

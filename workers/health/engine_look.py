@@ -15,7 +15,7 @@ from acode_vllm.workers.health.token_meter import TokenMeter
 LOOK_SECONDS = 5.0
 """Deadline of ``/metrics``, as of every other look (FR-019)."""
 RECENT_SECONDS = 10.0
-"""Tokens counted since an older look than this prove only that the engine lived at some time since."""
+"""Tokens counted since a look older than this prove only that the engine lived at some time since."""
 MIN_CPU_WINDOW = 0.25
 """Over less than this many seconds a share of CPU time says nothing."""
 
@@ -58,9 +58,9 @@ class EngineLook:
 
     Args:
         monotonic: The clock of the intervals.
-        cpu_seconds: CPU time of the server's tree so far; None where that cannot be known.
-        gpu_busy: Whether its GPUs compute, read now where that decides; None where that cannot be known.
-        held_bytes: How much GPU memory it holds; None where that cannot be known.
+        cpu_seconds: CPU time of the server's tree so far; None if unknown.
+        gpu_busy: Whether its GPUs compute, read now if that decides; None if unknown.
+        held_bytes: How much GPU memory it holds; None if unknown.
     """
 
     def __init__(

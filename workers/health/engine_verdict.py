@@ -1,4 +1,4 @@
-"""Whether the engine behind an answering server lives: the decision, apart from how its evidence is found.
+"""Whether the engine behind an answering server lives: the decision, apart from the search for evidence.
 
 ``/health`` and ``/v1/models`` are answered by the API server alone: with the engine stopped they go on saying 200, and
 ``/metrics`` stands still. Only what passes through the engine tells: tokens that were counted, or one that is made.
@@ -12,7 +12,7 @@ from enum import Enum, unique
 from acode_vllm.vocabulary.health import Verdict
 
 FLAT_CPU_SHARE = 0.05
-"""Up to this share of one core a tree does nothing but answer checks; an engine that computes gets far more."""
+"""Below this share of one core, a tree only answers checks; an engine that computes uses far more."""
 SLOW_SECONDS = 1.0
 """A look that takes longer is slow: it works, and somebody should know."""
 
@@ -37,13 +37,13 @@ class Evidence:
     """What one look at the engine found.
 
     Attributes:
-        progress: Tokens counted since a look that is recent enough to be proof; 0 where there were none.
+        progress: Tokens counted since a look that is recent enough to be proof; 0 if there were none.
         asked: What became of the one-token request.
         asked_seconds: How long that took.
-        refusal: What the server said where it refused.
-        requests: Requests in the engine by ``/metrics``; None where it does not say.
-        cpu_share: CPU time of the tree while it was looked at, in cores; None where that cannot be known.
-        gpu_busy: Whether its GPUs compute; None where that cannot be known, or does not matter (see `silent`).
+        refusal: What the server said if it refused.
+        requests: Requests in the engine by ``/metrics``; None if it does not say.
+        cpu_share: CPU time of the tree while it was looked at, in cores; None if unknown.
+        gpu_busy: Whether its GPUs compute; None if unknown, or if it does not matter (see `silent`).
         seconds_without_progress: Since the last proof of life.
         stall_timeout: How long a busy engine may go without one.
     """
@@ -76,7 +76,7 @@ class EngineVerdict:
 
 
 def judge_engine(seen: Evidence) -> EngineVerdict:
-    """Decide. Progress of any request is life; an answer is life; after that, work is given time and rest is not."""
+    """Decide. Progress of any request proves life, and so does an answer. After that, work gets time; rest does not."""
     if seen.asked is TokenAnswer.ANSWERED:
         if seen.asked_seconds > SLOW_SECONDS:
             return EngineVerdict(Verdict.DEGRADED, f"one token took {seen.asked_seconds:.1f} s", proof=True)
@@ -90,7 +90,7 @@ def judge_engine(seen: Evidence) -> EngineVerdict:
         return EngineVerdict(Verdict.HEALTHY, f"{seen.progress} tokens since the last look", proof=True)
     if seen.silent:
         return _judge_silence(seen)
-    # Nobody waits for anything, and nothing says that it could not be had.
+    # Nobody waits for a token, and nothing says that none could be made.
     if seen.asked is TokenAnswer.NOT_OFFERED:
         return EngineVerdict(Verdict.DEGRADED, "no deeper look possible: the model makes no completions")
     return EngineVerdict(Verdict.HEALTHY, "idle; not asked for a token")

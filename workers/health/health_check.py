@@ -34,13 +34,13 @@ class ServerView(Protocol):
         ...
 
     def cpu_seconds(self) -> float | None:
-        """CPU time of the whole tree so far; None where that cannot be known."""
+        """CPU time of the whole tree so far; None if unknown."""
         ...
 
     def listeners(self, port: int, address: str | None, tree: Collection[int]) -> Sequence[Collection[int]]:
-        """Who holds each socket that a connection to this port and address (None: any) may reach.
+        """The holders of each socket that a connection to this port and address (None: any) may reach.
 
-        Of one that the ``tree`` (its PIDs) holds, the holders within it are enough. Another user's may be missing.
+        If the ``tree`` (its PIDs) holds a socket, its holders in the tree are enough. Other users' may be missing.
         """
         ...
 
@@ -57,11 +57,11 @@ class HealthEdges:
 
 
 class HealthCheck:
-    """Checks one server again and again; for one thread, but for the interrupt.
+    """Checks one server again and again. For one thread, except for the interrupt.
 
     Args:
         watch: The target.
-        machine: The machine that the target runs on, where it is this one.
+        machine: The machine that the target runs on, if it is this one.
         interrupt: Ends what blocks.
         monotonic: The clock of `HealthReport.monotonic` and of the engine's intervals.
         wall: Wall-clock time for `HealthReport.at`.
@@ -99,11 +99,11 @@ class HealthCheck:
 
     @property
     def probe(self) -> Probe:
-        """The way to the server, for looks that are no check; whoever uses it leaves it closed or kept."""
+        """The connection to the server, for looks that are no check; the user closes it or keeps it."""
         return self._probe
 
     def knock(self) -> bool:
-        """Whether somebody listens: a fraction of a millisecond where nobody does; the connection is kept for `run`.
+        """Whether anything listens; takes a fraction of a millisecond if not. The connection is kept for `run`.
 
         Raises:
             Interrupted: The switch was pressed.
@@ -121,10 +121,10 @@ class HealthCheck:
 
     @contextmanager
     def looking(self, *, deep: bool) -> Iterator[HealthReport]:
-        """Check, and close the connection when the report was passed on: whoever waits for that need not wait for this.
+        """Check, and close the connection after the report was passed on, so that nobody waits for the close.
 
-        Each look has `LOOK_SECONDS` (FR-019), the one-token completion its own time. A new connection is made for each
-        check, since that a kept one answers does not say that others are accepted.
+        Each look has `LOOK_SECONDS` (FR-019), the one-token completion its own time. Each check makes a new
+        connection: an answer on a kept one does not prove that new ones are accepted.
 
         Args:
             deep: Whether to look at the engine too.
@@ -216,7 +216,7 @@ class HealthCheck:
 
 
 def judge_listener(port: int, sockets: Sequence[Collection[int]], tree: Collection[int]) -> str:
-    """Why the listener on the port is not the server that was started; empty where it is.
+    """Why the listener on the port is not the server that was started; empty if it is.
 
     A second server can lose its port to a stranger that answers ``/health`` as well, or to an orphan of its own kind;
     and older versions set SO_REUSEPORT, so that two servers can share a port in silence.
@@ -236,7 +236,7 @@ def judge_health(answer: Response) -> tuple[Verdict, str]:
 
 
 def served_models(answer: Response) -> list[str]:
-    """The names that ``/v1/models`` lists; none where it says something else.
+    """The names that ``/v1/models`` lists; none if it says something else.
 
     Raises:
         ProbeError: It is not JSON.
@@ -262,13 +262,13 @@ def judge_models(answer: Response, names: list[str], wanted: str | None) -> tupl
 
 
 def worst(verdicts: Iterator[Verdict]) -> Verdict:
-    """The worst of them; healthy where there are none."""
+    """The worst of them; healthy if there are none."""
     order = (Verdict.HEALTHY, Verdict.DEGRADED, Verdict.UNHEALTHY)
     return max(verdicts, key=order.index, default=Verdict.HEALTHY)
 
 
 def numeric_address(host: str) -> str | None:
-    """The host where it is an address, None for a name, which may have several."""
+    """The host if it is an address; None for a name, which may have several addresses."""
     try:
         return str(ip_address(host))
     except ValueError:

@@ -132,7 +132,7 @@ class HealthWorker(Worker):
         self._interrupt.press()
 
     def terminate(self, reason: ExitReason) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor."""
         self._end()
         self._interrupt.close()
 
@@ -194,7 +194,7 @@ class HealthWorker(Worker):
     def _queue_check(self) -> None:
         if not self._ask_queued:
             self._ask_queued = True
-            # Behind whatever waits already, so that further askers of this moment share the check.
+            # Behind everything that waits already, so that all who ask now share the check.
             self.ref.send_info(_CheckAsked(), reserved=True)
 
     def _asked(self) -> None:
@@ -235,7 +235,7 @@ class HealthWorker(Worker):
             self._report(ServerReady(watch.server, report))
             self._schedule(watch.options.health_check_interval_seconds)
             return
-        # Somebody listens and is not, or not yet, the healthy server: a whole check costs more than a knock.
+        # Something listens that is not, or not yet, the healthy server: a whole check costs more than a knock.
         _log.debug("not ready yet: %s", report.reason)
         if report.reason != self._told_reason:
             self._told_reason = report.reason

@@ -18,7 +18,7 @@ _READ_BYTES = 64 * 1024
 
 
 class HttpError(Exception):
-    """What came is no proper answer; the text says what is wrong with it."""
+    """The answer is malformed; the text says what is wrong with it."""
 
 
 class NoAnswerError(ConnectionResetError):
@@ -32,7 +32,7 @@ class Connection(Protocol):
         """Send everything."""
 
     def receive(self, most: int) -> bytes:
-        """What there is, at least one byte; nothing at the end of the stream."""
+        """Receive what has arrived, at least one byte; empty at the end of the stream."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ class HttpWire:
         """Send a request, and receive the whole answer: its status and its body.
 
         Raises:
-            HttpError: It is no proper answer.
-            NoAnswerError: There is none at all.
+            HttpError: The answer is malformed.
+            NoAnswerError: There is no answer at all.
             OSError: The connection broke.
         """
         lines = [f"{method} {path} HTTP/1.1", f"Host: {self._host}", *(f"{name}: {headers[name]}" for name in headers)]

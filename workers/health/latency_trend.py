@@ -1,6 +1,6 @@
-"""Whether an engine has become slower over hours: the sign of fragmented memory, which a restart mends.
+"""Whether an engine has become slower over hours, a sign of fragmented memory, which a restart repairs.
 
-Compared are one-token answers of an idle engine, which are all the same work: those of its first hour with those of the
+It compares one-token answers of an idle engine, which are all the same work: those of its first hour with those of the
 last one. Pure.
 """
 
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 HOUR = 3600.0
 ENOUGH = 10
-"""Answers that an hour must have, for its median to say something."""
+"""Answers that an hour must have for its median to count."""
 MOST = 240
 """Answers of an hour that are kept."""
 SLOWER = 2.0
-"""From here on it is slower: twice as slow as in its first hour."""
+"""It counts as slower from this ratio on: twice as slow as in its first hour."""
 LEAST_SECONDS = 0.02
-"""And by at least this: a machine's own noise is not a trend."""
+"""And by at least this many seconds: the noise of a machine is not a trend."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class LatencyTrend:
         self._recent.append((at, seconds))
 
     def slowdown(self, at: float, held_bytes: int | None) -> Slowdown | None:
-        """How much slower it is than in its first hour; None where it is not, or nobody can say."""
+        """How much slower it is than in its first hour; None if it is not, or if that is unknown."""
         if self._began is None or at - self._began < 2 * HOUR or len(self._first) < ENOUGH:
             return None
         last = [seconds for then, seconds in self._recent if at - then <= HOUR]

@@ -1,4 +1,4 @@
-"""HTTP for what runs in the background: bounded in time and size, interruptible, and light.
+"""HTTP for background work: bounded in time and size, interruptible, and light.
 
 It uses `acode_vllm.workers.health.http_wire`, since requests takes 95 ms and 19 MB to import, and many times the CPU
 for each exchange. Proxies of the environment never apply: a check asks this server, not what a proxy makes of it.
@@ -26,7 +26,7 @@ MAX_BODY = 8 * 1024 * 1024
 
 
 class ProbeError(Exception):
-    """There is no usable answer; the text says why, for a person."""
+    """There is no usable answer; the text tells a person why."""
 
 
 class RefusedError(ProbeError):
@@ -38,7 +38,7 @@ class SilentError(ProbeError):
 
 
 class BrokenError(ProbeError):
-    """The connection broke, or what came is not a proper HTTP answer."""
+    """The connection broke, or the answer is not proper HTTP."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Response:
         """The body as JSON.
 
         Raises:
-            BrokenError: It is none.
+            BrokenError: It is not JSON.
         """
         try:
             return json.loads(self.body)
@@ -82,7 +82,7 @@ class Probe:
             interrupt: Ends what blocks.
 
         Raises:
-            ValueError: The URL is none of http or https.
+            ValueError: The URL is neither http nor https.
         """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -94,7 +94,7 @@ class Probe:
         self._interrupt = interrupt
         self._socket: DeadlineSocket | None = None
         self._wire: HttpWire | None = None
-        # The host without a user, and in brackets where it is an IPv6 address.
+        # The host without a user, and in brackets if it is an IPv6 address.
         self._host_header = parts.netloc.rpartition("@")[2]
         self._headers = {"Accept": "*/*", "User-Agent": "acode-vllm"}
         if api_key:
@@ -105,7 +105,7 @@ class Probe:
         return self._root + path
 
     def connect(self, timeout: float) -> None:
-        """Connect, and keep the connection for the next exchange: whether somebody listens."""
+        """Connect, and keep the connection for the next exchange. It proves that something listens."""
         self.close()
         try:
             self._open(time.monotonic() + timeout)
@@ -113,9 +113,9 @@ class Probe:
             raise self._failure(error, timeout) from None
 
     def prepare(self) -> None:
-        """Connect where that needs no waiting: the server takes the connection while its user looks elsewhere.
+        """Connect if that needs no waiting: the server accepts the connection while its user looks elsewhere.
 
-        Where it does, or nobody listens, that shows with the next exchange.
+        If it needs waiting, or nothing listens, the next exchange shows it.
         """
         if self._socket is None:
             with suppress(ProbeError):
@@ -143,7 +143,7 @@ class Probe:
             try:
                 status, data = self._once(wire, method, path, body)
             except ConnectionError:
-                # A server may close a kept connection just as we use it: that says nothing, so ask once more.
+                # A server may close a kept connection just as we use it. That proves nothing, so ask once more.
                 if not kept:
                     raise
                 self.close()
@@ -158,7 +158,7 @@ class Probe:
         return Response(status, data, time.monotonic() - started)
 
     def _open(self, deadline: float) -> tuple[HttpWire, bool]:
-        """Have a connection; whether it is a kept one."""
+        """Make sure that there is a connection; whether it is a kept one."""
         if self._socket is not None and self._socket.stale:
             self.close()
         if self._socket is not None and self._wire is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from acode_vllm.workers.health.engine_counters import NO_TOKENS, EngineCounters
 
 MIN_WINDOW = 1.0
-"""Over less than this many seconds a rate says nothing: the one before is kept."""
+"""Over less than this many seconds, a rate says nothing: the previous one is kept."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class TokenRates:
 
 
 class TokenMeter:
-    """Turns readings of the counters into rates; tokens of our own looks are left out. For one thread."""
+    """Turns readings of the counters into rates, without the tokens of our own looks. For one thread."""
 
     def __init__(self) -> None:
         self._base: tuple[float, EngineCounters] | None = None
@@ -35,7 +35,7 @@ class TokenMeter:
         """The last rates; None before the second reading."""
 
     def own(self, tokens: EngineCounters) -> None:
-        """A look of ours had ``tokens`` made, after the last reading."""
+        """A look of ours made ``tokens`` after the last reading."""
         self._own = EngineCounters(
             0,
             0,
@@ -44,7 +44,7 @@ class TokenMeter:
         )
 
     def read(self, at: float, counters: EngineCounters | None) -> None:
-        """The counters stood like this at monotonic time ``at``; None where they could not be read."""
+        """Take the counters as read at monotonic time ``at``; None if they could not be read."""
         if counters is None:
             return
         base = self._base

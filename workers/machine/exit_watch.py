@@ -20,12 +20,12 @@ from acode_vllm.workers.machine.waits import Wakeup, wait_ready
 from acode_vllm.workers.messages.process_messages import ProcessExit
 
 RECHECK_SECONDS = 0.25
-"""How often a process is looked at where there are no pidfds; one look takes about 20 µs."""
+"""Without pidfds, each process is looked at this often; one look takes about 20 µs."""
 
 
 @dataclass(frozen=True)
 class ExitNoticed:
-    """A watched process has ended. Of a process that is not our child nobody can say how."""
+    """A watched process has ended. How it ended is known only of our own children and of zombies."""
 
     identity: ProcessIdentity
     exit: ProcessExit
@@ -38,11 +38,11 @@ class ExitWatch:
     """
 
     def __init__(self, notify: Callable[[ExitNoticed], None], *, use_pidfd: bool = True) -> None:
-        """Prepare a watch; nothing happens until a thread runs `run`.
+        """Prepare a watch; nothing is watched until a thread calls `run`.
 
         Args:
             notify: Called on the watching thread; it must not block.
-            use_pidfd: False looks every `RECHECK_SECONDS`, as where the kernel has no pidfds.
+            use_pidfd: False looks every `RECHECK_SECONDS`, as if the kernel had no pidfds.
         """
         self._notify = notify
         self._use_pidfd = use_pidfd
@@ -52,11 +52,11 @@ class ExitWatch:
         self._wakeup = Wakeup()
 
     def watch(self, identity: ProcessIdentity) -> None:
-        """Tell of the end of this process; at once, where it has ended. Each call leads to one notice."""
+        """Tell of the end of this process, at once if it has ended already. Each call leads to one notice."""
         self._order(identity)
 
     def close(self) -> None:
-        """Make `run` return, at once; nothing is told any more after it has. May be called more than once."""
+        """Make `run` return at once; after that, nothing is told any more. May be called more than once."""
         self._order(None)
 
     def run(self) -> None:
@@ -113,17 +113,17 @@ class ExitWatch:
 
 
 def exit_of(identity: ProcessIdentity) -> ProcessExit:
-    """How this process ended; a zombie stays one. Unknown where it was reaped already, by whoever its parent is."""
+    """How this process ended; a zombie stays one. Unknown if its parent has reaped it already."""
     return _wait(identity, os.WNOWAIT)
 
 
 def reap(identity: ProcessIdentity) -> ProcessExit:
-    """As `exit_of`, and let the zombie go: from now on its PID may mean another process."""
+    """Like `exit_of`, and reap the zombie: from now on its PID may mean another process."""
     return _wait(identity, 0)
 
 
 def _exit_behind(descriptor: int, identity: ProcessIdentity) -> ProcessExit:
-    """As `exit_of`, by a pidfd: that means this very process, so there is nothing else to be made sure of."""
+    """Like `exit_of`, by a pidfd, which means this very process: no further check is needed."""
     try:
         return _waited(os.P_PIDFD, descriptor, os.WNOWAIT)
     except OSError:
@@ -140,7 +140,7 @@ def _wait(identity: ProcessIdentity, option: int) -> ProcessExit:
 
 
 def _exit_of_zombie(identity: ProcessIdentity) -> ProcessExit:
-    """How another's child ended that its parent, our fork server say, leaves a zombie: the kernel shows its status."""
+    """How a zombie ended that is not our child, for example one of our fork server: the kernel shows its status."""
     try:
         with open(f"/proc/{identity.pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()

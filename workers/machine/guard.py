@@ -1,17 +1,17 @@
-"""The guard: a small process that ends vLLM's tree when its owner has died, by whatever death (``stop_on_exit``).
+"""The guard: a small process that ends vLLM's tree when its owner has died, however it died (``stop_on_exit``).
 
-Started by `acode_vllm.workers.machine.leash`, in a session of its own and with the signals blocked that would end it.
+`acode_vllm.workers.machine.leash` starts it, in a session of its own, with the signals blocked that would end it.
 It waits in the kernel on the owner's pidfd. Linux's parent-death signal could not do this: it follows the thread that
 forked, misses the engine's processes, and a vLLM that is starting swallows it.
 
-Orders come on its standard input, one a line; what was sent before the owner died still counts:
+It reads orders from its standard input, one per line; what was sent before the owner died still counts:
 
     {"pid": …, "start_ticks": …, "boot_id": …, "timeout": …}    first: the owner; seconds from SIGTERM to SIGKILL
     +MARK                                                       a tree with this mark goes with the owner
     -MARK                                                       it is gone, or may live on
     done                                                        the guard may end
 
-The end of its input means nothing: a host may close descriptors that it does not know.
+The end of its input means nothing: a host program may close descriptors that it does not know.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Guard:
         self._lines = LineBuffer(_LONGEST_ORDER)
 
     def take(self, data: bytes) -> None:
-        """Obey the orders in ``data``; the beginning of one that is not whole yet is kept."""
+        """Obey the orders in ``data``; the beginning of an unfinished one is kept."""
         for line in self._lines.feed(data):
             self._obey(line.decode("ascii"))
 
@@ -74,7 +74,7 @@ def main() -> None:
     guard = Guard()
     while guard.owner is None:
         if not _read_orders(guard):
-            return  # nobody has told us whom to wait for
+            return  # nobody has said whom to wait for
     os.set_blocking(ORDERS, False)
     _wait_for_the_end(guard, guard.owner)
     _read_orders(guard)
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def end_trees(marks: Iterable[str], timeout: float) -> None:
-    """End all that carries one of the marks, and what appears with one a moment later."""
+    """End every process with one of the marks, and those that appear with one a moment later."""
     tree = ProcessTree(tuple(marks))
     stop_tree(tree, TreeStop(SYSTEM_CLOCK.monotonic(), timeout))
     wait_ready({}, time.monotonic() + SECOND_LOOK_SECONDS)
@@ -108,7 +108,7 @@ def _wait_for_the_end(guard: Guard, owner: ProcessIdentity) -> None:
 
 
 def _read_orders(guard: Guard) -> bool:
-    """Take what there is; False at the end of the input."""
+    """Read the orders that have arrived; False at the end of the input."""
     while True:
         try:
             data = os.read(ORDERS, 65536)

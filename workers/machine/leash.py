@@ -1,4 +1,4 @@
-"""The leash: with ``stop_on_exit`` vLLM goes when its owner goes, SIGKILL included.
+"""The leash: with ``stop_on_exit``, vLLM ends when its owner ends, even by SIGKILL.
 
 This is the owner's side of `acode_vllm.workers.machine.guard`. A leash is bound to the process that makes it, not to
 its thread.
@@ -20,10 +20,10 @@ from acode_vllm.vocabulary.server_process import ProcessIdentity
 from acode_vllm.workers.machine.process_identity import identify
 
 LONGEST_SECONDS = 4.0
-"""From SIGTERM to SIGKILL, at most, when the owner has died: nobody is left who could see what takes so long."""
+"""The longest time from SIGTERM to SIGKILL once the owner has died: nobody is left to see what takes so long."""
 
 MOST_GUARDS = 3
-"""How many guards are started one after the other, should they end before their time."""
+"""How many guards are started, one after the other, if they end too early."""
 
 _END_SECONDS = 2.0
 
@@ -31,13 +31,13 @@ logger = logging.getLogger(__name__)
 
 
 class Leash:
-    """A guard process. For one thread; what is held goes when this process ends, however it ends."""
+    """A guard process. For one thread. What it holds ends when this process ends, however it ends."""
 
     def __init__(self, options: VllmLifecycleOptions) -> None:
-        """Start the guard: some 10 ms here, while it takes about 100 ms more to come up by itself.
+        """Start the guard. This takes about 10 ms; the guard is ready about 100 ms later.
 
         Raises:
-            OSError: No process could be made.
+            OSError: The process could not be started.
         """
         self._process = _start_guard()
         assert self._process.stdin is not None
@@ -53,15 +53,15 @@ class Leash:
         )
 
     def hold(self, mark: str) -> None:
-        """From now on whatever carries this mark goes with us. To be called before it is spawned."""
+        """From now on, processes with this mark end with us. Call it before they are spawned."""
         self._send(f"+{mark}")
 
     def let_go(self, mark: str) -> None:
-        """What carries this mark may live on."""
+        """Processes with this mark may live on."""
         self._send(f"-{mark}")
 
     def release(self) -> None:
-        """End the guard; nothing is held any more."""
+        """End the guard, so that nothing is held any more."""
         self._send("done")
         self._orders.close()
         try:
@@ -71,14 +71,13 @@ class Leash:
             self._process.wait()
 
     def _send(self, order: str) -> None:
-        # Past Python's buffer: an order that is kept back is lost when we die. A guard that has died is noticed by
-        # whoever watches it.
+        # Past Python's buffer: a buffered order is lost when we die. The watch of the guard notices its death.
         with suppress(BrokenPipeError):
             os.write(self._orders.fileno(), f"{order}\n".encode("ascii"))
 
 
 class Tether:
-    """A leash for those options that want one, made anew a few times when its guard ends before its time."""
+    """A leash, if the options want one. It is replaced a few times if its guard ends too early."""
 
     def __init__(self, options: VllmLifecycleOptions, make: Callable[[VllmLifecycleOptions], Leash] = Leash) -> None:
         """Start nothing yet."""
@@ -89,11 +88,11 @@ class Tether:
 
     @property
     def guard(self) -> ProcessIdentity | None:
-        """The guard's process, to be watched; None where there is none."""
+        """The guard's process, to be watched; None without a guard."""
         return None if self._leash is None else self._leash.identity
 
     def tie(self, mark: str) -> ProcessIdentity | None:
-        """Hold what carries the mark by a new guard, and let the one before go; return the guard."""
+        """Replace the guard by a new one that holds processes with the mark; return it."""
         if self._leash is not None:
             logger.warning("the guard of vLLM, PID %d, has ended before its time", self._leash.identity.pid)
         self.release()
@@ -109,15 +108,15 @@ class Tether:
         return self._leash.identity
 
     def release(self) -> None:
-        """Let go of whatever is held."""
+        """Hold nothing any more."""
         if self._leash is not None:
             self._leash.release()
             self._leash = None
 
 
 def _start_guard() -> subprocess.Popen[bytes]:
-    # The guard inherits the mask of this thread, so that it is deaf from its first moment on: whoever ends a whole
-    # session or service by SIGTERM means the owner, and the guard has to see that one's end.
+    # The guard inherits the mask of this thread, so these signals never reach it: a SIGTERM to a whole session or
+    # service is meant for the owner, and the guard must outlive the owner.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
     try:
         return subprocess.Popen(
@@ -128,7 +127,7 @@ def _start_guard() -> subprocess.Popen[bytes]:
             cwd="/",
             start_new_session=True,
             env={
-                # It imports from where we do, and from nothing relative.
+                # It imports from the same places as we do, but from no relative path.
                 "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if os.path.isabs(entry)),
                 "PYTHONSAFEPATH": "1",
                 "PATH": os.defpath,

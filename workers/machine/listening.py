@@ -1,7 +1,7 @@
-"""Which sockets listen on a port, asked of the kernel directly.
+"""Which sockets listen on a port, as the kernel says.
 
 ``/proc/net/tcp`` lists every connection of the machine and takes milliseconds of CPU time to write; netlink's
-sock_diag(7) is asked for the listening ones alone and answers in 0.1 ms, which matters to what is done at every check.
+sock_diag(7) can be asked for the listening ones alone and answers in 0.1 ms, which matters because every check asks.
 """
 
 from __future__ import annotations

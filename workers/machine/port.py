@@ -1,4 +1,4 @@
-"""Whether a port is free, and who holds one that is not.
+"""Whether a port is free, and which process holds it if not.
 
 Only binding tells. Connecting proves nothing, since vLLM binds its port early and listens when its model is loaded;
 and a bind with SO_REUSEADDR overlooks exactly that socket. A bind without it is refused, too, by connections that are
@@ -26,11 +26,11 @@ class PortHolder:
     """A process that holds a port, as far as the system tells us.
 
     Attributes:
-        pid: Its PID; None where the system does not say, since it is another user's.
+        pid: Its PID; None if the system does not say, because it is another user's.
         name: The name of its program.
         command: Its command line without secrets.
         user: Name of its user.
-        listens: False for one that has bound the port and does not listen yet, known by its command line.
+        listens: False if it has bound the port and does not listen yet, which its command line shows.
     """
 
     pid: int | None
@@ -47,11 +47,11 @@ class PortHolder:
 
 
 def listeners(port: int, address: str | None = None, among: Iterable[int] | None = None) -> frozenset[int]:
-    """PIDs of those who listen on a port; more than one tree where SO_REUSEPORT let two servers share it.
+    """PIDs of the processes that listen on a port; of several trees if SO_REUSEPORT let two servers share it.
 
     Args:
         port: The port.
-        address: Only those whom a connection to this address may reach; None for any.
+        address: Only those that a connection to this address may reach; None for any.
         among: Look at these processes only, which is much cheaper; None for all.
     """
     rows = [row for row in sockets_on(port) if row.listens and (address is None or row.takes(address))]
@@ -59,7 +59,7 @@ def listeners(port: int, address: str | None = None, among: Iterable[int] | None
 
 
 def port_problem(port: int, host: str) -> Problem | None:
-    """Why a server could not bind ``port`` at ``host``; None where it could, at this moment."""
+    """Why a server could not bind ``port`` at ``host``; None if it could, at this moment."""
     # As vLLM does it: an IPv6 socket for an IPv6 address, an IPv4 one for anything else.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     refused = _bind(family, host, port, reuse=False)
@@ -82,7 +82,7 @@ def port_problem(port: int, host: str) -> Problem | None:
 
 
 def port_holders(port: int) -> tuple[PortHolder, ...]:
-    """Who listens on a port, or, where nobody does, whose command line says that it is about to."""
+    """The processes that listen on a port or, if none does, those whose command line says that they will."""
     rows = [row for row in sockets_on(port) if row.listens]
     holders = holders_of(row.inode for row in rows)
     pids = sorted(frozenset[int]().union(*holders.values()))
@@ -98,7 +98,7 @@ def _unseen(rows: Iterable[TcpSocket], holders: dict[int, frozenset[int]]) -> li
 
 
 def _bind(family: socket.AddressFamily, host: str, port: int, *, reuse: bool) -> OSError | None:
-    """Try to bind, and let go at once; return what the system answered, None where it worked."""
+    """Try to bind, and close at once; return the system's error, None if it worked."""
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             if reuse:
@@ -130,7 +130,7 @@ def _user(number: int) -> str:
 
 
 def _asks_for(pid: int, port: int) -> bool:
-    """Whether the command line asks for this port: a server that has bound it and loads its model is in no table."""
+    """Whether the command line names this port: a server that has bound it and loads its model is in no table."""
     return pid != os.getpid() and re.search(rf"(^|\0)--port[=\0]{port}(\0|$)", "\0".join(command_line(pid))) is not None
 
 

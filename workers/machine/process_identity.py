@@ -1,7 +1,7 @@
-"""Which process is meant: a PID alone may have been given to another one meanwhile.
+"""Which process is meant: its PID may have been given to another one meanwhile.
 
 Reads ``/proc`` directly: one read of ``/proc/PID/stat`` takes about 20 µs and is one consistent picture of the process.
-Every function may be called on any thread, and copes with a process that vanishes between two reads.
+Every function may be called on any thread, and copes with a process that ends between two reads.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ProcessStat:
         pid: Process ID.
         name: The name of its main thread, at most 15 characters; vLLM sets it to its title.
         state: ``R``, ``S``, ``D``, ``T``, ``Z`` …
-        parent: PID of its parent; after that one's death, of whoever adopted it.
+        parent: PID of its parent; after the parent's death, of the process that adopted it.
         group: Its process group.
         session: Its session.
         cpu_ticks: User and system time of all its threads, in clock ticks.
@@ -49,9 +49,9 @@ class ProcessStat:
 
     @property
     def alive(self) -> bool:
-        """False for one that has ended and waits for its parent (a zombie).
+        """False if it has ended and its parent has not reaped it (a zombie).
 
-        A process whose main thread alone has ended shows as a zombie, too, while its other threads run on.
+        A process of which only the main thread has ended looks like a zombie, too, while its other threads run on.
         """
         return self.state not in "ZXx" or self.threads > 1
 
@@ -62,13 +62,13 @@ class ProcessStat:
 
     @property
     def identity(self) -> ProcessIdentity:
-        """It, in this boot."""
+        """Its identity, in this boot."""
         return ProcessIdentity(self.pid, self.start_ticks, boot_id())
 
 
 @cache
 def boot_id() -> str:
-    """The random ID of this boot; empty where the system has none (then PID and start time have to do)."""
+    """The random ID of this boot; empty if the system has none (then PID and start time must do)."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
@@ -77,7 +77,7 @@ def boot_id() -> str:
 
 
 def read_stat(pid: int) -> ProcessStat | None:
-    """What the process is now; None where there is none."""
+    """The state of the process with this PID; None if there is none."""
     # Without a file object around it: a look at all processes reads hundreds of these.
     try:
         descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
@@ -110,26 +110,26 @@ def parse_stat(line: bytes) -> ProcessStat:
 
 
 def all_stats() -> dict[int, ProcessStat]:
-    """Every process that can be seen, by PID."""
+    """All visible processes, by PID."""
     found = (read_stat(pid) for pid in all_pids())
     return {stat.pid: stat for stat in found if stat is not None}
 
 
 def all_pids() -> Iterator[int]:
-    """The PIDs of this moment."""
+    """The PIDs of all visible processes, now."""
     with os.scandir("/proc") as entries:
         pids = [int(entry.name) for entry in entries if entry.name.isdigit()]
     return iter(pids)
 
 
 def identify(pid: int) -> ProcessIdentity | None:
-    """The process that has this PID now, a zombie included; None where there is none."""
+    """The process that has this PID now, even a zombie; None if there is none."""
     stat = read_stat(pid)
     return None if stat is None else stat.identity
 
 
 def current_stat(identity: ProcessIdentity) -> ProcessStat | None:
-    """What this very process is now, a zombie included; None where it is gone, whoever has its PID."""
+    """The state of this very process, even a zombie; None if it is gone, even if its PID is in use again."""
     if identity.boot_id and identity.boot_id != boot_id():
         return None
     stat = read_stat(identity.pid)
@@ -145,19 +145,19 @@ def is_alive(identity: ProcessIdentity) -> bool:
 def read_environment(pid: int) -> bytes:
     """Its environment as ``NAME=value`` texts, each ended by a NUL.
 
-    Empty where it may not be read, has ended, or its title was written over it (``SPT_NOENV=1`` prevents that).
+    Empty if it may not be read, if it has ended, or if a title overwrote it (``SPT_NOENV=1`` prevents that).
     """
     return _read_bytes(f"/proc/{pid}/environ")
 
 
 def command_line(pid: int) -> tuple[str, ...]:
-    """Its arguments; one text where it has set a title; empty for a zombie and for one that may not be read."""
+    """Its arguments; one text if it has set a title; empty for a zombie, and if they may not be read."""
     text = _read_bytes(f"/proc/{pid}/cmdline").decode("utf-8", "replace").rstrip("\0")
     return tuple(text.split("\0")) if text else ()
 
 
 def open_files(pid: int) -> dict[str, str]:
-    """Its file descriptors: number → path, or a name such as ``socket:[4711]``; nothing where it may not be read."""
+    """Its file descriptors: number → path, or a name such as ``socket:[4711]``; none if they may not be read."""
     links: dict[str, str] = {}
     with suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:
         for entry in entries:
@@ -167,7 +167,7 @@ def open_files(pid: int) -> dict[str, str]:
 
 
 def open_pidfd(identity: ProcessIdentity) -> int | None:
-    """A file descriptor that means this very process for as long as it is open; None where it is gone.
+    """A file descriptor that means this very process for as long as it is open; None if it is gone.
 
     A zombie is still there. The caller closes it.
 
@@ -190,15 +190,15 @@ def open_pidfd(identity: ProcessIdentity) -> int | None:
     return descriptor
 
 
-class PidfdUnsupported(Exception):  # noqa: N818 - a capability that is missing, caught by those who have another way
-    """There are no process file descriptors here."""
+class PidfdUnsupported(Exception):  # noqa: N818 - a missing capability, caught where there is another way
+    """This system has no process file descriptors."""
 
 
 def send_signal(identity: ProcessIdentity, number: signal.Signals) -> bool:
     """Send a signal to this very process and to no other.
 
     Returns:
-        False where it is gone, or may not be signalled by us.
+        False if it is gone, or if we may not signal it.
     """
     sender = getattr(signal, "pidfd_send_signal", None)
     try:

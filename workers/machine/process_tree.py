@@ -1,14 +1,14 @@
-"""All processes of one vLLM: a group or the children alone are not the whole tree.
+"""All processes of one vLLM: its process group or its children alone are not the whole tree.
 
 A process belongs to the tree if it
 
 - carries the tree's mark in its environment, which every descendant inherits (``MARK_VARIABLE``), or
-- is the root, or was found to belong before (a member stays one, whatever it does), or
+- is the root, or was found to belong earlier (a member stays one, whatever it does), or
 - descends from a member, or
 - is in a session or group that a member leads, or that the root led and a member is still in.
 
-Anything that is compared with a PID is first made sure of: start times are looked at before and after, so that a
-stranger who was given a dead member's PID is never taken for one. `ProcessTree` belongs to one thread.
+Before a PID is compared, it is checked that it still means the same process: start times are read before and after, so
+that a stranger with a dead member's PID is never taken for a member. `ProcessTree` belongs to one thread.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from acode_vllm.workers.machine.process_identity import (
 MARK_VARIABLE = "ACODE_VLLM_MARK"
 """The environment variable that holds a tree's mark."""
 EXEC_SECONDS = 10.0
-"""A process this old has long been given its environment: one without the mark is not looked at again, which would
-cost a check more than all the rest of it."""
+"""A process this old has its environment. If it lacks the mark, it is not looked at again: that would cost a check
+more than everything else."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Member:
 
     @property
     def stopped(self) -> bool:
-        """Whether SIGSTOP holds it; it acts on no other signal than SIGKILL and SIGCONT then."""
+        """Whether SIGSTOP has stopped it; then it acts on no signal but SIGKILL and SIGCONT."""
         return self.state == "T"
 
     def __str__(self) -> str:
@@ -111,10 +111,10 @@ def find_members(
 
 
 class ProcessTree:
-    """One tree over time: who was found to belong once is remembered."""
+    """One tree over time: it remembers which processes were found to belong."""
 
     def __init__(self, marks: Iterable[str], root: ProcessIdentity | None = None) -> None:
-        """Follow what carries one of ``marks``, and ``root`` with all that comes of it."""
+        """Follow processes with one of ``marks``, and ``root`` with all its descendants."""
         self._needles = tuple(f"{MARK_VARIABLE}={mark}\0".encode() for mark in marks if mark)
         self._roots = (root,) if root is not None else ()
         self._known: set[ProcessIdentity] = set()
@@ -123,7 +123,7 @@ class ProcessTree:
     def alive(self) -> tuple[Member, ...]:
         """Everything of the tree that has not ended, by PID.
 
-        Before it says "nothing" it looks twice, since a process may be born behind the first look's back while its
+        It looks twice before it finds nothing: a process may be born during the first look, behind it, while its
         parent dies ahead of it.
         """
         return self._look() or self._look()
@@ -167,7 +167,7 @@ def mark_of(pid: int) -> str | None:
 
 
 def _not_ours_to_end(stats: Mapping[int, ProcessStat]) -> frozenset[int]:
-    """Init, this process and all that it descends from: even if we were started from within such a tree."""
+    """Init, this process and its ancestors: they are never members, even if such a tree started us."""
     pids = {0, 1}
     pid = os.getpid()
     while pid not in pids:
@@ -178,6 +178,6 @@ def _not_ours_to_end(stats: Mapping[int, ProcessStat]) -> frozenset[int]:
 
 
 def _title(stat: ProcessStat) -> str:
-    """What a person knows it by: the title it has set, else the name of its program."""
+    """How a person knows it: by the title that it has set, else by the name of its program."""
     arguments = command_line(stat.pid)
     return arguments[0] if len(arguments) == 1 and "::" in arguments[0] else stat.name

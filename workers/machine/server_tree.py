@@ -14,10 +14,10 @@ from acode_vllm.workers.machine.process_tree import ProcessTree
 from acode_vllm.workers.machine.sockets import HeldSocket, held_socket, holders_of
 
 LOOK_SECONDS = 30.0
-"""How old a look at all processes may be. Checks are a minute apart by default: each of those then looks anew."""
+"""How old a look at all processes may be. By default, checks are a minute apart, so each of them looks anew."""
 
 FRESH_SECONDS = 0.01
-"""For so long what was read of a process is as good as new: a check asks three times within a few milliseconds."""
+"""What was read of a process is as good as new for this long: a check asks three times within a few milliseconds."""
 
 
 class ServerTree:
@@ -44,8 +44,8 @@ class ServerTree:
     def pids(self) -> frozenset[int]:
         """The PIDs of the tree.
 
-        Those of `LOOK_SECONDS` ago, where all of them are still alive: a look at every process of the machine takes
-        longer than all the rest of a check, and a server that serves seldom begets another process.
+        They may be up to `LOOK_SECONDS` old if all of them are still alive: a look at every process takes longer than
+        the rest of a check, and a server that serves seldom starts another process.
         """
         now = self._monotonic()
         if now - self._looked_at > LOOK_SECONDS or not self._read(self._members):
@@ -54,13 +54,13 @@ class ServerTree:
         return frozenset(member.pid for member in self._members)
 
     def cpu_seconds(self) -> float:
-        """CPU time of what `pids` last found and is still alive: looking for more would take as long as a check."""
+        """CPU time of the processes that `pids` last found and that live: a new look would take as long as a check."""
         self._read(self._members)
         stats = (self._stats[member] for member in self._members if member in self._stats)
         return sum(stat.cpu_ticks for stat in stats) / self._ticks_per_second
 
     def _read(self, members: Iterable[ProcessIdentity]) -> bool:
-        """Read what was not read just now, and tell whether all of them are alive."""
+        """Read what was not read just now; whether all of them are alive."""
         now = self._monotonic()
         if now - self._read_at > FRESH_SECONDS:
             self._stats, self._read_at = {}, now
@@ -73,10 +73,10 @@ class ServerTree:
         return alive
 
     def listeners(self, port: int, address: str | None, tree: Collection[int]) -> tuple[frozenset[int], ...]:
-        """Who holds each socket that a connection to this port and address (None: any) may reach.
+        """The holders of each socket that a connection to this port and address (None: any) may reach.
 
-        Of a socket that one of the ``tree`` holds, that one is named: everybody's files take far longer to look at, and
-        tell no more where all is well.
+        If a process of the ``tree`` holds a socket, only that one is named: to read the descriptors of all processes
+        takes far longer, and says no more if all is well.
         """
         inodes = listening_inodes(port, address)
         self._held = {inode: held for inode in inodes if (held := self._find(inode, tree)) is not None}

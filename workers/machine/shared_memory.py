@@ -1,4 +1,4 @@
-"""Shared memory that a killed vLLM leaves behind in ``/dev/shm``, and whose it provably is.
+"""Shared memory that a killed vLLM leaves behind in ``/dev/shm``, and the proof that it is vLLM's.
 
 A file is removed only if a member of the tree had it mapped or open while it lived, it is still that file (device and
 inode), it belongs to this user, its name is of the kind that vLLM's parts make for themselves, and no process on the
@@ -30,16 +30,16 @@ _Key = tuple[int, int]
 
 
 def files_used_by(pids: Iterable[int], folder: Path = FOLDER) -> frozenset[SharedFile]:
-    """The files in ``folder`` that these processes have mapped or open; those that may not be looked at have none."""
+    """The files in ``folder`` that these processes have mapped or open, as far as they may be looked at."""
     used = frozenset[_Key]().union(*(_used(pid, folder) for pid in pids))
     return frozenset(file for file in _files(folder) if (file.device, file.inode) in used)
 
 
 def unclaimed_since(moment: float, folder: Path = FOLDER, *, now: float | None = None) -> frozenset[SharedFile]:
-    """What this user's programs have made since then, of the kinds in `NAMES`, and nobody has mapped or open now.
+    """Files that this user's programs have made since then, of the kinds in `NAMES`, and that no process uses now.
 
-    So a tree is found out that was killed, its owner with it, before anybody noted what it used. Looks at all
-    processes, but only if there is such a file.
+    This finds the files of a tree that was killed together with its owner before anybody noted what it used. Looks
+    at all processes, but only if there is such a file.
 
     Args:
         moment: Wall-clock time; when the tree was started.
@@ -61,7 +61,7 @@ def unclaimed_since(moment: float, folder: Path = FOLDER, *, now: float | None =
 def remove_unused(files: Iterable[SharedFile], folder: Path = FOLDER) -> tuple[str, ...]:
     """Remove those of ``files`` that are provably left over; return their paths, sorted.
 
-    To be called when the tree is gone. Looks at all processes, but only where one of the files is still there.
+    Call it when the tree is gone. Looks at all processes, but only if one of the files is still there.
     """
     left = [file for file in files if _may_be_removed(file, folder)]
     if not left:
@@ -75,7 +75,7 @@ def _remove(path: str) -> bool:
     try:
         os.unlink(path)
     except OSError:
-        return False  # somebody else has removed it, or it may not be removed: then it stays
+        return False  # somebody else has removed it, or we may not
     return True
 
 
@@ -143,10 +143,10 @@ def _open(pid: int, folder: Path) -> set[_Key]:
 
 
 class TreeMemory:
-    """What the tree uses or has used in ``/dev/shm``. Whose it is can be told only while it lives. For one thread."""
+    """What the tree uses or has used in ``/dev/shm``, which can be learned only while it lives. For one thread."""
 
     def __init__(self, recorded: Iterable[SharedFile]) -> None:
-        """Know what earlier instances used, as it was recorded, and nothing else yet."""
+        """Know only what was recorded of earlier instances."""
         self._used = set(recorded)
 
     @property
@@ -162,6 +162,6 @@ class TreeMemory:
         return new
 
     def remove(self) -> tuple[str, ...]:
-        """Remove what the tree has left, and forget it; returns the paths of what was removed."""
+        """Remove what the tree has left behind, and forget it; returns the removed paths."""
         files, self._used = self._used, set()
         return remove_unused(files)

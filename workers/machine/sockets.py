@@ -27,7 +27,7 @@ class TcpSocket:
         port: The local port.
         state: A TCP state; `LISTEN` is the one that matters.
         user: User ID of its owner.
-        inode: Names the socket in ``/proc/PID/fd``; 0 where no process holds it any more (TIME_WAIT).
+        inode: Names the socket in ``/proc/PID/fd``; 0 if no process holds it any more (TIME_WAIT).
     """
 
     address: str
@@ -38,7 +38,7 @@ class TcpSocket:
 
     @property
     def listens(self) -> bool:
-        """Whether it takes connections."""
+        """Whether it accepts connections."""
         return self.state == LISTEN
 
     def takes(self, address: str) -> bool:
@@ -47,12 +47,12 @@ class TcpSocket:
 
 
 def sockets_on(port: int) -> tuple[TcpSocket, ...]:
-    """Every socket whose local port this is."""
+    """Every socket with this local port."""
     return tuple(row for table in ("tcp", "tcp6") for row in _rows(table, port))
 
 
 def holders_of(inodes: Iterable[int], among: Iterable[int] | None = None) -> dict[int, frozenset[int]]:
-    """Which processes hold these sockets: inode → PIDs; without those that nobody visible to us holds.
+    """Which processes hold these sockets: inode → PIDs; without the sockets that no visible process holds.
 
     Args:
         inodes: Of sockets.
@@ -83,7 +83,7 @@ class HeldSocket:
 
     @property
     def held(self) -> bool:
-        """Whether it still means it; two orders of magnitude quicker than to look for it again."""
+        """Whether the descriptor still means the socket; a hundred times faster than looking for it again."""
         try:
             return os.readlink(f"/proc/{self.pid}/fd/{self.descriptor}") == f"socket:[{self.inode}]"
         except OSError:
@@ -91,7 +91,7 @@ class HeldSocket:
 
 
 def held_socket(inode: int, among: Iterable[int]) -> HeldSocket | None:
-    """Where one of these processes holds the socket; None where none does, or may be looked at."""
+    """Where one of these processes holds the socket; None if none does, or if none may be looked at."""
     wanted = f"socket:[{inode}]"
     for pid in among:
         for descriptor, link in open_files(pid).items():

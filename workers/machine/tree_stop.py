@@ -1,13 +1,13 @@
-"""How a process tree is ended: a pure decision, made anew at each look at who is still alive.
+"""How a process tree is ended: a pure decision, made anew at each look at what is still alive.
 
-    SIGTERM to every member, at once, so that those whose root has gone clean up, too
+    SIGTERM to every member at once, so that those whose root is gone clean up, too
         │   (SIGKILL would leave vLLM's shared memory behind)
         ├── after a third of the time: SIGTERM again, since a vLLM that is still starting swallows the first
-        └── after all of the time: SIGKILL to whoever is left, and to whoever is born
+        └── after all of the time: SIGKILL to all that are left, and to all that are born
                 └── after KILL_WAIT_SECONDS: the report names what not even SIGKILL has ended
 
-Whoever is first seen in between is treated like the others from then on. Nothing is ever signalled by its group: each
-member gets its own signal, through a descriptor that cannot mean another process.
+A member that is first seen in between is treated like the others from then on. No group is ever signalled: each member
+gets its own signal, through a descriptor that cannot mean another process.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from acode_vllm.workers.machine.waits import wait_ready
 from acode_vllm.workers.messages.process_messages import SharedFile, StopReport
 
 KILL_WAIT_SECONDS = 5.0
-"""How long after SIGKILL a process may take to go. Some never do (vllm#25127): they are named, not waited for."""
+"""How long after SIGKILL a process may take to go. Some never do (vllm#25127): they are reported, not waited for."""
 
 SECOND_TERM_SHARE = 1 / 3
 """When, within the time, SIGTERM is sent again."""
@@ -50,7 +50,7 @@ class StopStep:
     Attributes:
         stop: The stop as it stands now; give it the next look.
         signals: To be sent now, in this order.
-        look_at: Look again at this time at the latest, or earlier when a member has ended; None when it is over.
+        look_at: Look again at this time, or earlier when a member has ended; None when it is over.
         report: What came of it, when it is over.
     """
 
@@ -80,7 +80,7 @@ class TreeStop:
 
     @property
     def ends_by(self) -> float:
-        """When it is over at the latest."""
+        """When it is over in any case."""
         return self.began + self.timeout + KILL_WAIT_SECONDS
 
     def look(self, now: float, alive: Sequence[Member]) -> StopStep:
@@ -111,7 +111,7 @@ class TreeStop:
 
 
 def stop_tree(tree: ProcessTree, stop: TreeStop, clock: Clock = SYSTEM_CLOCK) -> StopReport:
-    """Carry ``stop`` through to its end; blocks until then, at the latest until ``stop.ends_by``.
+    """Carry ``stop`` through to its end. Blocks until then, never longer than until ``stop.ends_by``.
 
     The caller's thread becomes the owner of ``tree``. Shared memory that its members used and left is removed.
     """
@@ -131,7 +131,7 @@ def stop_tree(tree: ProcessTree, stop: TreeStop, clock: Clock = SYSTEM_CLOCK) ->
 
 
 def _wait_for_an_end(members: Sequence[Member], seconds: float) -> None:
-    """Return when any of the members has ended, or the time is over."""
+    """Return when a member has ended, or when the time is over."""
     descriptors: list[int] = []
     try:
         for member in members:

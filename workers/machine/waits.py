@@ -69,7 +69,7 @@ class Wakeup:
                 os.eventfd_write(self._fd, 1)
 
     def clear(self) -> None:
-        """Make it unreadable until the next `wake`. For the waiting thread, before it looks at what there is to do."""
+        """Make it unreadable until the next `wake`. The waiting thread calls it before it looks for what to do."""
         with self._lock:
             if self._fd >= 0:
                 try:
@@ -78,7 +78,7 @@ class Wakeup:
                     return
 
     def close(self) -> None:
-        """Give the descriptor back. For the waiting thread, when it waits no more; `wake` stays harmless."""
+        """Close the descriptor. For the waiting thread, when it waits no more; `wake` stays harmless."""
         with self._lock:
             closed, self._fd = self._fd, -1
             if closed >= 0:
@@ -89,8 +89,8 @@ class Wakeup:
 class Interrupt:
     """A switch: one thread waits, any thread presses it, once and for good.
 
-    Closing a socket, or shutting it down, from another thread races with its owner who is just about to wait; a
-    descriptor that every wait also watches does not.
+    Another thread that closes a socket, or shuts it down, races with the owner that is about to wait. A descriptor
+    that every wait watches does not.
     """
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class Interrupt:
         return self._pressed
 
     def fileno(self) -> int:
-        """Readable once it has been pressed, for a wait of one's own; -1 after `close`."""
+        """Readable once it has been pressed, for other waits; -1 after `close`."""
         return self._wakeup.fileno()
 
     def press(self) -> None:
@@ -112,7 +112,7 @@ class Interrupt:
         self._wakeup.wake()
 
     def close(self) -> None:
-        """Give the descriptor back. For the waiting thread, when it waits no more; `press` stays harmless."""
+        """Close the descriptor. For the waiting thread, when it waits no more; `press` stays harmless."""
         self._pressed = True
         self._wakeup.close()
 
@@ -122,7 +122,7 @@ class Interrupt:
             raise Interrupted("interrupted")
 
     def wait(self, fd: int, events: int, deadline: float) -> None:
-        """Wait until ``fd`` is ready, as `wait_ready`. For one thread at a time.
+        """Wait until ``fd`` is ready, as `wait_ready` does. For one thread at a time.
 
         Raises:
             Interrupted: The switch was pressed.
