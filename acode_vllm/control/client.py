@@ -15,8 +15,8 @@ from collections import deque
 
 from acode_vllm.control.greeting import MAX_LINE, PROTOCOL, Hello
 from acode_vllm.control.socket import connect, peer_of
-from acode_vllm.vocabulary.line_buffer import LineBuffer, LineTooLongError
-from acode_vllm.workers.machine.waits import wait_ready
+from acode_vllm.io.line_buffer import LineBuffer, LineTooLongError
+from acode_vllm.io.waits import wait_ready
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from acode_vllm.workers.machine.waits import Wakeup
+    from acode_vllm.io.waits import Wakeup
 
 _READ_BYTES = 64 * 1024
 

@@ -6,7 +6,7 @@ import socket
 from collections import deque
 
 from acode_vllm.control.greeting import MAX_LINE
-from acode_vllm.vocabulary.line_buffer import LineBuffer
+from acode_vllm.io.line_buffer import LineBuffer
 
 READ_BYTES = 64 * 1024
 """Read of one client before the others have their turn."""

@@ -14,7 +14,7 @@ import struct
 import time
 from pathlib import Path
 
-from acode_vllm.workers.machine.waits import wait_ready
+from acode_vllm.io.waits import wait_ready
 
 LOOK_SECONDS = 0.5
 _MODIFY, _CLOSE_WRITE, _MOVED_TO, _CREATE, _DELETE = 0x2, 0x8, 0x80, 0x100, 0x200

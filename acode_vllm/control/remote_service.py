@@ -24,9 +24,9 @@ from acode_vllm.control.protocol import (
     request_line,
 )
 from acode_vllm.control.waiting_problems import silent_owner_problem, timeout_problem
+from acode_vllm.io.waits import Wakeup
 from acode_vllm.vocabulary.errors import Problem, error_for
 from acode_vllm.vocabulary.status import ServiceStatus
-from acode_vllm.workers.machine.waits import Wakeup
 from acode_vllm.workers.messages.lifecycle_messages import CallerNotice, RefreshStatus
 from acode_vllm.workers.messages.request import Request
 

@@ -14,9 +14,9 @@ from acode_vllm.control.connection import PATIENCE_SECONDS, ControlConnection
 from acode_vllm.control.greeting import MAX_LINE
 from acode_vllm.control.protocol import answer_line
 from acode_vllm.control.socket import peer_of
+from acode_vllm.io.line_buffer import LineTooLongError
+from acode_vllm.io.waits import Wakeup
 from acode_vllm.vocabulary.errors import Problem
-from acode_vllm.vocabulary.line_buffer import LineTooLongError
-from acode_vllm.workers.machine.waits import Wakeup
 
 MAX_CLIENTS = 256
 FAREWELL_SECONDS = 1.0

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from acode_vllm.control.event_hub import EventHub
 from acode_vllm.control.remote_service import SILENCE_SECONDS, RemoteService
 from acode_vllm.control.waiting_problems import silent_owner_problem
+from acode_vllm.io.line_buffer import LineBuffer, LineTooLongError
+from acode_vllm.io.waits import wait_ready
 from acode_vllm.keeper.keeper_version import is_older
 from acode_vllm.records.ownership import OwnershipLock
 from acode_vllm.records.service_folder import ServiceFolder
 from acode_vllm.vocabulary.codec import decode, encode
 from acode_vllm.vocabulary.errors import Problem, error_for
-from acode_vllm.vocabulary.line_buffer import LineBuffer, LineTooLongError
 from acode_vllm.vocabulary.wanted import Wanted
-from acode_vllm.workers.machine.waits import wait_ready
 
 if TYPE_CHECKING:
     import subprocess

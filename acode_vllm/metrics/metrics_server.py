@@ -14,8 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
 
+from acode_vllm.io.waits import Interrupt, Interrupted, wait_ready
 from acode_vllm.metrics.prometheus import CONTENT_TYPE
-from acode_vllm.workers.machine.waits import Interrupt, Interrupted, wait_ready
 
 EXCHANGE_SECONDS = 2.0
 """From a connection to its end."""

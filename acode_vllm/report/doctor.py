@@ -165,9 +165,9 @@ def look_at_service(service: RecordedService) -> Finding:
 
 def look_at_server(wanted: Wanted) -> Finding:
     """Whether a server that another program manages answers as it should."""
+    from acode_vllm.io.waits import Interrupt
     from acode_vllm.workers.health.health_check import HealthCheck, HealthEdges
     from acode_vllm.workers.machine.server_tree import ServerTree
-    from acode_vllm.workers.machine.waits import Interrupt
 
     options = wanted.options
     watch = Watch(options.url, wanted.served_name, None, True, options, wanted.api_key)

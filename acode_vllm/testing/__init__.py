@@ -6,7 +6,7 @@ the same server as the ``command`` of `acode_vllm.ServerOptions`, so that a serv
 
 The names are handed out lazily, because the stand-in server itself runs from this package and needs few of them.
 
-May import: acode_vllm.workers.machine.
+May import: acode_vllm.io.
 """
 
 from __future__ import annotations

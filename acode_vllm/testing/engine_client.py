@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from acode_vllm.io.waits import Wakeup
 from acode_vllm.testing.engine import Pipes
 from acode_vllm.testing.generation import Wanted
-from acode_vllm.workers.machine.waits import Wakeup
 
 
 class EngineDied(Exception):  # noqa: N818 - what happened, in vLLM's words

@@ -16,11 +16,11 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+from acode_vllm.io.waits import wait_ready
 from acode_vllm.testing import generation as answers
 from acode_vllm.testing import vllm_log
 from acode_vllm.testing.engine_client import EngineClient, EngineDied
 from acode_vllm.testing.faults import Faults
-from acode_vllm.workers.machine.waits import wait_ready
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):

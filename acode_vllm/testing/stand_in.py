@@ -19,9 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from acode_vllm.io.waits import wait_ready
 from acode_vllm.testing.faults import Faults
 from acode_vllm.testing.ports import free_port
-from acode_vllm.workers.machine.waits import wait_ready
 
 SERVER = Path(__file__).with_name("api_server.py")
 MODEL = "acode/standin"

@@ -12,9 +12,9 @@ import pytest
 from health_harness import THIS_MACHINE, watch_of
 from standin import StandIn
 
+from acode_vllm.io.waits import Interrupt
 from acode_vllm.vocabulary.health import HealthReport, Verdict
 from acode_vllm.workers.health.health_check import HealthCheck, HealthEdges
-from acode_vllm.workers.machine.waits import Interrupt
 from acode_vllm.workers.messages.health_messages import Watch
 
 

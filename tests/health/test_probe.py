@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from standin import StandIn
 
+from acode_vllm.io.waits import Interrupt, Interrupted
 from acode_vllm.workers.health.probe import MAX_BODY, BrokenError, Probe, RefusedError, SilentError
-from acode_vllm.workers.machine.waits import Interrupt, Interrupted
 
 
 @pytest.fixture

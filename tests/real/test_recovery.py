@@ -13,12 +13,12 @@ import pytest
 from real_service import RealService
 
 from acode_vllm import VllmProvider, VllmServiceOrchestrator
+from acode_vllm.io.waits import Interrupt
 from acode_vllm.vocabulary.errors import StreamInterruptedError
 from acode_vllm.vocabulary.events import Event, StateChanged
 from acode_vllm.vocabulary.states import ServiceState
 from acode_vllm.workers.health.engine_counters import EngineCounters, parse_counters
 from acode_vllm.workers.health.probe import Probe
-from acode_vllm.workers.machine.waits import Interrupt
 
 HELLO = "acode/tiny-hello"
 PROMPT = [{"role": "user", "content": "write a hello world program"}]

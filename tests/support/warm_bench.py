@@ -10,12 +10,12 @@ import time
 import uuid
 from pathlib import Path
 
+from acode_vllm.io.waits import wait_ready
 from acode_vllm.supervisor import ChildSpec, Supervisor, WorkerRef, cast
 from acode_vllm.vocabulary.server_process import ProcessIdentity
 from acode_vllm.workers.machine.exit_watch import ExitNoticed, ExitWatch
 from acode_vllm.workers.machine.process_identity import identify, open_pidfd
 from acode_vllm.workers.machine.process_tree import ProcessTree
-from acode_vllm.workers.machine.waits import wait_ready
 from acode_vllm.workers.messages.process_messages import LaunchPlan, ProcessExit
 from acode_vllm.workers.messages.warm_messages import ForkDelayed, Forked, ForkVllm, NotForked
 from acode_vllm.workers.warm.fork_client import ForkServer

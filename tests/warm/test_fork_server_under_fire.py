@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from control_harness import eventually
 from warm_bench import DEADLINE, MARK, Bench, ended, gone, gone_with
 
 from acode_vllm.workers.machine.process_tree import ProcessTree
@@ -144,6 +145,7 @@ def test_replaced_packages_have_another_fork_server(
     packages.mkdir()
     monkeypatch.setattr("acode_vllm.workers.warm.fork_plan.site_folders", lambda _: (packages,))
     bench.begin(plan)
+    eventually(lambda: len(bench.made) == 1)  # what it was made with is known
     if imported:
         assert succeed(bench, plan)
     (packages / "vllm-9.9.9.dist-info").mkdir()

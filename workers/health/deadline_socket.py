@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from acode_vllm.workers.machine.waits import Interrupt, wait_ready
+from acode_vllm.io.waits import Interrupt, wait_ready
 
 if TYPE_CHECKING:
     import ssl

@@ -12,13 +12,13 @@ from ipaddress import ip_address
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from acode_vllm.io.waits import Interrupt
 from acode_vllm.vocabulary.health import HealthReport, PartReport, Verdict
 from acode_vllm.vocabulary.server_process import ServerProcess
 from acode_vllm.workers.gpu.evidence import GpuEvidence
 from acode_vllm.workers.health.engine_look import LOOK_SECONDS, EngineLimits, EngineLook
 from acode_vllm.workers.health.engine_verdict import SLOW_SECONDS
 from acode_vllm.workers.health.probe import Probe, ProbeError, RefusedError, Response
-from acode_vllm.workers.machine.waits import Interrupt
 from acode_vllm.workers.messages.health_messages import Watch
 
 

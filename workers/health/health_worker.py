@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from acode_vllm.io.waits import Interrupt, Interrupted
 from acode_vllm.supervisor import NO_REPLY, ExitReason, ReplyTo, Timer, Worker
 from acode_vllm.vocabulary.health import HealthReport, PartReport, Verdict
 from acode_vllm.workers.gpu.evidence import GpuEvidence
 from acode_vllm.workers.gpu.gpu_worker import sample_by_worker
 from acode_vllm.workers.health.drain import LOOK_AGAIN_SECONDS, DrainWatch
 from acode_vllm.workers.health.health_check import HealthCheck, HealthEdges
-from acode_vllm.workers.machine.waits import Interrupt, Interrupted
 from acode_vllm.workers.messages.gpu_messages import GpuReport
 from acode_vllm.workers.messages.health_messages import (
     CheckFailed,

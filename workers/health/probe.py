@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from acode_vllm.io.waits import Interrupt
 from acode_vllm.workers.health.deadline_socket import DeadlineSocket
 from acode_vllm.workers.health.http_wire import HttpError, HttpWire, NoAnswerError
-from acode_vllm.workers.machine.waits import Interrupt
 
 if TYPE_CHECKING:
     import ssl

@@ -2,5 +2,5 @@
 
 It knows nothing of vLLM but the names of its processes.
 
-May import: acode_vllm.vocabulary, acode_vllm.supervisor, acode_vllm.workers.messages.
+May import: acode_vllm.io, acode_vllm.vocabulary, acode_vllm.supervisor, acode_vllm.workers.messages.
 """

@@ -14,9 +14,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from acode_vllm.io.waits import Wakeup, wait_ready
 from acode_vllm.vocabulary.server_process import ProcessIdentity
 from acode_vllm.workers.machine.process_identity import PidfdUnsupported, current_stat, is_alive, open_pidfd
-from acode_vllm.workers.machine.waits import Wakeup, wait_ready
 from acode_vllm.workers.messages.process_messages import ProcessExit
 
 RECHECK_SECONDS = 0.25

@@ -23,14 +23,14 @@ import select
 import time
 from collections.abc import Iterable
 
+from acode_vllm.io.line_buffer import LineBuffer
+from acode_vllm.io.waits import wait_ready
 from acode_vllm.supervisor.process.clock import SYSTEM_CLOCK
-from acode_vllm.vocabulary.line_buffer import LineBuffer
 from acode_vllm.vocabulary.server_process import ProcessIdentity
 from acode_vllm.workers.machine.exit_watch import RECHECK_SECONDS
 from acode_vllm.workers.machine.process_identity import PidfdUnsupported, is_alive, open_pidfd
 from acode_vllm.workers.machine.process_tree import ProcessTree
 from acode_vllm.workers.machine.tree_stop import TreeStop, stop_tree
-from acode_vllm.workers.machine.waits import wait_ready
 
 ORDERS = 0
 """The descriptor on which orders come."""

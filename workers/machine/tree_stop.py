@@ -19,13 +19,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from acode_vllm.io.waits import wait_ready
 from acode_vllm.supervisor import SYSTEM_CLOCK, Clock
 from acode_vllm.vocabulary.server_process import ProcessIdentity
 from acode_vllm.workers.machine.exit_watch import RECHECK_SECONDS
 from acode_vllm.workers.machine.process_identity import PidfdUnsupported, open_pidfd, send_signal
 from acode_vllm.workers.machine.process_tree import Member, ProcessTree
 from acode_vllm.workers.machine.shared_memory import files_used_by, remove_unused
-from acode_vllm.workers.machine.waits import wait_ready
 from acode_vllm.workers.messages.process_messages import SharedFile, StopReport
 
 KILL_WAIT_SECONDS = 5.0

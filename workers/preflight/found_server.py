@@ -7,12 +7,12 @@ from collections.abc import Callable, Collection
 from contextlib import closing
 from urllib.parse import urlsplit
 
+from acode_vllm.io.waits import Interrupt
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
 from acode_vllm.workers.health.health_check import judge_health, judge_models, served_models
 from acode_vllm.workers.health.probe import Probe, ProbeError
 from acode_vllm.workers.machine.listening import listening_inodes
 from acode_vllm.workers.machine.sockets import holders_of
-from acode_vllm.workers.machine.waits import Interrupt
 from acode_vllm.workers.messages.model_messages import ServerFound
 
 LOOK_SECONDS = 2.0

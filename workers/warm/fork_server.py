@@ -45,8 +45,7 @@ COMMON = (
     *("vllm.v1.executor.multiproc_executor", "vllm.v1.executor.uniproc_executor"),
 )
 """What the API server, the engine and the workers import; a module that another version lacks is passed over."""
-BY_DEVICE = {"cpu": ("vllm.v1.worker.cpu_worker",), "cuda": ("vllm.v1.worker.gpu_worker",)}
-BY_DEVICE["rocm"] = BY_DEVICE["cuda"]
+BY_DEVICE = {"cpu": "vllm.v1.worker.cpu_worker", **dict.fromkeys(("cuda", "rocm"), "vllm.v1.worker.gpu_worker")}
 PACKET = 64 * 1024
 LIMITS = sorted({number for name, number in vars(resource).items() if name.startswith("RLIMIT_")})
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
@@ -68,8 +67,7 @@ def main(descriptor: int, owner: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = socket.socket(fileno=descriptor)
     began = time.monotonic()
-    why = import_vllm()
-    if why is not None:
+    if (why := import_vllm()) is not None:
         _say(connection, {"say": "unfit", "why": why})
         return
     # The collector leaves alone what is here already: it would write to every page, which a child then copies.
@@ -97,10 +95,9 @@ def import_vllm() -> str | None:
     if not loaded:
         return "there is no vLLM in this interpreter"
     device = importlib.import_module("vllm.platforms").current_platform.device_type
-    for name in BY_DEVICE.get(device, ()):
-        importlib.import_module(name)
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
+    if device in BY_DEVICE:
+        importlib.import_module(BY_DEVICE[device])
+    if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
         return "importing vLLM has made a context on a GPU, which no child can use"
     if threading.active_count() > 1:
         names = ", ".join(thread.name for thread in threading.enumerate() if thread is not threading.main_thread())
@@ -122,16 +119,15 @@ def serve(connection: socket.socket) -> None:
             if len(descriptors) < 2:
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             pid = os.fork()
+            answer = {"say": "forked", "pid": pid}
         except OSError as error:
-            _say(connection, {"say": "failed", "id": order["id"], "why": error.strerror or str(error)})
-            pid = -1
+            pid, answer = -1, {"say": "failed", "why": error.strerror or str(error)}
         if pid == 0:
             connection.close()
             _become_server(*descriptors)
         for each in descriptors:
             os.close(each)
-        if pid > 0:
-            _say(connection, {"say": "forked", "id": order["id"], "pid": pid})
+        _say(connection, {**answer, "id": order["id"]})
 
 
 def _reap() -> None:
@@ -247,8 +243,8 @@ _original = _layout()
 def show(argv: list[str], env: dict[str, str]) -> None:
     """Have ``/proc`` show these arguments and this environment: by them a server is found and told from others.
 
-    The arguments are written where the original ones are, since titles are written there later; this program is started
-    with room for them. The environment gets memory of its own.
+    The arguments overwrite the original ones, where titles are written later; this program is started with room for
+    them. The environment gets memory of its own.
 
     Raises:
         OSError: The kernel cannot do it (before 3.18, or without CONFIG_CHECKPOINT_RESTORE).
@@ -280,10 +276,7 @@ def start_inner_fork_server(folder: str) -> None:
     """Fork the fork server of `multiprocessing` off this process, and have ``spawn`` use it.
 
     Its socket has a name for a moment only. Afterwards a descriptor leads to it, which every process of the server
-    inherits; so nothing is left in the folder, and nobody can take the socket away.
-
-    Args:
-        folder: Where its socket is made; a folder that nobody else can enter.
+    inherits; so nothing is left in the folder, which nobody else can enter, and nobody can take the socket away.
     """
     listener = socket.socket(socket.AF_UNIX)
     inside = os.open(folder, os.O_PATH | os.O_DIRECTORY)

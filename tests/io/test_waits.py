@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from acode_vllm.workers.machine import waits
-from acode_vllm.workers.machine.waits import Interrupt, Interrupted, Wakeup, wait_ready
+from acode_vllm.io import waits
+from acode_vllm.io.waits import Interrupt, Interrupted, Wakeup, wait_ready
 
 DEADLINE = 20.0
 READABLE, WRITABLE = select.POLLIN, select.POLLOUT

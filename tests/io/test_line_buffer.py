@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from acode_vllm.vocabulary.line_buffer import LineBuffer, LineTooLongError
+from acode_vllm.io.line_buffer import LineBuffer, LineTooLongError
 
 SIZE = 256 * 1024
 
