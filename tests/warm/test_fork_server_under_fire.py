@@ -22,7 +22,7 @@ from warm_bench import DEADLINE, MARK, Bench, ended, gone, gone_with
 
 from acode_vllm.workers.machine.process_tree import ProcessTree
 from acode_vllm.workers.messages.process_messages import LaunchPlan, ProcessExit
-from acode_vllm.workers.messages.warm_messages import Forked
+from acode_vllm.workers.messages.warm_messages import ForkDelayed, Forked
 from acode_vllm.workers.vllm.spawn import spawn_server
 from acode_vllm.workers.warm.fork_client import ForkServer
 
@@ -148,6 +148,8 @@ def test_replaced_packages_have_another_fork_server(
     eventually(lambda: len(bench.made) == 1)  # what it was made with is known
     if imported:
         assert succeed(bench, plan)
+    else:
+        assert bench.answers.get(timeout=DEADLINE) == ForkDelayed()
     (packages / "vllm-9.9.9.dist-info").mkdir()
     if not imported:
         assert succeed(bench, plan)
