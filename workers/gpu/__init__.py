@@ -1,4 +1,4 @@
-"""The devices: NVIDIA by NVML, AMD by sysfs and its tools; samples of them, and who holds their memory.
+"""GPU devices: NVIDIA through NVML, AMD through sysfs and its tools; samples of them, and who holds their memory.
 
 May import: acode_vllm.vocabulary, acode_vllm.supervisor, acode_vllm.workers.messages, acode_vllm.workers.machine.
 """

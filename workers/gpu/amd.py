@@ -1,4 +1,4 @@
-"""AMD devices by the files of the amdgpu driver, and by AMD's own tools where those files are not to be had (NFR-018).
+"""AMD devices, read from the amdgpu driver's files, or with AMD's own tools if those files are missing (NFR-018).
 
 Formats: ``Documentation/gpu/amdgpu`` of the kernel for ``/sys/class/drm`` and hwmon (millidegrees, microwatts), the
 amdkfd driver for ``/sys/class/kfd`` (memory by process and the order in which HIP counts the devices).
@@ -26,8 +26,8 @@ class AmdSource:
     """Reads the machine's AMD devices. One thread at a time.
 
     Args:
-        root: Root of the file system under which ``sys/`` and ``dev/`` are looked for.
-        run: How a tool is run where the driver's files are missing.
+        root: Root of the file system that holds ``sys/`` and ``dev/``.
+        run: Runs a tool if the driver's files are missing.
     """
 
     def __init__(self, root: Path = Path("/"), run: ToolRunner | None = None) -> None:
@@ -36,7 +36,7 @@ class AmdSource:
         self._cards: tuple[_Card, ...] = ()
 
     def read(self) -> Reading:
-        """Look at every device, by the driver's files or else by ``amd-smi`` or ``rocm-smi``."""
+        """Read every device from the driver's files, or else with ``amd-smi`` or ``rocm-smi``."""
         if not self._cards:
             self._cards = _find_cards(self._root / "sys")
         if self._cards:
@@ -45,7 +45,7 @@ class AmdSource:
             return Reading(devices, "amdgpu", self._refusal())
         kfd = (self._root / "dev/kfd").exists()
         wsl = (self._root / "dev/dxg").exists()
-        # Without either there is no AMD device to be used, and a tool would only cost its start.
+        # Without either of them there is no usable AMD device, and starting a tool would only cost time.
         if not kfd and not wsl:
             return _NONE
         from acode_vllm.workers.gpu.amd_tools import read_by_tools, run_tool
@@ -56,11 +56,11 @@ class AmdSource:
         return reading
 
     def close(self) -> None:
-        """Forget the devices; the next look finds them anew."""
+        """Forget the devices; the next `read` finds them again."""
         self._cards = ()
 
     def _refusal(self) -> str:
-        """Why ROCm cannot use what the driver shows: it needs ``/dev/kfd``, which is often kept to some groups."""
+        """Why ROCm cannot use the devices: it needs ``/dev/kfd``, which is often restricted to some groups."""
         kfd = self._root / "dev/kfd"
         if not kfd.exists():
             return f"{NO_DEVICE_FILE} (/dev/kfd; a container needs --device=/dev/kfd --device=/dev/dri)"
@@ -71,7 +71,7 @@ class AmdSource:
 
 @dataclass(frozen=True)
 class _Card:
-    """One card: where its files are, and what never changes."""
+    """One card: the paths of its files, and the properties that never change."""
 
     device: Path
     uuid: str
@@ -104,7 +104,7 @@ class _Card:
 
 
 def _find_cards(sys: Path) -> tuple[_Card, ...]:
-    """The cards in the order in which HIP counts them: by KFD node where it is known, else by PCI address."""
+    """The cards in HIP's order: by KFD node if it is known, else by PCI address."""
     nodes = _kfd_nodes(sys / "class/kfd/kfd/topology/nodes")
     found = []
     for card in sys.glob("class/drm/card*"):
@@ -126,7 +126,7 @@ def _card(device: Path, gpu_id: str) -> _Card:
     hwmon = next(iter(sorted(device.glob("hwmon/hwmon*"))), None)
     return _Card(
         device=device,
-        # The form in which HIP_VISIBLE_DEVICES takes it.
+        # As HIP_VISIBLE_DEVICES accepts it.
         uuid=f"GPU-{unique.removeprefix('0x').rjust(16, '0')}" if unique else "",
         name=name,
         gpu_id=gpu_id,
@@ -136,7 +136,7 @@ def _card(device: Path, gpu_id: str) -> _Card:
 
 
 def _temperature(hwmon: Path) -> Path | None:
-    """The edge sensor; Instinct cards have none, there it is the junction."""
+    """The edge sensor, or the junction sensor: Instinct cards have no edge sensor."""
     sensors = {_text_or_none(label): label for label in sorted(hwmon.glob("temp*_label"))}
     label = sensors.get("edge") or sensors.get("junction")
     path = label.with_name(label.name.replace("_label", "_input")) if label else hwmon / "temp1_input"
@@ -148,7 +148,7 @@ def _render_minors(device: Path) -> list[str]:
 
 
 def _kfd_nodes(nodes: Path) -> dict[str, tuple[int, str]]:
-    """Render minor → (node number, KFD's ID of the GPU). Nodes that are CPUs have the ID 0."""
+    """Render minor → (node number, KFD's GPU ID). CPU nodes have the ID 0."""
     found = {}
     for node in nodes.glob("*"):
         gpu_id = _text_or_none(node / "gpu_id")
@@ -159,7 +159,7 @@ def _kfd_nodes(nodes: Path) -> dict[str, tuple[int, str]]:
 
 
 def _held_memory(processes: Path) -> dict[str, list[GpuProcess]]:
-    """KFD's ID of a GPU → the compute processes that hold its memory (``/sys/class/kfd/kfd/proc/PID/vram_GPU``)."""
+    """KFD's GPU ID → the compute processes that hold its memory (``/sys/class/kfd/kfd/proc/PID/vram_GPU``)."""
     held: dict[str, list[GpuProcess]] = {}
     for path in sorted(processes.glob("*/vram_*")):
         used = _number(path)
@@ -181,7 +181,7 @@ def _text_or_none(path: Path) -> str | None:
 
 
 def _number(path: Path | None) -> float | None:
-    """The number in a file; None where the driver does not offer it (it answers EINVAL, EBUSY or nothing)."""
+    """The number in a file; None if the driver does not offer it (it answers EINVAL, EBUSY or nothing)."""
     text = _text_or_none(path) if path else None
     try:
         return float(text) if text else None

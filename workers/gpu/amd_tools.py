@@ -1,8 +1,8 @@
-"""AMD devices from the output of ``amd-smi`` and ``rocm-smi``, for where the driver's files are not visible.
+"""AMD devices from the output of ``amd-smi`` and ``rocm-smi``, used if the driver's files are not visible.
 
-Both print JSON whose shape differs between ROCm releases: ``amd-smi`` of ROCm 6 a list, of ROCm 7 that list under
-``gpu_data``; numbers as ``{"value": 12, "unit": "W"}`` or bare; ``"N/A"`` for what a device does not offer; warnings
-before the JSON. A tool is a new process each time, so it is only run where nothing better is there.
+Both print JSON whose shape differs between ROCm releases. ``amd-smi`` prints a list in ROCm 6, and the same list under
+``gpu_data`` in ROCm 7. Numbers are bare or ``{"value": 12, "unit": "W"}``; ``"N/A"`` stands for what a device does not
+offer; warnings may precede the JSON. Each run starts a new process, so the tools are the last choice.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MEBIBYTE = 1 << 20
 _UNITS = {"B": 1, "KB": 1 << 10, "MB": _MEBIBYTE, "GB": 1 << 30}
 
 ToolRunner = Callable[[Sequence[str]], "str | None"]
-"""Runs a tool and returns its standard output; None where it is not installed.
+"""Runs a tool and returns its standard output; None if it is not installed.
 
 Raises:
     subprocess.TimeoutExpired: It took longer than `TIMEOUT_SECONDS`; it was killed.
@@ -36,7 +36,7 @@ Raises:
 
 
 def run_tool(command: Sequence[str]) -> str | None:
-    """Run one of AMD's tools, bounded in time, without a shell and without standard input."""
+    """Run one of AMD's tools with a time limit, without a shell and without standard input."""
     from shutil import which
 
     path = which(command[0]) or which(command[0], path=str(_ROCM_BIN))
@@ -55,7 +55,7 @@ def run_tool(command: Sequence[str]) -> str | None:
 
 
 def read_by_tools(run: ToolRunner) -> Reading:
-    """Ask ``amd-smi``, then ``rocm-smi``; the first that shows devices is believed."""
+    """Run ``amd-smi``, then ``rocm-smi``; the first that shows devices counts."""
     first = _ask("amd-smi", partial(_ask_amd_smi, run))
     if first.devices:
         return first
@@ -75,7 +75,7 @@ def _ask(source: str, ask: Callable[[], tuple[str, tuple[GpuDevice, ...]]]) -> R
 
 def _ask_amd_smi(run: ToolRunner) -> tuple[str, tuple[GpuDevice, ...]]:
     metric = run(("amd-smi", "metric", "--json")) or ""
-    # The names are in another list; without devices there is nothing to be named.
+    # The names are in a second list; without devices it is not needed.
     static = run(("amd-smi", "static", "--asic", "--json")) if _entries(metric) else None
     return metric, parse_amd_smi(metric, static or "")
 
@@ -154,8 +154,8 @@ def _refusal(source: str, output: str) -> str:
 
 
 def _json(output: str) -> Any:
-    """The JSON in an output that may begin with warnings; None where there is none."""
-    # A line of its own begins it: warnings may hold brackets too.
+    """The JSON in an output that may begin with warnings; None if there is none."""
+    # It begins on a line of its own: warnings may contain brackets too.
     start = re.search(r"^\s*[\[{]", output, re.MULTILINE)
     try:
         return json.JSONDecoder().raw_decode(output, start.end() - 1)[0] if start else None
@@ -180,7 +180,7 @@ def _name(*candidates: object) -> str:
 
 
 def _value(leaf: object) -> float | None:
-    """A number, bare, as text, or with its unit; None for ``N/A``."""
+    """A number that is bare, text, or has a unit; None for ``N/A``."""
     if isinstance(leaf, dict):
         leaf = leaf.get("value")
     try:

@@ -1,4 +1,4 @@
-"""What the GPUs say of one server: whether its devices compute, what memory it holds, what is wrong with them."""
+"""What the GPUs tell about one server: whether its devices compute, how much memory it holds, what is wrong."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from acode_vllm.vocabulary.gpus import GpuDevice, GpuSample
 from acode_vllm.workers.gpu.holders import describe, holders_of, process_name
 
 FRESH_SECONDS = 5.0
-"""Whether devices compute is told by a sample that is not older, and by a new one where there is none: an old one would
-let a hung engine pass for one that is busy, or a busy one be ended."""
+"""Maximum age of a sample that decides whether devices compute. An older one could take a hung engine for a busy one,
+or get a busy one killed."""
 LEAST_SECONDS = 30.0
-"""For so long at least a sample tells of memory and heat, and for two intervals where they are longer."""
+"""A sample is valid for memory and temperature for this long, or for two intervals if that is longer."""
 BUSY_PERCENT = 1.0
-"""A device that is busier than this computes; the driver's figure is an average over less than a second."""
+"""A device above this utilisation computes; the driver's figure is an average over less than a second."""
 
 
 class GpuEvidence:
-    """Keeps the newest sample. For one thread.
+    """Keeps the newest sample. One thread only.
 
     Attributes:
-        interval_seconds: Between two samples that come by themselves.
+        interval_seconds: Time between two samples of the GpuWorker's own.
     """
 
     def __init__(self, monotonic: Callable[[], float], look: Callable[[], GpuSample]) -> None:
-        """Know nothing yet.
+        """Start without a sample.
 
         Args:
-            monotonic: The clock of a sample's age.
-            look: Reads the devices now, in bounded time.
+            monotonic: Clock for the age of a sample.
+            look: Reads the devices now, with a time limit.
         """
         self._monotonic = monotonic
         self._look = look
@@ -37,15 +37,15 @@ class GpuEvidence:
         self.interval_seconds = 0.0
 
     def take(self, sample: GpuSample, at: float) -> None:
-        """The devices were read, at this time of the clock."""
+        """Keep a sample that was taken at this monotonic time."""
         self._sample = sample
         self._at = at
 
     def busy(self, server_pids: Collection[int]) -> bool | None:
-        """Whether a device that the server holds memory of computes; None where that cannot be known.
+        """Whether a device on which the server holds memory computes; None if unknown.
 
-        It cannot without a driver that answers, or where that shows none of the server's processes, as in a container
-        with PIDs of its own. May block for as long as ``look``.
+        It is unknown if the driver does not answer, or shows none of the server's processes, as in a container with its
+        own PIDs. May block for as long as ``look``.
         """
         if self._not_older(FRESH_SECONDS) is None:
             self.take(self._look(), self._monotonic())
@@ -54,7 +54,7 @@ class GpuEvidence:
         return any(share > BUSY_PERCENT for share in shares) if shares else None
 
     def held_bytes(self, server_pids: Collection[int]) -> int | None:
-        """Memory of the devices that the server holds; None where that cannot be known."""
+        """Bytes of device memory that the server holds; None if unknown."""
         amounts = [
             process.used_bytes
             for device in _devices_of(server_pids, self._recent())
@@ -65,7 +65,7 @@ class GpuEvidence:
         return sum(known) if known and len(known) == len(amounts) else None
 
     def warnings(self, server_pids: Collection[int]) -> tuple[str, ...] | None:
-        """What is wrong with the devices; None without a recent sample that shows any."""
+        """What is wrong with the devices; None without a recent sample that shows devices."""
         sample = self._recent()
         return gpu_warnings(sample, server_pids) if sample is not None and sample.devices else None
 
@@ -82,7 +82,7 @@ def _devices_of(server_pids: Collection[int], sample: GpuSample | None) -> list[
 
 
 HOT_CELSIUS = 90.0
-"""From here on NVIDIA's and AMD's data-centre devices are close to slowing themselves down."""
+"""Above this, NVIDIA's and AMD's data-centre devices are close to throttling."""
 FULL_SHARE = 0.95
 FOREIGN_SHARE = 0.05
 
@@ -90,10 +90,10 @@ FOREIGN_SHARE = 0.05
 def gpu_warnings(
     sample: GpuSample, server_pids: Collection[int], name_of: Callable[[int], str] = process_name
 ) -> tuple[str, ...]:
-    """One line for each thing that is wrong with a device; empty where all is well.
+    """One line for each thing that is wrong with a device; empty if all is well.
 
-    A device that the server itself fills is as it should be: vLLM takes its share at the start and keeps it. It is a
-    warning where the device is nearly full and others hold more than a twentieth of it.
+    A device that the server itself fills is normal: vLLM takes its share at the start and keeps it. A nearly full
+    device is a warning if others hold more than a twentieth of it.
 
     Args:
         sample: The devices.

@@ -23,13 +23,13 @@ _JOIN_SECONDS = 0.5
 
 
 class Sampler(Protocol):
-    """What takes the samples; `GpuSampler` is one."""
+    """Takes samples; `GpuSampler` implements it."""
 
     def sample(self) -> GpuSample:
-        """Look once; may block inside a driver."""
+        """Take one sample; may block inside a driver."""
 
     def close(self) -> None:
-        """Let go of the drivers without waiting; any thread."""
+        """Release the drivers without waiting. Any thread."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class _SampleDue:
 
 @dataclass(frozen=True)
 class _Overdue:
-    """The driver has had its time for sample ``number``."""
+    """The driver's time for sample ``number`` is up."""
 
     number: int
 
 
 @dataclass(frozen=True)
 class _Taken:
-    """Sample ``number`` came back: a sample, or what the sampler raised."""
+    """Sample ``number`` is done: a sample, or what the sampler raised."""
 
     outcome: GpuSample | Exception
 
@@ -54,17 +54,16 @@ class _Taken:
 class GpuWorker(Worker):
     """Samples the devices at an interval and on demand. Permanent.
 
-    A driver can hang in the kernel, so samples are taken on a helper thread, one at a time, and waited for at most
-    ``answer_seconds``: then whoever asked is answered with the error, and no other sample is begun until the
-    driver comes back. Requests that arrive while a sample is under way share it. Where the machine shows no devices
-    there is no timer: the worker sleeps until somebody asks.
+    A driver can hang in the kernel, so a helper thread takes the samples, one at a time. After ``answer_seconds`` the
+    callers get an error, and no other sample begins until the driver comes back. Requests that arrive during a sample
+    share it. On a machine without devices there is no timer: the worker sleeps until it is asked.
 
     Args:
-        report: Where the samples go that nobody called for.
-        interval_seconds: ``gpu.sample_interval_seconds``; 0 takes samples on demand only.
-        sampler: Makes the sampler, fresh for each incarnation; runs on the worker's thread.
-        answer_seconds: See above.
-        wall: Wall-clock time for the sample that a hung driver does not give.
+        report: Receives the samples that nobody called for.
+        interval_seconds: ``gpu.sample_interval_seconds``; 0 means samples on demand only.
+        sampler: Makes a new sampler for each incarnation, on the worker's thread.
+        answer_seconds: The driver's time for one sample.
+        wall: Wall-clock time for the sample that replaces one of a hung driver.
     """
 
     def __init__(
@@ -91,13 +90,13 @@ class GpuWorker(Worker):
         self._askers: list[ReplyTo] = []
 
     def init(self) -> None:
-        """Return at once; the first look follows as a message."""
+        """Return at once; the first sample follows as a message."""
         self._sampler = self._make_sampler()
         if self._interval > 0:
             self._next = self.send_after(0, _SampleDue())
 
     def handle_call(self, message: object, reply_to: ReplyTo) -> object:
-        """`SampleGpus`: answered with a `GpuSample` when it is there, or when the driver has had its time."""
+        """Answer `SampleGpus` with a `GpuSample`, at the latest when the driver's time is up."""
         if not isinstance(message, SampleGpus):
             return super().handle_call(message, reply_to)
         if self._under_way and self._deadline is None:
@@ -107,7 +106,7 @@ class GpuWorker(Worker):
         return NO_REPLY
 
     def handle_cast(self, message: object) -> None:
-        """`SampleGpus`: reported as those of the interval are."""
+        """Take a sample for `SampleGpus`, and report it like those of the interval."""
         if not isinstance(message, SampleGpus):
             super().handle_cast(message)
         elif self._under_way and self._deadline is None:
@@ -117,7 +116,7 @@ class GpuWorker(Worker):
             self._begin()
 
     def handle_info(self, message: object) -> None:
-        """The interval, the deadline, and what the helper thread sends."""
+        """Handle the interval, the deadline and the helper thread's results."""
         match message:
             case _SampleDue():
                 self._next = None
@@ -132,7 +131,7 @@ class GpuWorker(Worker):
                 raise defect
 
     def terminate(self, reason: ExitReason) -> None:
-        """Let go of the drivers; a thread that is stuck in one does so itself, if ever it comes back."""
+        """Release the drivers. A helper that is stuck in one releases it itself if it ever comes back."""
         self._sampler.close()
         if self._helper is not None:
             self._wanted.put(False)
@@ -175,7 +174,7 @@ class GpuWorker(Worker):
 
 
 def _serve(wanted: SimpleQueue[bool], sampler: Sampler, ref: WorkerRef) -> None:
-    """Take a sample whenever one is wanted, on the helper thread, and send whatever came of it."""
+    """Take a sample whenever one is wanted, on the helper thread, and send the result."""
     while wanted.get():
         outcome: GpuSample | Exception
         try:
@@ -189,7 +188,7 @@ def _serve(wanted: SimpleQueue[bool], sampler: Sampler, ref: WorkerRef) -> None:
 
 
 def sample_by_worker(worker: WorkerRef | None) -> GpuSample:
-    """The devices as a GpuWorker reads them, in bounded time. Where it is not there, the sample says so."""
+    """The devices as a GpuWorker reads them, within a time limit; the sample's error says if it is not running."""
     try:
         if worker is not None:
             sample: GpuSample = call(worker, SampleGpus(), 2 * ANSWER_SECONDS)

@@ -1,4 +1,4 @@
-"""Who holds a device's memory: the server's own processes, others, and what the driver attributes to nobody."""
+"""Who holds a device's memory: the server, other processes, or nobody that the driver names."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from acode_vllm.workers.machine.process_identity import read_stat
 
 GIB = 1 << 30
 _GENERATIONS = 20
-"""So far up a process's ancestors are looked at."""
+"""How many ancestors of a process are looked at."""
 
 
 @dataclass(frozen=True)
 class Holders:
-    """The memory of one device that is taken, in bytes, by whom.
+    """Who holds the used memory of one device, in bytes.
 
     Attributes:
-        server_bytes: By the server's own process tree; None where the driver names no amounts for it.
-        others: Other processes, the largest first.
-        others_bytes: By them together, as far as the driver names amounts.
-        unattributed_bytes: Taken and not attributed to a process that we can see: the driver's own, a display's, that
-            of processes in other containers.
+        server_bytes: Held by the server's own process tree; None if the driver names no amounts for it.
+        others: Other processes, largest first.
+        others_bytes: Their sum, as far as the driver names amounts.
+        unattributed_bytes: Used, but by no process that we can see: the driver itself, a display, processes in other
+            containers.
     """
 
     server_bytes: int | None
@@ -33,33 +33,33 @@ class Holders:
 
     @property
     def foreign_bytes(self) -> int:
-        """Everything that is certainly not the server's."""
+        """Bytes that are certainly not the server's."""
         return self.others_bytes + self.unattributed_bytes
 
 
 def holders_of(device: GpuDevice, server_pids: Collection[int]) -> Holders:
-    """Tell the server's memory from that of others.
+    """Separate the server's memory from that of others.
 
     Args:
         device: A device of a sample.
-        server_pids: The PIDs of the server's process tree; empty where there is none.
+        server_pids: The PIDs of the server's process tree; may be empty.
     """
     own = [process for process in device.processes if process.pid in server_pids]
     others = sorted((p for p in device.processes if p.pid not in server_pids), key=lambda p: -(p.used_bytes or 0))
     others_bytes = sum(p.used_bytes or 0 for p in others)
     unsaid = any(p.used_bytes is None for p in own)
     own_bytes = sum(p.used_bytes or 0 for p in own)
-    # Where the driver names no amount for ours, the rest of the device cannot be told from it.
+    # Without an amount for the server, the rest of the device is unknown too.
     rest = 0 if unsaid else max(device.used_bytes - own_bytes - others_bytes, 0)
     return Holders(None if unsaid else own_bytes, tuple(others), others_bytes, rest)
 
 
 def attributed(sample: GpuSample, server_pid: int | None) -> GpuSample:
-    """A sample with what the server's own processes hold: those that descend from its API server.
+    """A sample that also says what the server's processes hold: those that descend from its API server.
 
     Args:
         sample: The devices, with their processes.
-        server_pid: PID of the API server; None where there is none.
+        server_pid: PID of the API server; None without a server.
     """
     if server_pid is None:
         return sample
@@ -72,7 +72,7 @@ def attributed(sample: GpuSample, server_pid: int | None) -> GpuSample:
 
 
 def _told(holders: Holders) -> int | None:
-    # A driver that names no processes at all leaves open whose the memory is.
+    # If the driver names no processes at all, the holders are unknown.
     return holders.server_bytes if holders.server_bytes or holders.others else None
 
 
@@ -107,7 +107,7 @@ def gib(size: float) -> str:
 
 
 def process_name(pid: int, proc: Path = Path("/proc")) -> str:
-    """The name of a process; empty where it cannot be known. Never its command line, which may hold secrets."""
+    """The name of a process; empty if unknown. Never its command line, which may hold secrets."""
     try:
         return (proc / str(pid) / "comm").read_text(encoding="utf-8", errors="replace").strip()
     except OSError:

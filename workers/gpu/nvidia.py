@@ -1,7 +1,7 @@
-"""NVIDIA devices by NVML, the library behind ``nvidia-smi`` (NFR-015, NFR-018).
+"""NVIDIA devices through NVML, the library behind ``nvidia-smi`` (NFR-015, NFR-018).
 
-nvidia-ml-py costs 6 MB and is imported only where the driver's library can be loaded. NVML stays initialised between
-two looks, and what never changes (name, UUID) is read once, so that a look at 8 devices takes well under 1 ms.
+nvidia-ml-py costs 6 MB and is imported only if the driver's library can be loaded. NVML stays initialised between two
+samples, and constant properties (name, UUID) are read once, so a sample of 8 devices takes well under 1 ms.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class NvidiaSource:
     """Reads the machine's NVIDIA devices. One thread at a time.
 
     Args:
-        root: Root of the file system in which the driver's own files are looked for.
+        root: Root of the file system that holds the driver's files.
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
@@ -32,7 +32,7 @@ class NvidiaSource:
         self._handles: list[_Handle] = []
 
     def read(self) -> Reading:
-        """Look at every device. A field that the driver does not offer is None; a lost device carries its error."""
+        """Read every device. A field that the driver does not offer is None; a lost device carries its error."""
         if self._nvml is None:
             refusal = self._open()
             if refusal is not None:
@@ -40,7 +40,7 @@ class NvidiaSource:
         try:
             return Reading(tuple(handle.read() for handle in self._handles), _SOURCE)
         except self._nvml.NVMLError as e:
-            # The driver as a whole is gone (it was unloaded or updated): begin anew at the next look.
+            # The whole driver is gone (unloaded or updated): start over at the next read.
             reading = Reading((), _SOURCE, self._explain(e))
             self.close()
             return reading
@@ -52,15 +52,15 @@ class NvidiaSource:
             try:
                 nvml.nvmlShutdown()
             except nvml.NVMLError:
-                # A driver that is gone has nothing left to be shut down.
+                # The driver is gone: there is nothing to shut down.
                 return
 
     def _open(self) -> Reading | None:
-        """Initialise NVML and find the devices; else the reading that says why not."""
+        """Initialise NVML and find the devices; returns a reading that says why if it cannot."""
         import ctypes
 
         try:
-            # Asked first, for the loader's answer is cheap and the binding's import is not.
+            # First, because this is cheap and importing the binding is not.
             ctypes.CDLL(_LIBRARY)
         except OSError:
             return self._without_nvml()
@@ -80,7 +80,7 @@ class NvidiaSource:
         return None
 
     def _without_nvml(self, error: str = "") -> Reading:
-        # Jetson boards have a CUDA device and often no NVML; vLLM starts on them all the same.
+        # Jetson boards have a CUDA device and often no NVML, but vLLM runs on them.
         if (self._root / "etc/nv_tegra_release").exists():
             board = GpuDevice(0, "", "NVIDIA Jetson", NVIDIA, total_bytes=0, used_bytes=0, free_bytes=0)
             return Reading((board,), _SOURCE)
@@ -107,7 +107,7 @@ class NvidiaSource:
 
 
 class _Handle:
-    """One device: what never changes, kept, and what does, read."""
+    """One device: keeps its constant properties and reads the others."""
 
     def __init__(self, nvml: Any, index: int) -> None:
         self._nvml = nvml
@@ -129,7 +129,7 @@ class _Handle:
         except nvml.NVMLError as e:
             if e.value in (nvml.NVML_ERROR_UNINITIALIZED, nvml.NVML_ERROR_DRIVER_NOT_LOADED):
                 raise
-            # A handle of a lost device stays dead; after a reset the device gets a new one.
+            # The handle of a lost device stays dead; after a reset the device gets a new one.
             self._handle = None
             return self._device(error=str(e))
         return self._device(
@@ -143,7 +143,7 @@ class _Handle:
         )
 
     def _processes(self) -> list[Any]:
-        # The binding's unversioned function raises where the driver is older than the binding.
+        # The binding's unversioned function raises if the driver is older than the binding.
         nvml = self._nvml
         found = self._offered(nvml.nvmlDeviceGetComputeRunningProcesses_v3)
         if found is None:
@@ -157,7 +157,7 @@ class _Handle:
         self._handle = handle
 
     def _offered(self, function: Callable[..., Any], *arguments: object) -> Any:
-        """The field, or None where this device, driver or user does not get it."""
+        """The field, or None if this device, driver or user does not get it."""
         nvml = self._nvml
         try:
             return function(self._handle, *arguments)

@@ -1,4 +1,4 @@
-"""One sample of the machine's GPUs from whichever source knows them: NVML, the amdgpu driver, AMD's tools."""
+"""Samples of the machine's GPUs from the first source that knows them: NVML, the amdgpu driver, AMD's tools."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from acode_vllm.workers.gpu.source import AMD, GpuSource
 
 
 class GpuSampler:
-    """Takes samples. `sample` may block inside a driver; `close` never does, from whichever thread.
+    """Takes samples. `sample` may block inside a driver; `close` never does. Any thread.
 
     Args:
-        sources: Asked in this order; the first that shows devices is believed.
+        sources: Asked in this order; the first that shows devices counts.
         wall: Wall-clock time for `GpuSample.at`.
     """
 
@@ -27,16 +27,16 @@ class GpuSampler:
         self._closed = False
 
     def sample(self) -> GpuSample:
-        """Look once, on the calling thread. Where nobody shows devices, the first refusal is the sample's error."""
+        """Take one sample on the calling thread. If no source shows devices, it carries the first refusal."""
         with self._lock:
             sample = self._look() if not self._closed else GpuSample(self._wall(), (), "none", "the sampler is closed")
-        # Closed while the driver kept us: whoever closed did not wait, so the closing is ours.
+        # `close` was called during the sample and did not wait for it.
         if self._closed:
             self._close_if_idle()
         return sample
 
     def close(self) -> None:
-        """Let go of the drivers for good: now, or when the sample that is being taken ends."""
+        """Release the drivers for good: now, or at the end of the sample that is being taken."""
         self._closed = True
         self._close_if_idle()
 
@@ -60,11 +60,11 @@ class GpuSampler:
 
 
 def machine_sampler(prefer: str | None = None) -> GpuSampler:
-    """The sampler of this machine; nothing is opened or imported before its first sample.
+    """The sampler of this machine. It opens and imports nothing before its first sample.
 
     Args:
-        prefer: The vendor whose devices count where both are there (`acode_vllm.workers.gpu.source.AMD` for a ROCm
-            build of vLLM); NVIDIA's otherwise.
+        prefer: The vendor that counts if both are present (`acode_vllm.workers.gpu.source.AMD` for a ROCm build of
+            vLLM); NVIDIA by default.
     """
     sources: tuple[GpuSource, GpuSource] = (NvidiaSource(), AmdSource())
     return GpuSampler(sources[::-1] if prefer == AMD else sources)

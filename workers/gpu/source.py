@@ -1,4 +1,4 @@
-"""Where a sample of the GPUs can come from: the seam between the sampler and the drivers; the words for refusals."""
+"""The interface between the sampler and the drivers, and the texts of their refusals."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ AMD = "amd"
 DRIVER_MISMATCH = "driver/library version mismatch"
 """The NVIDIA driver was updated and the old kernel module is still loaded."""
 DRIVER_NOT_LOADED = "the NVIDIA driver is not loaded"
-"""The NVIDIA library is installed, the kernel module is not there."""
+"""The NVIDIA library is installed, but the kernel module is not loaded."""
 NO_PERMISSION = "no permission to use the GPU driver"
-"""The devices are there, and this user may not open them."""
+"""The devices exist, but this user may not open them."""
 NO_DEVICE_FILE = "the GPU is there and its device file is not"
-"""A container that shows the device but was not given it."""
+"""A container shows the device but was not given its file."""
 NO_ANSWER = "the GPU driver did not answer"
-"""A call into the driver did not come back in time."""
+"""A call into the driver did not return in time."""
 CANNOT_LOOK = "the GPU cannot be looked at on this system"
-"""There may be a usable device, and nothing here can say so (ROCm under WSL)."""
+"""There may be a usable device, but nothing here can tell (ROCm under WSL)."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Reading:
     """What one source found.
 
     Attributes:
-        devices: Its devices, by index; empty where it has none.
+        devices: Its devices, by index; may be empty.
         source: A value of `GpuSample.source`.
-        error: Why it could not look, where it could not; it begins with one of this file's sentences where one fits.
-            Empty where there simply is no such device.
+        error: Why it could not read them; begins with one of this file's texts if one fits. Empty if there simply is no
+            such device.
     """
 
     devices: tuple[GpuDevice, ...]
@@ -43,10 +43,10 @@ class Reading:
 
 
 class GpuSource(Protocol):
-    """A driver or tool that knows about devices. Used by one thread at a time; may block inside the driver."""
+    """A driver or tool that knows devices. Used by one thread at a time; may block inside the driver."""
 
     def read(self) -> Reading:
-        """Look once. Refusals of the driver are part of the reading, never raised."""
+        """Read the devices once. The driver's refusals are part of the reading, never raised."""
 
     def close(self) -> None:
-        """Let go of the driver; a later `read` opens it again."""
+        """Release the driver; a later `read` opens it again."""

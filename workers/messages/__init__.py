@@ -1,4 +1,4 @@
-"""What the workers say to each other: frozen dataclasses, one file for each worker that hears them.
+"""The messages between workers: frozen dataclasses, one file per receiving worker.
 
 May import: acode_vllm.vocabulary.
 """

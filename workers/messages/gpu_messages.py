@@ -10,19 +10,19 @@ from acode_vllm.workers.messages.request import Request
 
 @dataclass(frozen=True)
 class SampleGpus(Request[GpuSample]):
-    """Cast or call: read the devices at once.
+    """Cast or call: sample the devices now.
 
-    A cast is reported as `GpuReport`, a call answered with a `GpuSample`.
+    A cast is reported as `GpuReport`, a call is answered with a `GpuSample`.
     """
 
 
 @dataclass(frozen=True)
 class GpuReport:
-    """A sample was taken, at the interval or for who asked by a cast; passed on to the HealthWorker.
+    """A sample was taken, at the interval or because of a cast; passed on to the HealthWorker.
 
     Attributes:
-        sample: What was read.
-        monotonic: When, on the monotonic clock of this boot: it may be heard of later.
+        sample: The sample.
+        monotonic: Monotonic time of the sample, since the report may arrive later.
     """
 
     sample: GpuSample

@@ -1,4 +1,4 @@
-"""What a `HealthWorker` is told and reports."""
+"""Messages to the `HealthWorker`, and its reports."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from acode_vllm.workers.messages.request import Request
 
 @dataclass(frozen=True)
 class Watch:
-    """Cast: from now on check this target.
+    """Cast: check this target from now on.
 
     Attributes:
         url: Root of the API.
-        served_name: The name ``/v1/models`` must list; None to accept any.
+        served_name: The name that ``/v1/models`` must list; None to accept any.
         server: The process tree that must own the listener; None in monitored mode.
-        ready: False while it loads: refused connections are then no failures, and the first success is reported
-            at once as `ServerReady`.
+        ready: False while it loads: refused connections are then no failures, and the first success is reported as
+            `ServerReady`.
         api_key: Bearer key for ``/v1/…``.
         options: Intervals and deadlines.
     """
@@ -41,18 +41,18 @@ class Unwatch:
 
 @dataclass(frozen=True)
 class CheckNow(Request[HealthReport]):
-    """Cast or call: check at once, whatever the interval says.
+    """Cast or call: check now, regardless of the interval.
 
-    Reported as `HealthReported` (or `ServerReady`) as always; a call is answered with the `HealthReport`, too.
+    Reported as usual (`HealthReported` or `ServerReady`); a call is also answered with the `HealthReport`.
     """
 
 
 @dataclass(frozen=True)
 class Drain:
-    """Cast to the HealthWorker: tell when the requests in hand are finished, and check no more until the next `Watch`.
+    """Cast: report when the running requests have finished, and stop checking until the next `Watch`.
 
     Attributes:
-        seconds: How long to wait for them.
+        seconds: Time limit for the wait.
     """
 
     seconds: float
@@ -63,9 +63,9 @@ class Drain:
 
 @dataclass(frozen=True)
 class CheckFailed:
-    """A server that is loading answers, and does not pass its check; told when the reason is another than before.
+    """A loading server answers but fails its check; reported when the reason changes.
 
-    The lifecycle worker passes it on to the ModelLoader, which says so if the load runs out of time.
+    The lifecycle worker passes it on to the ModelLoader, which names it if the load times out.
     """
 
     server: ServerProcess | None
@@ -74,7 +74,7 @@ class CheckFailed:
 
 @dataclass(frozen=True)
 class ServerReady:
-    """A server that was loading has passed its first whole check."""
+    """A loading server has passed its first complete check."""
 
     server: ServerProcess | None
     report: HealthReport
@@ -82,7 +82,7 @@ class ServerReady:
 
 @dataclass(frozen=True)
 class HealthReported:
-    """A check of a server that had been ready ended; ``failures`` counts the failed ones in a row."""
+    """A check of a ready server has ended; ``failures`` counts the consecutive failed ones."""
 
     server: ServerProcess | None
     report: HealthReport
@@ -91,11 +91,11 @@ class HealthReported:
 
 @dataclass(frozen=True)
 class Drained:
-    """The HealthWorker's report: the wait for the requests in hand is over.
+    """The wait for the running requests is over.
 
     Attributes:
-        server: Whose.
-        left: How many are not finished; None where the server does not say.
+        server: The server that they run on.
+        left: Number of unfinished requests; None if unknown.
     """
 
     server: ServerProcess | None

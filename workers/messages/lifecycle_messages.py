@@ -1,4 +1,4 @@
-"""What the lifecycle worker is asked for, and what it has done by others. Closed sets of frozen values."""
+"""Requests and notices for the lifecycle worker, and the effects of its decisions. Closed sets of frozen values."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from acode_vllm.workers.messages.reports import Reported
 from acode_vllm.workers.messages.request import Request
 from acode_vllm.workers.messages.warm_messages import CoolDown
 
-# Calls. Each is answered once: with the `ServiceStatus`, or by the error of a `Problem`.
+# Calls. Each is answered once: with the `ServiceStatus`, or with the error of a `Problem`.
 
 
 @dataclass(frozen=True)
 class EnsureHealthy(Request[ServiceStatus]):
-    """Make sure that the model is served by a server that a check just found healthy.
+    """Make sure that the model is served and that a recent check found the server healthy.
 
     Attributes:
-        wanted: What is to be served.
-        token: Names the call, so that it can be abandoned.
-        again: Whether a request that was under way asks: a service that was stopped meanwhile stays stopped.
-        only_running: Whether nothing is to be started or switched: unless the model runs, the answer is the status as
-            it is, at once.
+        wanted: What to serve.
+        token: Identifies the call, so that it can be abandoned.
+        again: Whether a request asks that had already begun: a service that was stopped meanwhile then stays stopped.
+        only_running: Whether to start and switch nothing: unless the model runs, the answer is the current status,
+            at once.
     """
 
     wanted: Wanted
@@ -41,7 +41,7 @@ class EnsureHealthy(Request[ServiceStatus]):
 
 @dataclass(frozen=True)
 class StartService(Request[ServiceStatus]):
-    """As `EnsureHealthy`, by a person's wish: restart limit and counter are reset first (FR-035)."""
+    """Like `EnsureHealthy`, for a person: restart limit and counter are reset first (FR-035)."""
 
     wanted: Wanted
     token: str
@@ -49,7 +49,7 @@ class StartService(Request[ServiceStatus]):
 
 @dataclass(frozen=True)
 class RestartService(Request[ServiceStatus]):
-    """End what runs, then as `StartService`."""
+    """End the server, then do as for `StartService`."""
 
     wanted: Wanted
     token: str
@@ -62,27 +62,27 @@ class StopService(Request[StopReport]):
 
 @dataclass(frozen=True)
 class ResetRestarts(Request[ServiceStatus]):
-    """Forget the restarts so far, and a limit that was reached. Answered with the `ServiceStatus`."""
+    """Reset the restart counter and a limit that was reached. Answered with the `ServiceStatus`."""
 
 
 @dataclass(frozen=True)
 class ReadStatus(Request[ServiceStatus]):
-    """What is the service? Answered with the `ServiceStatus`."""
+    """Read the status. Answered with the `ServiceStatus`."""
 
 
 @dataclass(frozen=True)
 class RefreshStatus(Request[ServiceStatus]):
-    """What is the service now? A check and a sample of the GPUs that are older than 5 s are taken anew.
+    """Read the status, after renewing a check or GPU sample that is older than 5 s.
 
-    Answered with the `ServiceStatus` once they are there.
+    Answered with the `ServiceStatus`.
     """
 
 
 @dataclass(frozen=True)
 class InterruptStart(Request[ServiceStatus]):
-    """The caller of ``token`` was interrupted (Ctrl-C): end the start that nobody else waits for.
+    """The caller of ``token`` was interrupted (Ctrl-C): end its start, unless others wait for it too.
 
-    Answered with the `ServiceStatus` when what was begun is gone, or at once where it goes on.
+    Answered with the `ServiceStatus` when the server is gone, or at once if the start goes on.
     """
 
     token: str
@@ -91,7 +91,7 @@ class InterruptStart(Request[ServiceStatus]):
 LifecycleRequest = (
     EnsureHealthy | StartService | RestartService | StopService | ResetRestarts | RefreshStatus | InterruptStart
 )
-"""Everything that a caller may ask for, but `ReadStatus`, which needs no decision."""
+"""Everything that a caller may ask for, except `ReadStatus`, which needs no decision."""
 
 
 # Casts
@@ -99,14 +99,14 @@ LifecycleRequest = (
 
 @dataclass(frozen=True)
 class AbandonCall:
-    """The caller of ``token`` waits no longer; what was begun for it goes on."""
+    """The caller of ``token`` no longer waits; its start goes on."""
 
     token: str
 
 
 @dataclass(frozen=True)
 class FailureSeen:
-    """A request failed in a way that makes one doubt the server: look at once."""
+    """A request failed in a way that puts the server in doubt: check now."""
 
     reason: str
 
@@ -120,21 +120,21 @@ CallerNotice = AbandonCall | FailureSeen
 
 @dataclass(frozen=True)
 class WorkerRestarted:
-    """A worker crashed, by a bug of ours, and was started again: it knows nothing of what it was told before."""
+    """A worker crashed through a bug of ours and was restarted: it has lost what it was told before."""
 
     worker: str
 
 
 @dataclass(frozen=True)
 class EngineRestartScheduled:
-    """The engine supervisor will start the server again after ``delay`` seconds."""
+    """The engine supervisor will restart the server after ``delay`` seconds."""
 
     delay: float
 
 
 @dataclass(frozen=True)
 class EngineLimitReached:
-    """The engine supervisor gave up: one restart more than allowed was needed."""
+    """The engine supervisor gave up: the restart limit was exceeded."""
 
 
 # From the worker itself
@@ -142,7 +142,7 @@ class EngineLimitReached:
 
 @dataclass(frozen=True)
 class RecordFound:
-    """An earlier owner has left a record; ``alive``: its process has been made sure of."""
+    """An earlier owner left a record; ``alive``: its process was verified."""
 
     status: ServiceStatus
     alive: bool
@@ -150,14 +150,14 @@ class RecordFound:
 
 @dataclass(frozen=True)
 class StartFailed:
-    """The settings did not make a plan, so no engine supervisor was started."""
+    """The settings make no plan, so no engine supervisor was started."""
 
     problem: Problem
 
 
 @dataclass(frozen=True)
 class EngineEnded:
-    """The engine supervisor is gone."""
+    """The engine supervisor has ended."""
 
 
 LifecycleNotice = (
@@ -174,12 +174,12 @@ LifecycleNotice = (
 """Everything that the lifecycle worker may be told."""
 
 
-# Effects: what the decisions ask for
+# Effects of the decisions
 
 
 @dataclass(frozen=True)
 class HavePrepared:
-    """Have the model looked at; the answer comes back as `ModelPrepared` with the same number."""
+    """Have the model checked; the answer is a `ModelPrepared` with the same number."""
 
     attempt: int
     wanted: Wanted
@@ -187,7 +187,7 @@ class HavePrepared:
 
 @dataclass(frozen=True)
 class StartEngine:
-    """Make a plan and a fresh engine supervisor for it; see `LaunchPlan` for the last three."""
+    """Make a plan and a new engine supervisor for it; `LaunchPlan` describes the last three fields."""
 
     wanted: Wanted
     prepared: PreparedModel | None = None
@@ -198,9 +198,9 @@ class StartEngine:
 
 @dataclass(frozen=True)
 class Replan:
-    """The next automatic restart is to use these, not what the engine was started with; ``env`` is added.
+    """Use these for the next automatic restart, instead of the engine's original ones; ``env`` is added.
 
-    ``said`` is what ended the last start (`Problem.said`): the same again ends the restarts.
+    ``said`` is why the last start ended (`Problem.said`): if the next one ends the same way, the restarts end.
     """
 
     adopt: ServerProcess | None
@@ -211,12 +211,12 @@ class Replan:
 
 @dataclass(frozen=True)
 class ChooseMark:
-    """An automatic restart is to come: have the mark of its tree on the disk by then."""
+    """Before an automatic restart: choose the mark of its tree and write it to disk."""
 
 
 @dataclass(frozen=True)
 class CompareSettings:
-    """A caller's settings are others than before: the next start is to use them; say what waits for a restart."""
+    """A caller's settings differ: use them for the next start, and report what waits for a restart."""
 
     wanted: Wanted
     prepared: PreparedModel | None
@@ -225,7 +225,7 @@ class CompareSettings:
 
 @dataclass(frozen=True)
 class StopProcess:
-    """Have the tree ended; where nothing runs, say that the engine has ended."""
+    """End the tree; if nothing runs, report that the engine has ended."""
 
     reason: str
 
@@ -244,12 +244,12 @@ Instruction = (
     | GpuReport
     | CoolDown
 )
-"""What the lifecycle tells the other workers."""
+"""What the lifecycle worker tells other workers."""
 
 
 @dataclass(frozen=True)
 class Tell:
-    """Cast to a worker; to one that is not there, nothing."""
+    """Cast to a worker, if it exists."""
 
     worker: str
     message: Instruction
@@ -265,7 +265,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Refuse:
-    """Answer a caller with the error of a problem."""
+    """Answer a caller with a problem's error."""
 
     to: object
     problem: Problem
@@ -273,7 +273,7 @@ class Refuse:
 
 @dataclass(frozen=True)
 class Emit:
-    """Tell everyone who listens."""
+    """Emit an event to all listeners."""
 
     event: Event
 

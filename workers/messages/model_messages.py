@@ -1,4 +1,4 @@
-"""What a `ModelLoader` is told and reports."""
+"""Messages to the `ModelLoader`, and its reports."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from acode_vllm.vocabulary.server_process import ServerProcess
 
 @dataclass(frozen=True)
 class PrepareModel:
-    """Cast or call: look at the model before anything is started.
+    """Cast or call: check the model before a start.
 
-    A cast is reported as `ModelPrepared`, a call answered with its ``result``.
+    A cast is reported as `ModelPrepared`, a call is answered with its ``result``.
 
     Attributes:
         model: Hub ID or absolute path.
         options: The settings.
         env: The environment that vLLM will inherit.
         attempt: A number that the report repeats.
-        leftover_marks: Marks of earlier instances: what is left of them is ended before the start, so the memory that
-            it holds counts as free.
+        leftover_marks: Marks of earlier instances. The start ends their remains first, so the memory of these counts
+            as free.
     """
 
     model: str
@@ -38,7 +38,7 @@ class PrepareModel:
 
 @dataclass(frozen=True)
 class FollowLoad:
-    """Cast: read this server's log and its download until it is ready; report progress and time-outs."""
+    """Cast: follow this server's log and download until it is ready; report progress and time-outs."""
 
     server: ServerProcess
     options: VllmLifecycleOptions
@@ -47,7 +47,7 @@ class FollowLoad:
 
 @dataclass(frozen=True)
 class StopFollowing:
-    """Cast: the load has ended, one way or the other."""
+    """Cast: the load has ended, successfully or not."""
 
 
 # Reports
@@ -55,17 +55,17 @@ class StopFollowing:
 
 @dataclass(frozen=True)
 class PreparedModel:
-    """What is known of a model that may be loaded.
+    """What is known about a model that may be loaded.
 
     Attributes:
         model: The argument for vLLM.
         cached: Whether every file that vLLM needs is on this machine.
-        env: Environment to add for vLLM: the hub switched off where everything is cached or nothing may be fetched.
-        download_bytes: What is still to be fetched, where known.
-        warnings: What the user should know all the same.
-        download_folder: Where what is fetched arrives, by whose growth a download is seen; None where nothing is.
-        weight_bytes: The size of the weights, where known.
-        folder: Where the model's files are, where it is cached.
+        env: Environment to add for vLLM: switches the hub off if all is cached or nothing may be fetched.
+        download_bytes: Bytes still to fetch, if known.
+        warnings: Warnings for the user.
+        download_folder: Folder in which the download arrives and grows; None if nothing is fetched.
+        weight_bytes: Size of the weights, if known.
+        folder: The folder of the model's files, if cached.
     """
 
     model: str
@@ -80,10 +80,10 @@ class PreparedModel:
 
 @dataclass(frozen=True)
 class ServerFound:
-    """Nothing need be started: a vLLM of this user, started elsewhere, serves the model on the port already.
+    """No start is needed: another vLLM of this user already serves the model on the port.
 
     Attributes:
-        pid: Who listens.
+        pid: The process that listens.
     """
 
     pid: int
@@ -91,7 +91,7 @@ class ServerFound:
 
 @dataclass(frozen=True)
 class ModelPrepared:
-    """The preparation number ``attempt`` has ended."""
+    """Preparation number ``attempt`` has ended."""
 
     attempt: int
     result: PreparedModel | Problem | ServerFound
@@ -99,7 +99,7 @@ class ModelPrepared:
 
 @dataclass(frozen=True)
 class LoadStep:
-    """The load went on."""
+    """The load has progressed."""
 
     server: ServerProcess
     progress: LoadProgress
@@ -107,7 +107,7 @@ class LoadStep:
 
 @dataclass(frozen=True)
 class LoadTimedOut:
-    """No sign of life, or no end, within the time allowed (FR-047)."""
+    """No output, or no end of the load, within the time limit (FR-047)."""
 
     server: ServerProcess
     problem: Problem

@@ -1,4 +1,4 @@
-"""What a `ProcessWorker` is given, told and reports."""
+"""The plan of a `ProcessWorker`, messages to it, and its reports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from acode_vllm.vocabulary.server_process import ServerProcess
 
 @dataclass(frozen=True)
 class SharedFile:
-    """A file in ``/dev/shm`` as it was when a member used it."""
+    """A file in ``/dev/shm`` as it was when a member of the tree used it."""
 
     name: str
     device: int
@@ -22,25 +22,25 @@ class SharedFile:
 
 @dataclass(frozen=True)
 class LaunchPlan:
-    """Everything that a spawn needs, decided beforehand.
+    """Everything that a spawn needs.
 
     Attributes:
-        argv: The command, its binary an absolute path.
-        env: The whole environment of the child, secrets among them; never logged, recorded or compared aloud.
+        argv: The command; its program is an absolute path.
+        env: The complete environment of the child. It holds secrets: never logged or recorded.
         cwd: Its working folder: the service's, never the user's.
         model: The model argument.
-        served_name: The name under which it will be listed.
+        served_name: The name under which the server lists the model.
         port: Its port.
         host: The address it binds.
-        log_path: The file that its output is appended to.
+        log_path: The file to which its output is appended.
         options: The options that the plan was made from.
-        adopt: A server that runs already and is to be taken over instead of spawning one.
-        leftover_marks: Marks of earlier instances whose remains are ended before a spawn.
-        stop_only: End the remains, and spawn nothing.
-        shared_memory: What earlier instances used, as it was recorded; removed where nothing uses it any more.
-        mark: The mark of the tree that a spawn makes, where it was chosen and recorded beforehand.
-        said_before: `Problem.said` of the start before this one, if that failed.
-        fork_argv: The command as vLLM's interpreter runs it, where it may be forked of a fork server.
+        adopt: A running server to adopt instead of spawning one.
+        leftover_marks: Marks of earlier instances, whose remains are ended before a spawn.
+        stop_only: End the remains and spawn nothing.
+        shared_memory: Shared memory of earlier instances, from the record; removed if nothing uses it any more.
+        mark: The mark of the new tree, if it was chosen and recorded beforehand.
+        said_before: `Problem.said` of the previous start, if that failed.
+        fork_argv: The command as vLLM's interpreter runs it, if a fork server may fork it.
     """
 
     argv: tuple[str, ...]
@@ -63,7 +63,7 @@ class LaunchPlan:
 
 @dataclass(frozen=True)
 class ProcessExit:
-    """How a process ended. Both None: it was not our child, so nobody can say."""
+    """How a process ended. Both are None if it was not our child: then nobody knows."""
 
     code: int | None = None
     signal: int | None = None
@@ -86,8 +86,8 @@ class StopReport:
     Attributes:
         method: ``graceful``, ``forced`` or ``already gone``.
         seconds: How long it took.
-        remaining: What is left in spite of SIGKILL: "PID 12 VLLM::Worker, state D (uninterruptible)".
-        shared_memory_removed: Files in ``/dev/shm`` that were provably the tree's own and were removed.
+        remaining: Processes that survived SIGKILL: "PID 12 VLLM::Worker, state D (uninterruptible)".
+        shared_memory_removed: The removed files in ``/dev/shm``, which were provably the tree's.
     """
 
     method: str
@@ -101,9 +101,9 @@ class StopReport:
 
 @dataclass(frozen=True)
 class StopServer:
-    """Cast or call: end the tree, then exit for good; in every phase.
+    """Cast or call: end the tree, then exit for good. Heard in every phase.
 
-    Reported as `ServerDown` with ``asked``; a call is answered with a `StopReport`, too.
+    Reported as `ServerDown` with ``asked``; a call is also answered with a `StopReport`.
     """
 
     reason: str
@@ -111,9 +111,9 @@ class StopServer:
 
 @dataclass(frozen=True)
 class FailServer:
-    """Cast: the server is alive but of no use (three failed checks, a load that ran out of time).
+    """Cast: the server is alive but useless (three failed checks, a load that timed out).
 
-    End the tree, then exit as the problem says: as a crash where a retry can mend it, else for good.
+    End the tree, then exit: as a crash if a retry can solve the problem, else for good.
     """
 
     problem: Problem
@@ -121,12 +121,12 @@ class FailServer:
 
 @dataclass(frozen=True)
 class ReleaseServer:
-    """Call: from now on vLLM lives on when this worker is shut down, ``stop_on_exit`` or not; a successor adopts it."""
+    """Call: let vLLM live on when this worker is shut down, even with ``stop_on_exit``; a successor adopts it."""
 
 
 @dataclass(frozen=True)
 class ServerServes:
-    """Cast: this server has passed its first check, a token included, so it has made itself all that it works with."""
+    """Cast: this server has passed its first check, including a token, so all its shared memory exists."""
 
     server: ServerProcess
 
@@ -136,19 +136,19 @@ class ServerServes:
 
 @dataclass(frozen=True)
 class MarkChosen:
-    """Before a spawn: the mark the new tree will carry, to be recorded first, so that nothing is ever lost."""
+    """The mark of the tree to be spawned. It is recorded before the spawn, so no process is ever lost."""
 
     mark: str
 
 
 @dataclass(frozen=True)
 class ForkAwaited:
-    """The server is to be forked of a process that imports vLLM now."""
+    """The server will be forked from a process that is importing vLLM now."""
 
 
 @dataclass(frozen=True)
 class ForkRefused:
-    """The server is started plainly instead.
+    """The server is spawned instead of forked.
 
     Attributes:
         why: In a few words, for a person.
@@ -159,14 +159,14 @@ class ForkRefused:
 
 @dataclass(frozen=True)
 class LeftOverFound:
-    """Not even SIGKILL has ended all of an earlier instance; the start goes on."""
+    """Some of an earlier instance survived SIGKILL; the start goes on."""
 
     report: StopReport
 
 
 @dataclass(frozen=True)
 class ServerUp:
-    """The process exists: spawned just now, or adopted."""
+    """The process exists: spawned, forked or adopted."""
 
     server: ServerProcess
     adopted: bool
@@ -174,9 +174,9 @@ class ServerUp:
 
 @dataclass(frozen=True)
 class ServerDied:
-    """The kernel says that the API server has ended, unasked: at once, before its orphans are dealt with.
+    """The API server has ended unasked. Reported at once, before its orphans are ended.
 
-    A `ServerDown` follows when all of its tree is gone.
+    A `ServerDown` follows when its whole tree is gone.
     """
 
     server: ServerProcess
@@ -185,14 +185,14 @@ class ServerDied:
 
 @dataclass(frozen=True)
 class ServerDown:
-    """The process is gone, and with it what was left of its tree.
+    """The process and its whole tree are gone.
 
     Attributes:
-        server: Which; None where it could not even be spawned.
+        server: The server; None if it could not be spawned.
         exit: How it ended.
         asked: Whether we ended it (a stop or a failed check).
-        problem: Why, as far as its log and its exit tell; None for a stop that was asked for.
-        report: What became of its tree.
+        problem: Why, as far as its log and exit show; None for a requested stop.
+        report: How its tree ended.
     """
 
     server: ServerProcess | None
@@ -204,9 +204,9 @@ class ServerDown:
 
 @dataclass(frozen=True)
 class SharedMemoryUsed:
-    """Report: the shared memory that the tree uses or has used, all of it, for a later owner to remove.
+    """All shared memory that the tree uses or has used, for a later owner to remove.
 
-    Whose it is can be told only while the tree lives. Recorded by the owner itself, and not passed on.
+    Only a living tree shows which files are its own. The owner records it and passes it on to nobody.
     """
 
     files: frozenset[SharedFile]

@@ -1,7 +1,7 @@
-"""What any worker reports to the lifecycle worker.
+"""Everything that workers report to the lifecycle worker.
 
-The `LifecycleWorker` tells the other workers what to do. Each reports to it through a `Report`, which casts to
-whichever incarnation of it is alive. No worker knows another one.
+The `LifecycleWorker` tells the other workers what to do. Each reports to it through a `Report`, which casts to its
+current incarnation. No worker knows another one.
 """
 
 from __future__ import annotations
@@ -41,4 +41,4 @@ Reported = (
     | GpuReport
 )
 Report = Callable[[Reported], None]
-"""How a worker reports to the lifecycle worker: never blocks, never raises."""
+"""Reports to the lifecycle worker. Never blocks, never raises."""

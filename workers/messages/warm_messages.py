@@ -1,4 +1,4 @@
-"""What a `WarmWorker` is told, and what it answers."""
+"""Messages to the `WarmWorker`, and its answers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Forked:
     """The server was forked.
 
     Attributes:
-        identity: Its process.
-        log_offset: Where its output begins in the log.
+        identity: The server's process.
+        log_offset: Where its output begins in the log, in bytes.
     """
 
     identity: ProcessIdentity
@@ -24,12 +24,12 @@ class Forked:
 
 @dataclass(frozen=True)
 class ForkDelayed:
-    """vLLM's modules are imported first, which takes some 10 s; `Forked` or `NotForked` follows."""
+    """vLLM must be imported first, which takes about 10 s; `Forked` or `NotForked` follows."""
 
 
 @dataclass(frozen=True)
 class NotForked:
-    """The server is to be started plainly.
+    """The server must be spawned instead.
 
     Attributes:
         why: In a few words, for a person.
@@ -43,12 +43,12 @@ class NotForked:
 
 @dataclass(frozen=True)
 class ForkVllm:
-    """Cast: fork a server of the plan. Answered with `Forked` or `NotForked`, perhaps with `ForkDelayed` before it.
+    """Cast: fork the plan's server. Answered with `Forked` or `NotForked`, sometimes after a `ForkDelayed`.
 
     Attributes:
-        plan: What to run.
+        plan: The server to fork.
         mark: The mark of its tree.
-        answer: Takes the answer; called on the worker's thread, must not block.
+        answer: Receives the answer on the worker's thread; must not block.
     """
 
     plan: LaunchPlan
@@ -58,12 +58,12 @@ class ForkVllm:
 
 @dataclass(frozen=True)
 class CancelFork:
-    """Cast: whoever asked wants no server any more; the answer is `NotForked`, unless it is on its way."""
+    """Cast: the server is no longer wanted; the answer is `NotForked`, unless another one is on its way."""
 
 
 @dataclass(frozen=True)
 class ForkUseless:
-    """Cast: the server that was forked last ended without a word; start vLLM plainly from now on.
+    """Cast: the last forked server ended without output; do not fork from now on.
 
     Attributes:
         why: How it ended.
@@ -74,9 +74,9 @@ class ForkUseless:
 
 @dataclass(frozen=True)
 class ReapForked:
-    """Cast: how the last server ended has been read; its process may vanish."""
+    """Cast: the exit of the last server has been read; its process may be reaped."""
 
 
 @dataclass(frozen=True)
 class CoolDown:
-    """Cast: the service is stopped; end the fork server."""
+    """Cast: the service has stopped; end the fork server."""

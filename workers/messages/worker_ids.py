@@ -1,4 +1,4 @@
-"""The child ids of the service's tree: by these a worker is told something, restarted and looked up."""
+"""The child ids of the service's tree."""
 
 LIFECYCLE = "lifecycle"
 HEALTH = "health"

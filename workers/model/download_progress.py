@@ -1,4 +1,4 @@
-"""How far a download has come: vLLM fetches by itself and says nothing, but the files in the cache grow."""
+"""The progress of vLLM's own download. vLLM prints nothing about it, but the files in the cache grow."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from acode_vllm.workers.model.hub_cache import arrived_bytes
 
 
 class DownloadProgress:
-    """Watches the cache folder of one model. For one thread.
+    """Watches the cache folder of one model. One thread only.
 
     Args:
-        repository: The model's folder in the cache; it need not be there yet.
-        total: Bytes still to be fetched at the beginning; None where nobody said.
-        before: How many of them had arrived at an earlier try already.
+        repository: The model's folder in the cache; it need not exist yet.
+        total: Bytes to fetch; None if unknown.
+        before: How many of them an earlier try had fetched already.
     """
 
     def __init__(self, repository: Path, total: int | None, before: int = 0) -> None:
@@ -24,7 +24,7 @@ class DownloadProgress:
         self._begin = self._now - before
 
     def look(self) -> LoadProgress | None:
-        """The progress, where something has arrived since the last look.
+        """The progress, if something has arrived since the last look.
 
         Raises:
             OSError: The cache cannot be read.
@@ -40,14 +40,14 @@ class DownloadProgress:
 
     @property
     def arrived(self) -> str:
-        """What had arrived at the last look, in words: "11.2 of 26.0 GB"."""
+        """What had arrived at the last look, as text: "11.2 of 26.0 GB"."""
         if not self._total:
             return in_units(self._done)
         return f"{in_units(self._done, self._total)} of {in_units(self._total)}"
 
     @property
     def lacks(self) -> bool:
-        """Whether some of what was announced had not arrived at the last look."""
+        """Whether part of the total had not arrived at the last look."""
         return self._total is not None and self._done < self._total
 
     @property
@@ -57,7 +57,7 @@ class DownloadProgress:
 
 
 def in_units(size: int, scale: int | None = None) -> str:
-    """A number of bytes for a person: "26.0 GB"; with ``scale`` without the unit, in the unit of that number."""
+    """Bytes as text: "26.0 GB"; with ``scale`` in the unit of that number, without naming it."""
     for factor, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
         if (scale or size) >= factor:
             return f"{size / factor:.1f}" + ("" if scale else f" {unit}")

@@ -1,10 +1,10 @@
-"""Is a model on this machine, whole? Read from the files themselves, without importing huggingface_hub.
+"""Whether a model is complete on this machine, read from the files without importing huggingface_hub.
 
-The layout of its cache, which has been the same since 2022:
+The layout of the hub's cache, unchanged since 2022:
 
     models--org--name/refs/main                  the commit that the name stands for
     models--org--name/snapshots/COMMIT/FILE      links to the blobs
-    models--org--name/blobs/HASH[….incomplete]   the files, and what of them has arrived
+    models--org--name/blobs/HASH[….incomplete]   the files, complete or partly downloaded
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 @dataclass(frozen=True)
 class Complete:
-    """Everything that vLLM needs is there.
+    """Everything that vLLM needs is present.
 
     Attributes:
-        folder: Where.
-        weight_bytes: The size of the weights.
+        folder: Where the model is.
+        weight_bytes: Size of the weights.
     """
 
     folder: Path
@@ -37,12 +37,12 @@ class Complete:
 
 @dataclass(frozen=True)
 class Partial:
-    """A part is there.
+    """Only a part is present.
 
     Attributes:
-        folder: Where.
-        missing: What is not, by name as far as that is known.
-        present_bytes: What has arrived, unfinished downloads included.
+        folder: Where the model is.
+        missing: What is missing, by name as far as known.
+        present_bytes: What has arrived, including unfinished downloads.
     """
 
     folder: Path
@@ -52,11 +52,11 @@ class Partial:
 
 @dataclass(frozen=True)
 class Broken:
-    """It is there, and cannot be used.
+    """The model is present but unusable.
 
     Attributes:
-        folder: Where.
-        files: Which files, each with the reason: "model.safetensors: 5 of 12 bytes".
+        folder: Where the model is.
+        files: The damaged files, each with the reason: "model.safetensors: 5 of 12 bytes".
     """
 
     folder: Path
@@ -65,10 +65,10 @@ class Broken:
 
 @dataclass(frozen=True)
 class Absent:
-    """Nothing of it is there.
+    """Nothing is present.
 
     Attributes:
-        folder: Where it would be.
+        folder: Where the model would be.
     """
 
     folder: Path
@@ -78,7 +78,7 @@ Presence = Complete | Partial | Broken | Absent
 
 
 def hub_home(env: Mapping[str, str]) -> Path:
-    """The hub's folder (``HF_HOME``), by huggingface_hub's own rules, for a process with this environment."""
+    """The hub's folder (``HF_HOME``) for a process with this environment, by huggingface_hub's own rules."""
     if env.get("HF_HOME"):
         return _path(env["HF_HOME"], env)
     if env.get("XDG_CACHE_HOME"):
@@ -102,12 +102,12 @@ def _path(text: str, env: Mapping[str, str]) -> Path:
 
 
 def repository_folder(root: Path, model: str) -> Path:
-    """Where the cache keeps a model."""
+    """The folder in which the cache keeps a model."""
     return root / f"models--{model.replace('/', '--')}"
 
 
 def cached_models(root: Path) -> list[str]:
-    """The models that the cache holds whole, by name. What cannot be read is left out."""
+    """Names of the models that are complete in the cache. What cannot be read is left out."""
     found = []
     with suppress(OSError):
         for name in sorted(os.listdir(root)):
@@ -127,8 +127,8 @@ def look_up(
         root: The cache.
         model: ``org/name``.
         revision: Branch, tag or commit.
-        tokenizer: Whether a tokenizer belongs to it.
-        weights: Whether weights of the usual kinds belong to it.
+        tokenizer: Whether it must have a tokenizer.
+        weights: Whether it must have weights of the usual kinds.
 
     Raises:
         OSError: The cache cannot be read.
@@ -150,7 +150,7 @@ def look_into(folder: Path, *, tokenizer: bool = True, weights: bool = True) -> 
     """Whether a local folder holds a model.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: The folder cannot be read.
     """
     if not folder.is_dir():
         return Absent(folder)
@@ -163,9 +163,9 @@ def look_into(folder: Path, *, tokenizer: bool = True, weights: bool = True) -> 
 
 
 def arrived_bytes(repository: Path) -> int:
-    """The bytes of a cached model that have arrived, unfinished files included.
+    """Bytes of a cached model that have arrived, including unfinished files.
 
-    Room that was only reserved for a file does not count as arrived.
+    Space that is only reserved for a file does not count.
     """
     total = 0
     try:
@@ -173,7 +173,7 @@ def arrived_bytes(repository: Path) -> int:
             for entry in entries:
                 try:
                     status = entry.stat()
-                except FileNotFoundError:  # finished, and renamed, in this moment
+                except FileNotFoundError:  # finished and renamed just now
                     continue
                 unfinished = entry.name.endswith(".incomplete")
                 total += min(status.st_size, status.st_blocks * 512) if unfinished else status.st_size

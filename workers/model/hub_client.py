@@ -1,6 +1,6 @@
-"""What the model hub says of a model: is it there, may we have it, how large is it (FR-013, FR-025).
+"""What the model hub says about a model: does it exist, may we have it, how large is it (FR-013, FR-025).
 
-`huggingface_hub` is imported when it is first asked, for it takes half a second; where a model is cached whole, never.
+`huggingface_hub` takes half a second to import, so it is imported at the first question: never for a cached model.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from acode_vllm.workers.model.hub_cache import hub_home
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 DEADLINE = 5.0
-"""Seconds that the hub may take for each answer."""
+"""Seconds that the hub may take per answer."""
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt")
@@ -27,14 +27,14 @@ _NEVER_FETCHED = ("original/*", "*.onnx", "*.h5", "*.msgpack", "*.ot", "*.tflite
 
 @dataclass(frozen=True)
 class HubQuestion:
-    """What is asked.
+    """A question to the hub about one model.
 
     Attributes:
         model: ``org/name``.
         revision: Branch, tag or commit.
-        endpoint: The hub.
-        token: The user's token; None to ask as a stranger.
-        deadline: Seconds for each answer.
+        endpoint: The hub's URL.
+        token: The user's token; None to ask without one.
+        deadline: Seconds per answer.
     """
 
     model: str
@@ -46,10 +46,10 @@ class HubQuestion:
 
 @dataclass(frozen=True)
 class HubModel:
-    """What the hub says of a model that may be fetched.
+    """A model that may be fetched, as the hub describes it.
 
     Attributes:
-        commit: What the revision stands for at the moment.
+        commit: What the revision stands for now.
         files: Name → bytes.
     """
 
@@ -59,10 +59,10 @@ class HubModel:
 
 @dataclass(frozen=True)
 class HubSilent:
-    """The hub did not answer in time; nothing is known.
+    """The hub did not answer in time: nothing is known.
 
     Attributes:
-        why: In a few words.
+        why: The reason in a few words.
     """
 
     why: str
@@ -72,13 +72,13 @@ HubAnswer = HubModel | HubSilent | Problem
 
 
 def question_for(model: str, revision: str, env: Mapping[str, str], deadline: float = DEADLINE) -> HubQuestion:
-    """The question as vLLM, with this environment, would ask it: the same hub, the same token."""
+    """The question as vLLM would ask it in this environment: the same hub, the same token."""
     endpoint = (env.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
     return HubQuestion(model, revision, endpoint, find_token(env), deadline)
 
 
 def find_token(env: Mapping[str, str]) -> str | None:
-    """The token of the environment; else the one that ``hf auth login`` saved; None where there is none."""
+    """The token from the environment, or else the one that ``hf auth login`` saved; None without one."""
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         if env.get(name, "").strip():
             return env[name].strip()
@@ -90,7 +90,7 @@ def find_token(env: Mapping[str, str]) -> str | None:
 
 
 def ask_hub(question: HubQuestion) -> HubAnswer:
-    """Ask. Blocks for a few times the deadline at most; any thread."""
+    """Ask the hub. Blocks for at most a few times the deadline. Any thread."""
     from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import OfflineModeIsEnabled
 
@@ -102,19 +102,19 @@ def ask_hub(question: HubQuestion) -> HubAnswer:
         )
         files = {file.rfilename: file.size or 0 for file in info.siblings or ()}
         if info.gated and files:
-            # The description of a gated model is public; only its files show whether this token may have them.
+            # A gated model's description is public; only its files show whether this token has access.
             name = "config.json" if "config.json" in files else min(files)
             url = hf_hub_url(question.model, name, revision=question.revision, endpoint=question.endpoint)
             get_hf_file_metadata(url, token=token, timeout=question.deadline, endpoint=question.endpoint)
     except OfflineModeIsEnabled:
         return HubSilent("HF_HUB_OFFLINE is set for this program")
-    except Exception as error:  # noqa: BLE001 - the client's HTTP library, and with it the root of its errors, changed twice
+    except Exception as error:  # noqa: BLE001 - the client's HTTP library changed twice, and its errors with it
         return refusal(question, error)
     return HubModel(info.sha or "", files)
 
 
 _CASES: tuple[tuple[str, int | None, bool | None, str], ...] = (
-    # The client's error, the status, whether a token was sent (None: either) → the row of `causes_hub`.
+    # The client's error, the status, whether a token was sent (None: either) → row of `causes_hub`.
     ("GatedRepoError", None, True, "gated, no permission"),
     ("GatedRepoError", None, False, "gated, no token"),
     ("RepositoryNotFoundError", 401, None, "not found or private (401)"),
@@ -127,11 +127,11 @@ _CASES: tuple[tuple[str, int | None, bool | None, str], ...] = (
 
 
 _CONNECTION_ROWS = ("certificate", "proxy", "download cut")
-"""Rows of `causes_hub` that know better than that the hub cannot be reached."""
+"""Rows of `causes_hub` that are more precise than "the hub cannot be reached"."""
 
 
 def refusal(question: HubQuestion, error: Exception) -> HubSilent | Problem:
-    """What an error of the hub's client says; one that says nothing of the hub is raised again."""
+    """What an error of the hub's client means; re-raises an error that is not about the hub."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
     status = getattr(getattr(error, "response", None), "status_code", None)
     said = (getattr(error, "server_message", None) or str(error)).strip().partition("\n")[0]
@@ -154,23 +154,23 @@ def refusal(question: HubQuestion, error: Exception) -> HubSilent | Problem:
 
 
 def _row(name: str) -> CauseRule:
-    from acode_vllm.workers.diagnosis import causes_hub, causes_machine  # 40 KB of text that is seldom needed
+    from acode_vllm.workers.diagnosis import causes_hub, causes_machine  # 40 KB of text, rarely needed
 
     return next(rule for rule in (*causes_hub.RULES, *causes_machine.RULES) if rule.name == name)
 
 
 def bytes_to_fetch(answer: HubModel, have: Path | None) -> int:
-    """What vLLM will fetch of a model: the weights in the one format that it prefers, and the small files.
+    """Bytes that vLLM will fetch of a model: the weights in the format it prefers, and the small files.
 
     Args:
-        answer: What the hub has.
-        have: The cache's folder of this very commit, where there is one.
+        answer: The model on the hub.
+        have: The cache's folder of this commit, if there is one.
     """
     return sum(files_to_fetch(answer, have).values())
 
 
 def files_to_fetch(answer: HubModel, have: Path | None) -> dict[str, int]:
-    """The files behind `bytes_to_fetch`, with their sizes."""
+    """The files that `bytes_to_fetch` counts, with their sizes."""
     kind = _kind_of_weights(answer)
     return {
         name: size
@@ -180,7 +180,7 @@ def files_to_fetch(answer: HubModel, have: Path | None) -> dict[str, int]:
 
 
 def weight_bytes(answer: HubModel) -> int:
-    """The size of the weights in the format that vLLM prefers."""
+    """Size of the weights in the format that vLLM prefers."""
     kind = _kind_of_weights(answer)
     return sum(size for name, size in _fetchable(answer).items() if _fits(name, (kind,)))
 

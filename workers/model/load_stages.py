@@ -1,7 +1,7 @@
-"""How far a start has come, read from what vLLM prints. Pure: lines go in, `LoadProgress` comes out.
+"""The progress of a start, read from what vLLM prints. Pure: lines go in, `LoadProgress` comes out.
 
-The wording is that of vLLM 0.28 to 0.32 as run, and of older versions as in their sources. A line that is not known
-says nothing, so a new version costs steps of the display and nothing else.
+The texts are those of vLLM 0.28 to 0.32 as run, and of older versions as in their sources. Unknown lines are ignored,
+so a new wording in vLLM only makes the display coarser.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from acode_vllm.vocabulary.loading import LoadProgress, LoadStage
 
 @dataclass(frozen=True)
 class StageRule:
-    """One row: a line that contains ``needle`` (and matches ``pattern``) belongs to a stage.
+    """A line that contains ``needle`` (and matches ``pattern``) belongs to a stage.
 
     Attributes:
         stage: The stage.
-        needle: What the line contains; looked for first, since that is cheap.
-        pattern: Its values, as the groups ``done`` and ``total`` of a bar, or ``detail``.
-        detail: What to say of it; ``{done}``, ``{total}`` and ``{detail}`` are filled in.
+        needle: Text that the line contains; checked first, because it is cheap.
+        pattern: Finds the groups ``done`` and ``total`` of a progress bar, or ``detail``.
+        detail: Text to show, in which ``{done}``, ``{total}`` and ``{detail}`` are filled in.
         again: Whether it may follow a later stage: graphs are captured after the KV cache was planned.
     """
 
@@ -80,7 +80,7 @@ _ORDER = {stage: position for position, stage in enumerate(LoadStage)}
 
 
 def progress_of(line: str) -> tuple[LoadProgress, bool] | None:
-    """What one line says of the load, and whether it may follow a later stage; None where it says nothing."""
+    """The progress that one line shows, and whether it may follow a later stage; None for an unknown line."""
     for rule in RULES:
         if rule.needle not in line:
             continue
@@ -97,13 +97,13 @@ def progress_of(line: str) -> tuple[LoadProgress, bool] | None:
 
 
 class LoadStages:
-    """The stage that a start has reached; never goes back, whatever several workers print at once."""
+    """The stage that a start has reached. It never goes back, even if several workers print at once."""
 
     def __init__(self) -> None:
         self.current = LoadProgress(LoadStage.SPAWNED)
 
     def read(self, lines: Iterable[str], tell: Callable[[LoadProgress], None]) -> None:
-        """Take in new lines; ``tell`` is called for each step that they show."""
+        """Read new lines; call ``tell`` for each step that they show."""
         for line in lines:
             step = self._step(line)
             if step is not None:
@@ -113,7 +113,7 @@ class LoadStages:
     def _step(self, line: str) -> LoadProgress | None:
         known = progress_of(line)
         if known is None:
-            # Any output is a sign of life: from here on the other deadline counts (FR-039 in the notes on the spec).
+            # Any output ends the start timeout and begins the load timeout (FR-039).
             return LoadProgress(LoadStage.FIRST_SIGN) if self.current.stage is LoadStage.SPAWNED else None
         progress, again = known
         now, new = _ORDER[self.current.stage], _ORDER[progress.stage]
@@ -125,7 +125,7 @@ class LoadStages:
 
 
 def _less(new: LoadProgress, old: LoadProgress) -> bool:
-    """Whether a bar of another worker lags behind, or a line knows less than the one before it."""
+    """Whether another worker's bar lags behind, or a line shows less than the one before it."""
     if new.fraction is not None and old.fraction is not None:
         return new.fraction < old.fraction
     return not new.detail

@@ -1,4 +1,4 @@
-"""One load, watched: its log, its download and its deadline. Belongs to one thread, which asks it to look."""
+"""Watches one load: its log, its download and its deadline. One thread only."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from acode_vllm.workers.vllm.log_file import LogReader, body_of
 logger = logging.getLogger(__name__)
 
 REPEAT_SECONDS = 15.0
-"""A load that stands still is told again so often, so that a log shows it every 10 to 20 s (NFR-016)."""
+"""Interval at which a load without progress is reported again: a log shows it every 10 to 20 s (NFR-016)."""
 
 _HARMLESS = "Found ulimit of"
-"""A warning of every start; it quotes an error, and would be taken for the reason."""
+"""A warning at every start. It quotes an error and would be mistaken for the cause."""
 _FETCH = "check the network and fetch the model beforehand: acode providers pull-model vllm {}"
 
 
@@ -49,11 +49,11 @@ class LoadWatch:
         self._failed: HealthReport | None = None
 
     def check_failed(self, report: HealthReport) -> None:
-        """The server answers already, and does not pass its check."""
+        """The server answers, but fails its check."""
         self._failed = report
 
     def look(self, now: float) -> list[LoadProgress]:
-        """What went on since the last look; what is so for long is told again now and then."""
+        """The progress since the last look; without progress, the last step again every `REPEAT_SECONDS`."""
         steps: list[LoadProgress] = []
         lines = self._new_lines()
         if lines:
@@ -70,7 +70,7 @@ class LoadWatch:
         return steps
 
     def overdue(self, now: float) -> Problem | None:
-        """The problem, where the time allowed is used up (FR-047, AC-040)."""
+        """The problem, if the time limit is exceeded (FR-047, AC-040)."""
         deadline = self._deadline
         if not deadline.expired(now):
             return None
@@ -89,7 +89,7 @@ class LoadWatch:
             message += f", not counting {deadline.stood_still:.0f} s in which its download moved"
         message += f": {described(self._shown)}, no progress for {deadline.idle(now):.0f} s"
         if self._download is not None and self._download.lacks and self._shown.stage is not LoadStage.DOWNLOADING:
-            # vLLM fetches the weights when it is about to load them.
+            # vLLM fetches the weights just before it loads them.
             message += f"; of its download {self._download.arrived} had arrived"
         message += "."
         remedy = f"Increase providers.vllm.lifecycle.model_load_timeout_seconds (now {deadline.allowed:g}), or "
@@ -131,7 +131,7 @@ class LoadWatch:
 
 
 def described(progress: LoadProgress) -> str:
-    """How far a load has come, in words: "downloading the model at 43 %, 11.2 of 26.0 GB"."""
+    """The progress of a load as text: "downloading the model at 43 %, 11.2 of 26.0 GB"."""
     share = "" if progress.fraction is None else f" at {progress.fraction * 100:.0f} %"
     detail = f", {progress.detail}" if progress.detail else ""
     return progress.stage.value + share + detail

@@ -1,7 +1,7 @@
-"""Looks at a model before anything is started: is it here, may it be fetched, is there room (FR-013, FR-021, FR-024).
+"""Checks a model before a start: is it here, may it be fetched, is there space for it (FR-013, FR-021, FR-024).
 
-What is cached whole starts with the hub switched off, because vLLM would otherwise ask it for each file and retry for
-minutes where it is down. In airgapped mode nothing is ever fetched.
+A completely cached model starts with the hub switched off: vLLM would otherwise ask the hub for each file, and retry
+for minutes if it is down. In airgapped mode nothing is ever fetched.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from acode_vllm.workers.model.hub_client import (
 )
 
 SPARE_BYTES = 5 * 10**9
-"""What a download leaves free on the disk."""
+"""Disk space that a download leaves free."""
 
 HUB_OFF = {"HF_HUB_OFFLINE": "1"}
 AIRGAPPED = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
@@ -52,14 +52,14 @@ _OTHER_REPOSITORIES = (
     "code-revision",
     "tokenizer-revision",
 )
-"""Options of vLLM that may name something else to be fetched: then a cached model is not all that is needed."""
+"""vLLM options that may name another repository to fetch: then a cached model is not enough."""
 
 AskHub = Callable[[HubQuestion], HubAnswer]
 FreeBytes = Callable[[Path], int]
 
 
 def free_bytes(folder: Path) -> int:
-    """The free bytes of the disk that a folder is on, or will be on."""
+    """Free bytes of the disk that a folder is or will be on."""
     while not folder.exists():
         folder = folder.parent
     disk = os.statvfs(folder)
@@ -67,7 +67,7 @@ def free_bytes(folder: Path) -> int:
 
 
 def argument(extra_args: tuple[str, ...], name: str) -> str | None:
-    """The value of an option among vLLM's extra arguments; empty for one without a value, None where it is not."""
+    """The value of an option in vLLM's extra arguments; "" for one without a value, None if it is not given."""
     for place, text in enumerate(extra_args):
         option, equals, value = text.partition("=")
         if option.startswith("--") and option[2:].replace("_", "-") == name:
@@ -83,17 +83,17 @@ def prepare_model(
     ask: AskHub,
     free: FreeBytes = free_bytes,
 ) -> PreparedModel | Problem:
-    """What is known of a model that may be loaded, or why it may not.
+    """Check a model; returns what is known about it, or why it cannot be loaded.
 
-    Blocks for as long as the hub may take, where it has to be asked: only for a model that is not cached whole, and
-    never in airgapped mode.
+    Blocks while the hub answers. The hub is asked only about a model that is not completely cached, and never in
+    airgapped mode.
 
     Args:
-        model: Hub ID or absolute path, of valid form.
+        model: Hub ID or absolute path, in valid form.
         options: The settings.
         env: The environment that vLLM will inherit.
         ask: Asks the hub.
-        free: Tells the free bytes of a disk.
+        free: Returns the free bytes of a disk.
     """
     env = {**env, **options.server.env}
     airgapped = options.operating_mode is OperatingMode.AIRGAPPED
@@ -122,7 +122,7 @@ def _wants_tokenizer(options: VllmLifecycleOptions) -> bool:
 
 
 def _wants_weights(options: VllmLifecycleOptions) -> bool:
-    """Whether the weights are files of the usual kinds, beside the configuration."""
+    """Whether the weights are files of the usual kinds in the model's folder."""
     return argument(options.server.extra_args, "load-format") in (None, "", "auto", "safetensors", "hf", "pt")
 
 

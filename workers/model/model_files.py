@@ -1,4 +1,4 @@
-"""Is a folder a model that vLLM can load? Looks at names, sizes and the headers of the weights; loads nothing."""
+"""Whether a folder is a model that vLLM can load, by names, sizes and headers of the weights. Loads nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NUMBER_BYTES = {
     **dict.fromkeys(("I8", "U8", "BOOL", "F8_E5M2", "F8_E4M3"), 1),
 }
 _HEADER_LIMIT = 100_000_000
-"""The safetensors format allows no longer header."""
+"""Maximum length of a header in the safetensors format, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class FolderReport:
     """What a folder holds.
 
     Attributes:
-        missing: What a model needs and it lacks, by name as far as that is known.
-        damaged: Files that cannot be used, each with the reason.
-        weight_bytes: The size of the weights that are there.
+        missing: What it lacks, by name as far as known.
+        damaged: Unusable files, each with the reason.
+        weight_bytes: Size of the weights that are present.
     """
 
     missing: tuple[str, ...] = ()
@@ -41,15 +41,15 @@ class FolderReport:
 
 
 def inspect_folder(folder: Path, *, tokenizer: bool = True, weights: bool = True) -> FolderReport:
-    """Look into a folder of model files.
+    """Inspect a folder of model files.
 
     Args:
         folder: The folder; links are followed.
         tokenizer: Whether it must hold a tokenizer.
-        weights: Whether it must hold weights, of the usual kinds.
+        weights: Whether it must hold weights of the usual kinds.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: The folder cannot be read.
     """
     names = {entry.name for entry in folder.iterdir() if entry.exists()}
     missing = [] if names & set(CONFIGS) else [CONFIGS[0]]
@@ -69,9 +69,9 @@ def inspect_folder(folder: Path, *, tokenizer: bool = True, weights: bool = True
 
 
 def _weights(folder: Path, names: set[str]) -> tuple[list[str], list[str], list[str]]:
-    """The files of weights that are there, those that are listed and are not, and what is wrong with the list."""
+    """The weight files that are present, those that are listed but missing, and what is wrong with the list."""
     kinds = [kind for kind in (".safetensors", ".bin") if any(name.endswith(kind) for name in names)]
-    # vLLM prefers safetensors; the list of another kind then says nothing about what it needs.
+    # vLLM prefers safetensors; then the list of another kind does not matter.
     kind = kinds[0] if kinds else next((kind for kind, index in INDEXES.items() if index in names), "")
     index = INDEXES.get(kind, "")
     if index in names:
@@ -94,14 +94,14 @@ def _json(file: Path) -> object:
 
 
 def _has_its_size(tensor: Mapping[str, Any]) -> bool:
-    """Whether a tensor takes as many bytes as its shape and type say; of a type that is not known it does."""
+    """Whether a tensor has the size of its shape and type; true for an unknown type."""
     number = _NUMBER_BYTES.get(tensor["dtype"])
     begin, end = tensor["data_offsets"]
     return number is None or math.prod(tensor["shape"]) * number == end - begin
 
 
 def _inspect_weights(file: Path) -> tuple[int, str]:
-    """The bytes of weights in a file, and what is wrong with it."""
+    """Bytes of weights in a file, and what is wrong with it."""
     size = file.stat().st_size
     with file.open("rb") as stream:
         head = stream.read(8)

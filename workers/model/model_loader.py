@@ -1,4 +1,4 @@
-"""The worker that looks at a model before a start, and watches it load (FR-021 to FR-025, NFR-016)."""
+"""The worker that checks a model before a start and watches it load (FR-021 to FR-025, NFR-016)."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ from acode_vllm.workers.model.model_check import AskHub, prepare_model
 LOOK_SECONDS = 0.25
 
 Check = Callable[[PrepareModel, AskHub, Callable[[str], WorkerRef | None]], PreparedModel | Problem | ServerFound]
-"""Looks at what a start needs, on a helper thread; given the hub, and what finds the workers of the tree."""
+"""Checks what a start needs, on a helper thread; gets the hub, and a lookup of the tree's workers."""
 
 
 def check_model(
     message: PrepareModel, ask: AskHub, whereis: Callable[[str], WorkerRef | None]
 ) -> PreparedModel | Problem:
-    """Look at the model and at nothing else."""
+    """Check only the model."""
     return prepare_model(message.model, message.options, message.env, ask)
 
 
 @dataclass(frozen=True)
 class _Look:
-    """The timer of the load that is being watched."""
+    """The timer of the load that is being followed."""
 
     number: int
 
 
 @dataclass(frozen=True)
 class _Prepared:
-    """What a helper thread found."""
+    """The result of a helper thread."""
 
     message: PrepareModel
     reply_to: ReplyTo | None
@@ -55,15 +55,14 @@ class _Prepared:
 class ModelLoader(Worker):
     """Prepares models and follows loads. Permanent.
 
-    The hub and the disk are asked on a helper thread, so that the worker hears a stop at once; a helper that is still
-    waiting for the hub then ends by its own deadline, and what it finds is dropped. Only while a load is followed is
-    there a timer; idle it never wakes.
+    A helper thread asks the hub and the disk, so the worker hears a stop at once. A helper that is still waiting for
+    the hub ends at its own deadline, and its result is dropped. A timer runs only while a load is followed.
 
     Args:
-        report: Where `ModelPrepared`, `LoadStep` and `LoadTimedOut` go.
-        ask: Asks the hub; blocks for a few seconds at most.
+        report: Receives `ModelPrepared`, `LoadStep` and `LoadTimedOut`.
+        ask: Asks the hub; blocks for at most a few seconds.
         look_seconds: Time between two looks at a load.
-        check: What is looked at before a start.
+        check: The checks before a start.
     """
 
     def __init__(
@@ -78,14 +77,14 @@ class ModelLoader(Worker):
         self._number = 0
 
     def handle_call(self, message: object, reply_to: ReplyTo) -> object:
-        """`PrepareModel`: answered with what was found."""
+        """Answer `PrepareModel` with what was found."""
         if not isinstance(message, PrepareModel):
             return super().handle_call(message, reply_to)
         self._prepare(message, reply_to)
         return NO_REPLY
 
     def handle_cast(self, message: object) -> None:
-        """`PrepareModel`, `FollowLoad`, `CheckFailed`, `StopFollowing`."""
+        """Handle `PrepareModel`, `FollowLoad`, `CheckFailed` and `StopFollowing`."""
         match message:
             case PrepareModel():
                 self._prepare(message, None)
@@ -100,7 +99,7 @@ class ModelLoader(Worker):
                 super().handle_cast(message)
 
     def handle_info(self, message: object) -> None:
-        """The timer, and what the helper threads send."""
+        """Handle the timer and the helper threads' results."""
         match message:
             case _Look(number) if number == self._number and self._watch is not None:
                 self._look(self._watch)
@@ -114,7 +113,7 @@ class ModelLoader(Worker):
             result: PreparedModel | Problem | ServerFound | Exception
             try:
                 result = check(message, ask, whereis)
-            except Exception as defect:  # noqa: BLE001 - it is raised again on the worker's thread
+            except Exception as defect:  # noqa: BLE001 - the worker's thread raises it again
                 result = defect
             ref.send_info(_Prepared(message, reply_to, result), reserved=True)
 
@@ -124,7 +123,7 @@ class ModelLoader(Worker):
         result = prepared.result
         answer = result
         if isinstance(answer, Exception):
-            # Whoever waits for it is told, and then the defect takes its course: let it crash.
+            # Tell the callers, then let it crash.
             text = f"Looking at the model {prepared.message.model} failed: {type(answer).__name__}"
             answer = Problem("ACODE-VLM-031", text)
         if prepared.reply_to is not None:

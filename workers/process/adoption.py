@@ -1,4 +1,4 @@
-"""Which running process is the vLLM of a record, or of a service whose record is lost. Any thread."""
+"""Finds the running vLLM of a record, or of a service that has lost its record. Any thread."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from acode_vllm.workers.machine.process_tree import carries_mark, mark_of
 
 
 def is_recorded_process(server: ServerProcess) -> bool:
-    """Whether this very process still runs, and is the one that was started.
+    """Whether the recorded process still runs.
 
-    PID, start time and boot must be the recorded ones, and so must be its mark or, where its environment cannot be
-    read, its command line.
+    PID, start time and boot must match the record, and so must its mark, or its command line if its environment cannot
+    be read.
     """
     if not is_alive(server.identity):
         return False
@@ -29,12 +29,12 @@ def is_recorded_process(server: ServerProcess) -> bool:
 
 @dataclass(frozen=True)
 class FoundServer:
-    """A server that runs though no record names it.
+    """A running server without a record.
 
     Attributes:
-        server: It.
+        server: The server.
         host: The address that it binds.
-        listens: Whether it listens already; else it still loads.
+        listens: Whether it listens already; if not, it is still loading.
     """
 
     server: ServerProcess
@@ -43,10 +43,10 @@ class FoundServer:
 
 
 def find_server(folder: Path, log_path: Path) -> FoundServer | None:
-    """The server of the service in ``folder``, by its processes alone: its record is lost.
+    """Find the server of the service in ``folder`` among the processes.
 
-    It leads its session, works in the folder, carries a mark, and its command line is one of ours. Of several the one
-    that listens counts, then the latest.
+    It leads its session, works in the folder, carries a mark, and its command line is one of ours. If there are
+    several, one that listens is preferred, then the newest.
     """
     from acode_vllm.workers.health.health_check import numeric_address
     from acode_vllm.workers.machine.server_tree import ServerTree
@@ -80,13 +80,13 @@ def find_server(folder: Path, log_path: Path) -> FoundServer | None:
 
 
 def lost_port(server: ServerProcess, host: str) -> Problem | None:
-    """Why a recorded server that runs is of no use: somebody else listens where it should. None where nobody does.
+    """The problem if another process listens on the port of a recorded, running server; else None.
 
-    While it loads, nobody listens at all.
+    While the server loads, nobody listens.
 
     Args:
-        server: It.
-        host: The address that it is asked at, or a name, for any.
+        server: The server.
+        host: The address at which it is reached, or a name, which stands for any address.
     """
     from acode_vllm.workers.health.health_check import numeric_address
     from acode_vllm.workers.machine.listening import listening_inodes
@@ -117,7 +117,7 @@ def _works_in(pid: int, folder: Path) -> bool:
 
 
 def _runs(pid: int, command: tuple[str, ...]) -> bool:
-    """Whether the command line is this command's; a script's begins with its interpreter and the script's path."""
+    """Whether the process runs this command; a script's command line begins with its interpreter and its path."""
     actual = command_line(pid)
     if not command or not actual:
         return False

@@ -1,4 +1,4 @@
-"""An ending of vLLM's process tree that is under way, and why."""
+"""The ending of vLLM's process tree, and its reason."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Why(Enum):
 
 @dataclass(frozen=True)
 class Ending:
-    """The end of a tree while it is being brought about."""
+    """The ending of a tree in progress."""
 
     why: Why
     stop: TreeStop
     problem: Problem | None = None
     begun: bool = True
-    """False until its first look, where that was put off."""
+    """False until the first look, if that was delayed."""

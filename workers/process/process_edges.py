@@ -1,4 +1,4 @@
-"""What surrounds the `ProcessWorker`: where it touches the world, how it fails, how long it may take to end."""
+"""What the `ProcessWorker` uses from outside, how it fails, and how long it may take to end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from acode_vllm.workers.vllm.spawn import spawn_server
 
 
 class ServerCrashed(Exception):  # noqa: N818 - what happened to the server, not an error of the worker's
-    """The server has ended, and another start may mend it: the worker crashes, so that its supervisor starts another.
+    """The server has ended and a retry may help: the worker crashes, so that its supervisor restarts it.
 
     Attributes:
         problem: Why.
@@ -31,7 +31,7 @@ class ServerCrashed(Exception):  # noqa: N818 - what happened to the server, not
 
 
 def leave(problem: Problem | None) -> NoReturn:
-    """Exit as the supervisor is to take it: for good, or as a crash where another start may mend the problem."""
+    """Exit: as a crash if a retry may solve the problem, else for good."""
     if problem is None:
         raise Exit(Shutdown("stopped"))
     if problem.retryable:
@@ -40,15 +40,15 @@ def leave(problem: Problem | None) -> NoReturn:
 
 
 class Diagnose(Protocol):
-    """Finds out from its log and its exit why a server ended."""
+    """Diagnoses why a server ended, from its log and exit."""
 
     def __call__(self, server: ServerProcess, exit: ProcessExit) -> Problem:  # noqa: A002
-        """Read the log from where its output begins and say why."""
+        """Read the log from the server's first output and say why it ended."""
         ...
 
 
 def spawn_counted(plan: LaunchPlan, mark: str) -> ServerProcess:
-    """`spawn_server`, with the kills for want of memory up to then, so that only later ones are blamed for its end."""
+    """`spawn_server`, with the number of out-of-memory kills before it, so that only later ones explain its end."""
     from acode_vllm.workers.diagnosis.oom_evidence import count_kills
 
     before = count_kills()
@@ -56,9 +56,9 @@ def spawn_counted(plan: LaunchPlan, mark: str) -> ServerProcess:
 
 
 def diagnose_from_log(server: ServerProcess, exit: ProcessExit) -> Problem:  # noqa: A002
-    """`acode_vllm.workers.diagnosis.diagnosis.diagnose`, imported when it is first needed.
+    """`acode_vllm.workers.diagnosis.diagnosis.diagnose`, imported at first use.
 
-    vLLM's log says that the port was taken, and not by whom: that is looked up (FR-043).
+    If the port was taken, this also finds by which process, which vLLM's log does not say (FR-043).
     """
     from acode_vllm.workers.diagnosis.diagnosis import diagnose
 
@@ -77,9 +77,9 @@ def diagnose_from_log(server: ServerProcess, exit: ProcessExit) -> Problem:  # n
 
 
 def explain_from_log(problem: Problem, server: ServerProcess) -> Problem:
-    """`explain_unhealthy` or `explain_overdue` of `acode_vllm.workers.diagnosis.diagnosis`, imported when needed.
+    """`explain_unhealthy` or `explain_overdue` of `acode_vllm.workers.diagnosis.diagnosis`, imported at first use.
 
-    A start that took too long stays one, whatever its log complains of.
+    A start that took too long stays one, even if its log shows other errors.
     """
     from acode_vllm.workers.diagnosis.diagnosis import explain_overdue, explain_unhealthy
 
@@ -94,7 +94,7 @@ def explain_from_log(problem: Problem, server: ServerProcess) -> Problem:
 
 
 def twice_the_same(problem: Problem, before: str) -> Problem:
-    """The problem as one that no other start mends, if the start before this one said the same (`Problem.said`)."""
+    """The problem, made permanent if the previous start ended in the same way (`Problem.said`)."""
     if not problem.said or problem.said != before:
         return problem
     return replace(problem, message=f"{problem.message} (The start before ended the same way.)", lasting=True)
@@ -102,15 +102,15 @@ def twice_the_same(problem: Problem, before: str) -> Problem:
 
 @dataclass(frozen=True)
 class ProcessEdges:
-    """Where the worker touches the world outside.
+    """What the worker uses from outside.
 
     Attributes:
         spawn: Starts a plan's command with a mark.
-        diagnose: Finds out why a server ended.
-        explain: Finds out why a server that is still there fails its checks; the problem itself where nothing says.
-        port_problem: Says why a port cannot be bound at an address; None where it can.
-        leash: Makes what ties vLLM to this process.
-        warm_worker: The worker that has servers forked; None where there is none.
+        diagnose: Diagnoses why a server ended.
+        explain: Diagnoses why a running server fails its checks; returns the problem unchanged if nothing is known.
+        port_problem: Says why a port cannot be bound at an address; None if it can.
+        leash: Makes the leash that ties vLLM to this process.
+        warm_worker: Finds the worker that forks servers; None without one.
         use_pidfd: False to do without pidfds, as on an old kernel.
     """
 
@@ -124,5 +124,5 @@ class ProcessEdges:
 
 
 def shutdown_seconds(options: VllmLifecycleOptions) -> float:
-    """What the worker's `ChildSpec.shutdown` must be: it ends within this time, also when it ends vLLM first."""
+    """Seconds for the worker's `ChildSpec.shutdown`: long enough to end vLLM first."""
     return options.stop_timeout_seconds + KILL_WAIT_SECONDS + 5.0

@@ -1,4 +1,4 @@
-"""The ProcessWorker: owns one vLLM's process tree from the clearing before it to the last of its orphans.
+"""The ProcessWorker: owns one vLLM process tree, from ending left-overs before it to its last orphan.
 
     begin ── adopt ──────────────────────────────┐
       │                                          ▼
@@ -8,9 +8,9 @@
                 │                                └── FailServer ─────────────┘
                 └── StopServer: finish clearing, start nothing
 
-It waits for messages alone: an `ExitWatch` tells the ends of processes, timers tell the time. So every phase hears a
-stop. An ending that has begun is carried through, even if the supervisor shuts the worker down meanwhile. A worker that
-crashes leaves vLLM as it is, for its successor to adopt.
+It waits only for messages: an `ExitWatch` reports ended processes, timers report deadlines. So it hears a stop in every
+phase. It finishes an ending that has begun, even if the supervisor shuts it down meanwhile. If it crashes, vLLM lives
+on and its successor adopts it.
 """
 
 from __future__ import annotations
@@ -58,28 +58,28 @@ from acode_vllm.workers.process.worker_timers import Begin, LookAgain, MemberEnd
 logger = logging.getLogger(__name__)
 
 TOLD_SECONDS = 0.01
-"""How long a look at all processes may wait when one of the tree has ended, so that the server's death is told first:
-the look takes milliseconds, in which hardly another thread of this program runs."""
+"""Delay of the look at all processes after one of the tree has ended, so that the server's death is reported first: the
+look takes milliseconds and hardly lets other threads run."""
 
 
 class ProcessWorker(Worker):
-    """Starts or adopts vLLM as its plan says, and sees it through to its end.
+    """Starts or adopts the vLLM of its plan, and owns it until its end.
 
     Calls or casts: `StopServer`. Casts: `FailServer`, `ServerServes`. Reports `MarkChosen`, `ServerUp`,
     `SharedMemoryUsed`, `LeftOverFound`, `ServerDied` and `ServerDown`.
 
-    It ends with ``Shutdown("stopped")`` after a stop, with ``Shutdown(problem)`` where no retry can mend the problem,
-    and by raising `ServerCrashed` where one can: any end of vLLM that nobody asked for, whatever its exit code.
-    A supervisor that shuts it down releases vLLM, which lives on, unless ``stop_on_exit`` is set.
+    It exits with ``Shutdown("stopped")`` after a stop, with ``Shutdown(problem)`` if no retry can help, and by raising
+    `ServerCrashed` if one can: after any unrequested end of vLLM, whatever its exit code. When its supervisor shuts it
+    down, vLLM lives on unless ``stop_on_exit`` is set.
     """
 
     def __init__(self, plan: LaunchPlan, report: Report, edges: ProcessEdges | None = None) -> None:
-        """Keep what it is given; `init` begins.
+        """Store the arguments; `init` begins.
 
         Args:
-            plan: What to start, or to adopt.
-            report: Told what happens, on the worker's thread. It returns from `MarkChosen` when the mark is recorded.
-            edges: Where it touches the world.
+            plan: What to start or adopt.
+            report: Receives the reports on the worker's thread. Returns from `MarkChosen` once the mark is recorded.
+            edges: What the worker uses from outside.
         """
         self._plan = plan
         self._report = report
@@ -116,7 +116,7 @@ class ProcessWorker(Worker):
         return NO_REPLY
 
     def handle_cast(self, message: object) -> None:
-        """`StopServer`; or end a server that is of no use: one that is ending, or not there yet, needs no more."""
+        """Handle `StopServer`, `ServerServes` and `FailServer`; the last only if the server is up and not ending."""
         if isinstance(message, StopServer):
             self._stop(message)
         elif isinstance(message, ServerServes):
@@ -125,7 +125,7 @@ class ProcessWorker(Worker):
         elif not isinstance(message, FailServer):
             super().handle_cast(message)
         elif self._ending is None and (server := self._server) is not None:
-            # Before the signals are sent: after them the log tells of little else.
+            # Before the signals are sent: after them they dominate the log.
             self._end(Why.FAILED, self._edges.explain(message.problem, server))
 
     def _stop(self, message: StopServer) -> None:
@@ -137,7 +137,7 @@ class ProcessWorker(Worker):
             self._end(Why.STOPPED)
 
     def handle_info(self, message: object) -> None:
-        """Go on: at the beginning, at the end of a process, at a time."""
+        """Handle timers, ended processes and the fork server's answers."""
         if isinstance(message, Begin):
             self._begin()
         elif isinstance(message, ForkDelayed):
@@ -162,7 +162,7 @@ class ProcessWorker(Worker):
             self._plan_note(message.next_in, then_in=2 * message.next_in)
 
     def terminate(self, reason: ExitReason) -> None:
-        """Release vLLM, or end it where that has begun or ``stop_on_exit`` asks for it."""
+        """Release vLLM, or end it if that has begun or ``stop_on_exit`` is set."""
         try:
             if isinstance(reason, (Normal, Shutdown)):
                 self._carry_through()
@@ -171,7 +171,7 @@ class ProcessWorker(Worker):
             self._watch.close()
             self._watcher.join()
 
-    # From the beginning to up.
+    # From begin to up.
 
     def _begin(self) -> None:
         plan = self._plan
@@ -186,7 +186,7 @@ class ProcessWorker(Worker):
     def _adopt(self, server: ServerProcess) -> None:
         self._server = server
         if not is_recorded_process(server):
-            # It ended while nobody watched. Whoever has its PID now is a stranger; the mark finds what it left.
+            # It ended while nobody watched. Its PID may belong to another process now; the mark finds what it left.
             self._tree = ProcessTree((server.mark,))
             self._died(server, exit_of(server.identity))
             return
@@ -262,7 +262,7 @@ class ProcessWorker(Worker):
     def _note_tree(self) -> None:
         self._notes.note(self._tree.alive())
 
-    # From an ending to down.
+    # From the ending to down.
 
     def _end(self, why: Why, problem: Problem | None = None, *, after: float = 0.0) -> None:
         stop = TreeStop(self.clock.monotonic(), self._plan.options.stop_timeout_seconds)
@@ -313,7 +313,7 @@ class ProcessWorker(Worker):
         self._spawn()
 
     def _down(self, ending: Ending, report: StopReport) -> Problem | None:
-        """Tell everybody that the tree is gone; return why, where it was not a stop that was asked for."""
+        """Report that the tree is gone; returns why, or None for a requested stop."""
         server, self._server, self._ending = self._server, None, None
         removed = (*report.shared_memory_removed, *self._notes.remove_shared())
         report = replace(report, shared_memory_removed=removed)
@@ -328,11 +328,11 @@ class ProcessWorker(Worker):
             caller.reply(report)
         if server is not None:
             self._start.reaped()
-            reap(server.identity)  # last: a worker that crashes before leaves the exit status to its successor
+            reap(server.identity)  # last: after an earlier crash, a successor can still read the exit status
         return problem
 
     def _carry_through(self) -> None:
-        """On the way out: finish an ending, or make one where vLLM must not outlive us."""
+        """At shutdown, finish an ending, or begin one if vLLM must not outlive us."""
         ending = self._ending
         if ending is None and self._server is not None and self._plan.options.stop_on_exit and not self._released:
             stop = TreeStop(self.clock.monotonic(), self._plan.options.stop_timeout_seconds)

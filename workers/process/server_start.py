@@ -1,4 +1,4 @@
-"""How a server comes to be: forked of a fork server where the plan allows it, else spawned."""
+"""Starts a server: forks it from a fork server if the plan allows it, else spawns it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from acode_vllm.workers.process.process_edges import ProcessEdges
 
 
 class ServerStart:
-    """The start of one `ProcessWorker`'s server, and of the next where a forked one was of no use. For one thread.
+    """Starts one `ProcessWorker`'s server, and spawns it again if the forked one was useless. One thread only.
 
     Attributes:
-        awaited: The mark of a server that the `WarmWorker` was asked for and has not answered; None for none.
+        awaited: The mark of the server that the `WarmWorker` has yet to fork; None if no answer is due.
     """
 
     def __init__(self, plan: LaunchPlan, edges: ProcessEdges) -> None:
@@ -28,10 +28,10 @@ class ServerStart:
         self.awaited: str | None = None
 
     def ask(self, mark: str, asker: WorkerRef) -> WorkerRef | None:
-        """Have a server forked, if the plan may be; ``asker`` then gets `Forked` or `NotForked`.
+        """Ask for a forked server, if the plan allows it; ``asker`` then gets `Forked` or `NotForked`.
 
         Returns:
-            The worker that was asked: should it end, there is no answer. None where nobody could be asked.
+            The worker that was asked: if it ends, there is no answer. None if nobody could be asked.
         """
         warm = self._edges.warm_worker() if self._plan.fork_argv is not None else None
         if warm is None:
@@ -47,11 +47,11 @@ class ServerStart:
         return warm
 
     def cancel(self) -> None:
-        """Want no server any more; the answer comes all the same."""
+        """Cancel the fork; the answer still comes."""
         self._tell(CancelFork())
 
     def forked(self, answer: Forked) -> ServerProcess:
-        """The server that was asked for."""
+        """The forked server that the answer names."""
         mark, self.awaited = self.awaited, None
         assert mark is not None
         assert self._plan.fork_argv is not None
@@ -72,12 +72,12 @@ class ServerStart:
         )
 
     def spawn(self, mark: str) -> ServerProcess:
-        """A server that is started plainly; blocks for some milliseconds. Raises as `spawn_server`."""
+        """Spawn a server. Blocks for some milliseconds; raises as `spawn_server` does."""
         self.awaited, self._forked = None, False
         return self._edges.spawn(self._plan, mark)
 
     def was_useless(self, server: ServerProcess) -> bool:
-        """Whether a forked server ended without a word: then vLLM is to be started plainly, now and later."""
+        """Whether a forked server ended without output: then vLLM is spawned, now and later."""
         try:
             silent = os.path.getsize(server.log_path) <= server.log_offset
         except OSError:
@@ -85,11 +85,11 @@ class ServerStart:
         return self._forked and silent
 
     def give_up_forking(self, why: str) -> None:
-        """Have nothing forked any more of what the fork server has imported."""
+        """Stop forking from what the fork server has imported."""
         self._tell(ForkUseless(why))
 
     def reaped(self) -> None:
-        """How the server ended has been read."""
+        """The server's exit has been read."""
         if self._forked:
             self._tell(ReapForked())
 
@@ -97,7 +97,7 @@ class ServerStart:
         if self._warm is not None:
             try:
                 cast(self._warm, message)
-            except MailboxFull:  # it is stuck, which its supervisor deals with
+            except MailboxFull:  # stuck: its supervisor handles that
                 return
 
 

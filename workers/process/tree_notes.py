@@ -1,4 +1,4 @@
-"""What is noted of a tree while it lives: its processes, so that their ends are heard, and its shared memory."""
+"""Notes about a living tree: its processes, to notice their ends, and its shared memory."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from acode_vllm.workers.messages.reports import Report
 
 FIRST_LOOK_SECONDS = 1.0
 LAST_LOOK_SECONDS = 300.0
-"""When the tree's shared memory is looked for: after 1 s, then at intervals that double up to 5 min, 1 s after the
-server began to serve, and whenever one of its processes has ended. Only a living tree shows what is its own."""
+"""Longest interval between looks at the tree's shared memory. The first look is after 1 s; the interval then doubles.
+Others follow 1 s after the server began to serve and at the end of each process. Only a living tree shows what it owns.
+"""
 
 
 class TreeNotes:
-    """The notes of one `ProcessWorker`. For one thread."""
+    """The notes of one `ProcessWorker`. One thread only."""
 
     def __init__(
         self, watch: Callable[[ProcessIdentity], None], report: Report, recorded: Iterable[SharedFile]
     ) -> None:
-        """Know nothing but what was recorded.
+        """Start with what was recorded.
 
         Args:
-            watch: Has the end of a process told.
-            report: Told of shared memory.
-            recorded: What earlier instances used.
+            watch: Has the end of a process reported.
+            report: Receives `SharedMemoryUsed`.
+            recorded: Shared memory of earlier instances.
         """
         self._watch = watch
         self._report = report
@@ -36,25 +37,25 @@ class TreeNotes:
 
     @property
     def holds_memory(self) -> bool:
-        """Whether shared memory is known that is to be removed one day."""
+        """Whether there is shared memory to remove later."""
         return bool(self._memory.used)
 
     def see(self, identities: Iterable[ProcessIdentity]) -> None:
-        """Have the end of each told, once."""
+        """Watch each process once."""
         for identity in identities:
             if identity not in self._watched:
                 self._watched.add(identity)
                 self._watch(identity)
 
     def note(self, members: Iterable[Member]) -> None:
-        """Take down who belongs to the tree, and what it uses."""
+        """Note the members of the tree and the shared memory that they use."""
         identities = [member.identity for member in members]
         self.see(identities)
         if self._memory.note(identity.pid for identity in identities):
             self._report(SharedMemoryUsed(self._memory.used))
 
     def remove_shared(self) -> tuple[str, ...]:
-        """Remove the shared memory that the tree has left; return the paths."""
+        """Remove the shared memory that the tree has left; returns the paths."""
         known = self.holds_memory
         removed = self._memory.remove()
         if known:
@@ -62,5 +63,5 @@ class TreeNotes:
         return removed
 
     def forget_processes(self) -> None:
-        """The tree is gone, and another follows."""
+        """Forget the processes: the tree is gone, and another one follows."""
         self._watched.clear()

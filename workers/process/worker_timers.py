@@ -1,4 +1,4 @@
-"""What a `ProcessWorker` sends to itself: now, or when a time has come."""
+"""Messages that a `ProcessWorker` sends to itself."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Begin:
-    """Initialised: begin."""
+    """Initialised: begin the work."""
 
 
 @dataclass(frozen=True)
 class LookAgain:
-    """The time for the next step of an ending has come."""
+    """The next step of an ending is due."""
 
 
 @dataclass(frozen=True)
 class MemberEnded:
-    """A process of the tree has ended, and the server may have ended with it: by now that would be known."""
+    """A process of the tree ended a moment ago; if the server has ended too, that is known by now."""
 
 
 @dataclass(frozen=True)
 class NoteTree:
-    """Time to see who belongs to the tree and what shared memory it uses."""
+    """The next look at the tree's members and shared memory is due."""
 
     next_in: float

@@ -1,4 +1,4 @@
-"""vLLM as a program: its command, build and version, how it is launched and spawned, its log file.
+"""vLLM as a program: its command, build and version, its launch, its log file.
 
 May import: acode_vllm.vocabulary, acode_vllm.settings, acode_vllm.workers.messages, acode_vllm.workers.machine,
     acode_vllm.workers.gpu.

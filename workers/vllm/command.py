@@ -1,7 +1,7 @@
-"""Finds the command that starts vLLM, resolves it to an absolute path, and tells whether it is broken.
+"""Finds the command that starts vLLM, resolves it to an absolute path, and detects a broken one.
 
-It does not run vLLM, since ``vllm --version`` takes 10 s and more. It reads files: the script's interpreter, the
-package beside it. `verify_command` asks the interpreter itself, for a diagnosis.
+It reads files (the script's interpreter, the package beside it) and does not run vLLM: ``vllm --version`` takes 10 s
+or more. Only `verify_command`, for a diagnosis, runs the interpreter.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from acode_vllm.vocabulary.redaction import redact
 from acode_vllm.workers.vllm.build import VllmBuild, build_of, site_folders
 
 MODULE = "vllm.entrypoints.openai.api_server"
-"""What ``python -m`` runs (FR-007)."""
+"""The module for ``python -m`` (FR-007)."""
 
 _CHECK = "To check an installation: vllm --version"
 
@@ -29,9 +29,9 @@ class VllmCommand:
     """A command that starts vLLM's API server.
 
     Attributes:
-        argv: Without options; the program is an absolute path.
-        interpreter: The Python that it runs, if that is known.
-        origin: Where it was found, for people.
+        argv: The command without options; the program is an absolute path.
+        interpreter: The Python that it runs, if known.
+        origin: Where it was found, as text for people.
     """
 
     argv: tuple[str, ...]
@@ -39,14 +39,14 @@ class VllmCommand:
     origin: str
 
     def with_model(self, model: str) -> tuple[str, ...]:
-        """The command with its model: ``vllm serve`` takes it by position, everything else with ``--model`` (FR-008).
+        """The command with its model: a positional argument for ``vllm serve``, else ``--model`` (FR-008).
 
-        Newer versions of ``vllm serve`` warn of ``--model`` and refuse ``--served-model-name`` beside it.
+        Newer versions of ``vllm serve`` warn about ``--model`` and refuse ``--served-model-name`` beside it.
         """
         return (*self.argv, model) if self.argv[-1] == "serve" else (*self.argv, "--model", model)
 
     def build(self) -> VllmBuild | None:
-        """The installation behind it, from its files; None if it is unknown. Takes some milliseconds."""
+        """The installation it belongs to, from its files; None if unknown. Takes some milliseconds."""
         return None if self.interpreter is None else build_of(self.interpreter)
 
 
@@ -54,11 +54,11 @@ def find_vllm(command: tuple[str, ...] | None, environ: Mapping[str, str]) -> Vl
     """The command to use (FR-007).
 
     Args:
-        command: What the user named (``providers.vllm.command``); None to look on PATH and then beside this Python.
+        command: The user's command (``providers.vllm.command``); None to search PATH and then beside this Python.
         environ: The environment with the PATH to search.
 
     Raises:
-        VllmServiceError: 008 if there is none, 009 if it cannot work, 010 if it is a relative path.
+        VllmServiceError: 008 if there is none, 009 if it cannot work, 010 for a relative path.
     """
     if command is not None:
         return _named(command, environ)
@@ -79,9 +79,9 @@ def find_vllm(command: tuple[str, ...] | None, environ: Mapping[str, str]) -> Vl
 
 
 def find_program(name: str, environ: Mapping[str, str]) -> Path | None:
-    """An executable file of this name on PATH. Entries that are relative, empty or the current folder are skipped.
+    """An executable file of this name on PATH. Skips entries that are relative, empty or the current folder.
 
-    So the program is the same from every folder, and never one that came with a cloned repository.
+    So the program is the same from every folder, and never one from a cloned repository.
     """
     for entry in environ.get("PATH", "").split(os.pathsep):
         path = Path(entry, name)
@@ -91,10 +91,10 @@ def find_program(name: str, environ: Mapping[str, str]) -> Path | None:
 
 
 def interpreter_of(script: Path, environ: Mapping[str, str]) -> Path | None:
-    """The Python that a console script runs, as the script names it; None if it does not say.
+    """The Python that a console script names as its interpreter; None if it names none.
 
-    Understands ``#!/path/python``, ``#!/usr/bin/env python``, and the two lines in which pip, uv and conda write a path
-    that is too long for the kernel or holds a space (``#!/bin/sh`` and ``'''exec' "/path/python" "$0" "$@"``).
+    Understands ``#!/path/python``, ``#!/usr/bin/env python``, and the two lines that pip, uv and conda write for a path
+    that is too long for the kernel or contains a space (``#!/bin/sh`` and ``'''exec' "/path/python" "$0" "$@"``).
     """
     try:
         with script.open("rb") as file:
@@ -117,7 +117,7 @@ def interpreter_of(script: Path, environ: Mapping[str, str]) -> Path | None:
 
 
 def fork_argv(argv: tuple[str, ...], environ: Mapping[str, str]) -> tuple[str, ...] | None:
-    """The command as its interpreter runs it; None where it is not plainly vLLM's, a wrapper or a container's, say."""
+    """The command as its interpreter runs it; None if it is not clearly vLLM's own (a wrapper, a container)."""
     if argv[1:3] == ("-m", MODULE) and os.path.basename(argv[0]).startswith("python"):
         return argv
     script = Path(argv[0])
@@ -132,7 +132,7 @@ def fork_argv(argv: tuple[str, ...], environ: Mapping[str, str]) -> tuple[str, .
 
 
 def verify_command(command: VllmCommand, timeout: float = 60.0) -> Problem | None:
-    """Ask the interpreter whether it can import vLLM; None if it can, or if there is none to ask. Takes seconds."""
+    """Run the interpreter to check that it can import vLLM; None if it can or is unknown. Takes seconds."""
     if command.interpreter is None:
         return None
     try:
@@ -184,13 +184,13 @@ def _installed(script: Path, environ: Mapping[str, str]) -> VllmCommand:
     interpreter = interpreter_of(script, environ)
     _require_parts(script, interpreter, environ)
     if interpreter is not None and _may_have_module(interpreter):
-        # The script asks for the metadata of a distribution called vllm, which builds for CPUs do not have.
+        # The script reads the metadata of a distribution called vllm, which CPU builds do not have.
         return VllmCommand((str(interpreter), "-m", MODULE), interpreter, f"{script} on PATH")
     return VllmCommand((str(script), "serve"), interpreter, f"{script} on PATH")
 
 
 def _require_parts(script: Path, interpreter: Path | None, environ: Mapping[str, str]) -> None:
-    """Raise 009 if files alone show that the script cannot work."""
+    """Raise 009 if the files show that the script cannot work."""
     if interpreter is None:
         return
     if not os.access(interpreter, os.X_OK):
@@ -202,7 +202,7 @@ def _require_parts(script: Path, interpreter: Path | None, environ: Mapping[str,
 
 def _may_have_module(interpreter: Path) -> bool:
     packages = [folder / "vllm" for folder in site_folders(interpreter) if (folder / "vllm").is_dir()]
-    # Without a folder it may be an editable installation, whose package lies elsewhere.
+    # Without a folder it may be an editable installation, whose package is elsewhere.
     return not packages or (packages[0] / "entrypoints/openai/api_server.py").is_file()
 
 

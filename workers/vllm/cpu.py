@@ -1,7 +1,7 @@
-"""What a vLLM on the CPU is given if the user has set nothing: a dtype that this CPU has, and no compilation.
+"""Defaults for vLLM on a CPU: a dtype that this CPU has, and no compilation.
 
-vLLM's own defaults are a GPU's: bfloat16, of which a CPU without these instructions dies (SIGILL) at the first request,
-and compiled code, which takes half a minute to make and needs a C++ compiler.
+vLLM's own defaults are made for GPUs: bfloat16, which kills a CPU build (SIGILL) at the first request if the CPU lacks
+the instructions, and compiled code, which takes half a minute and needs a C++ compiler.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _COMPILATION = re.compile(r"--(?:no-)?enforce-eager$|--compilation-config\b|-O|-
 
 
 def lacks_bfloat16(cpuinfo: Path = CPUINFO) -> bool:
-    """Whether this is an x86 CPU without instructions for bfloat16. Others are left to vLLM."""
+    """Whether this is an x86 CPU without bfloat16 instructions. Other CPUs are left to vLLM."""
     try:
         text = cpuinfo.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -27,7 +27,7 @@ def lacks_bfloat16(cpuinfo: Path = CPUINFO) -> bool:
 
 
 def cpu_arguments(server: ServerOptions, *, no_bfloat16: bool) -> tuple[str, ...]:
-    """The options to add for a CPU build: only those about which the user has said nothing. Pure."""
+    """The options to add for a CPU build, except those that the user has set. Pure."""
     dtype = ("--dtype", "float32") if no_bfloat16 and server.dtype is None and server.quantization is None else ()
     said = any(_COMPILATION.match(text.replace("_", "-")) for text in server.extra_args)
     return dtype if said else (*dtype, "--enforce-eager")

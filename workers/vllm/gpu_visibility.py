@@ -1,4 +1,4 @@
-"""Which devices a vLLM may see: ``gpu.device_map`` and the variables of CUDA and HIP (FR-006). Pure."""
+"""The devices that a vLLM may see: ``gpu.device_map`` and the variables of CUDA and HIP (FR-006). Pure."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _ORDER = "CUDA_DEVICE_ORDER"
 
 @dataclass(frozen=True)
 class Visibility:
-    """What of the machine's devices a server will see.
+    """The devices of the machine that a server will see.
 
     Attributes:
-        devices: Those devices, in the order in which the server counts them.
+        devices: Those devices, in the server's order.
         unknown: Entries that name no device of this machine.
-        origin: What decided: ``gpu.device_map``, the name of a variable, or empty where nothing limits it.
-        value: What was written there.
-        uncertain: Why it may be otherwise; empty where it is certain.
-        checked: False where it cannot be known at all (slices of a device, ``MIG-…``); nothing else is then told.
+        origin: What limits them: ``gpu.device_map``, the name of a variable, or empty.
+        value: The value of that setting or variable.
+        uncertain: Why the result may be wrong; empty if it is certain.
+        checked: False if it cannot be known (slices of a device, ``MIG-…``); the rest is then empty.
     """
 
     devices: tuple[GpuDevice, ...]
@@ -33,10 +33,10 @@ class Visibility:
 
 
 def visibility_environment(device_map: Sequence[str], vendor: str) -> dict[str, str]:
-    """The variables that show a vLLM the devices of ``gpu.device_map`` and no others.
+    """The environment variables that show a vLLM the devices of ``gpu.device_map`` and no others.
 
-    Indices are meant as ``nvidia-smi`` and the status show them, by PCI address; CUDA's own default order puts the
-    fastest device first. vLLM on ROCm refuses to start where the variables of HIP and CUDA differ, hence both.
+    Indices follow the PCI address, as in ``nvidia-smi`` and the status; CUDA's own default puts the fastest device
+    first. Both HIP's and CUDA's variables are set, because vLLM on ROCm refuses to start if they differ.
 
     Args:
         device_map: Indices or UUIDs.
@@ -51,14 +51,14 @@ def visibility_environment(device_map: Sequence[str], vendor: str) -> dict[str, 
 def visible_devices(
     devices: Sequence[GpuDevice], device_map: Sequence[str] | None, environment: Mapping[str, str], vendor: str
 ) -> Visibility:
-    """What a server will see, by the rules of the vendor's runtime.
+    """The devices that a server will see, by the rules of the vendor's runtime.
 
-    ``device_map`` replaces the variables. As CUDA and HIP do it, a list ends at its first entry that names no device,
-    a UUID may be shortened as long as it is unique, and an empty list hides every device.
+    ``device_map`` replaces the variables. As in CUDA and HIP, a list ends at its first entry that names no device, a
+    UUID may be shortened as long as it is unique, and an empty list hides every device.
 
     Args:
         devices: The machine's devices of this vendor, by index.
-        device_map: ``gpu.device_map``; None where it is not set.
+        device_map: ``gpu.device_map``; None if it is not set.
         environment: The variables that the server will get.
         vendor: `GpuDevice.vendor` of the devices that the server will use.
     """
@@ -72,7 +72,7 @@ def visible_devices(
         entries = [entry.strip() for entry in value.split(",")] if value.strip() else []
         chosen = _select(visible, entries, name, value)
         if vendor == AMD and name == "ROCR_VISIBLE_DEVICES" and not chosen.unknown and chosen.devices:
-            # ROCr renumbers what it lets through; HIP then counts among those.
+            # ROCr renumbers the devices that it lets through; HIP then counts among those.
             visible = chosen.devices
             continue
         by_index = any(entry.isdigit() for entry in entries)
@@ -99,7 +99,7 @@ def _select(devices: Sequence[GpuDevice], entries: Sequence[str], origin: str, v
     for position, entry in enumerate(entries):
         device = _named(devices, entry)
         if device is None:
-            # -1 is how one says "none from here on"; it is no mistake.
+            # -1 means "none from here on" and is no mistake.
             unknown = () if entry == "-1" else tuple(entries[position:])
             return Visibility(tuple(chosen), unknown, origin, value)
         chosen.append(device)
@@ -108,7 +108,7 @@ def _select(devices: Sequence[GpuDevice], entries: Sequence[str], origin: str, v
 
 def _named(devices: Sequence[GpuDevice], entry: str) -> GpuDevice | None:
     if entry.isdigit():
-        # By position, not by `index`: what ROCr lets through is counted anew.
+        # By position, not by `index`: ROCr renumbers the devices.
         return devices[int(entry)] if int(entry) < len(devices) else None
     if len(entry) <= len("GPU-"):
         return None

@@ -1,4 +1,4 @@
-"""Turns settings into the exact command and environment of a vLLM. Reads files, starts nothing. Any thread."""
+"""Turns settings into the command and environment of a vLLM. Reads files, starts nothing. Any thread."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ def build_plan(
     adopt: ServerProcess | None = None,
     leftover_marks: tuple[str, ...] = (),
 ) -> LaunchPlan:
-    """Everything that a spawn needs.
+    """Build the plan of a spawn.
 
     Args:
         model: Hub ID or absolute path of a folder.
         options: The settings, validated.
         environ: The caller's environment, with HF_TOKEN if there is one (FR-014).
-        folder: The service's folder, where vLLM will run.
-        log_path: Where its output will go.
-        api_key: Bearer key of the API; given to vLLM by its environment, never as an argument.
-        prepared_env: What the preflight adds. It has the last word, since it keeps an airgapped vLLM from the network.
-        command: How vLLM is started; None to find it. If it cannot be found, an adoption keeps the recorded one.
-        adopt: A server to take over instead.
+        folder: The service's folder, vLLM's working folder.
+        log_path: File for vLLM's output.
+        api_key: Bearer key of the API; passed to vLLM in its environment, never as an argument.
+        prepared_env: Variables from the preflight. They override all others, to keep an airgapped vLLM off the network.
+        command: Command that starts vLLM; None to find it. If there is none, an adoption keeps the recorded one.
+        adopt: A running server to adopt instead.
         leftover_marks: Marks of earlier instances to end first.
 
     Raises:
-        VllmServiceError: 008, 009 or 010, as `find_vllm`; 010 for a memory utilization of 0, which vLLM refuses.
+        VllmServiceError: 008, 009 or 010 as in `find_vllm`; 010 for a memory utilization of 0, which vLLM refuses.
     """
     if adopt is None:
         _require_memory(options)
@@ -87,7 +87,7 @@ def child_environment(
     prepared_env: Mapping[str, str],
     command: VllmCommand | None,
 ) -> dict[str, str]:
-    """What vLLM inherits: without our variables, with the user's ``env``, with its interpreter's tools on PATH."""
+    """The environment of vLLM: without our variables, with the user's ``env``, with its interpreter's tools on PATH."""
     environment = {
         name: value for name, value in environ.items() if name not in _OURS and not name.startswith("ACODE_")
     }
@@ -99,8 +99,7 @@ def child_environment(
     if api_key:
         environment[API_KEY_NAME] = api_key
     if command is not None and command.interpreter is not None:
-        # Kernels are compiled on first use with tools (ninja) beside the interpreter of an environment that need not be
-        # activated.
+        # Kernels are compiled on first use with tools (ninja) beside the interpreter; its environment may be inactive.
         tools, path = str(command.interpreter.parent), environment.get("PATH", os.defpath)
         if tools not in path.split(os.pathsep):
             environment["PATH"] = f"{tools}{os.pathsep}{path}"
@@ -109,7 +108,7 @@ def child_environment(
 
 
 def _for_cpu(command: VllmCommand, options: VllmLifecycleOptions, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """What a CPU build needs and the user has not set; nothing for any other build."""
+    """The options that a CPU build needs and the user has not set; empty for other builds."""
     if command.interpreter is None:
         return ()
     target = {**environ, **options.server.env}.get("VLLM_TARGET_DEVICE")
@@ -121,7 +120,7 @@ def _for_cpu(command: VllmCommand, options: VllmLifecycleOptions, environ: Mappi
 
 @dataclass(frozen=True)
 class Launched:
-    """What the command line of a running vLLM of ours says."""
+    """The command line of a running vLLM of ours, parsed."""
 
     model: str
     served_name: str
@@ -130,8 +129,8 @@ class Launched:
 
 
 def read_command_line(command: tuple[str, ...]) -> Launched | None:
-    """Read what `build_plan` wrote; None for any other command line."""
-    values = dict(reversed(list(pairwise(command))))  # of two equal flags, ours comes first
+    """Parse a command line that `build_plan` made; None for any other."""
+    values = dict(reversed(list(pairwise(command))))  # of two equal flags, ours is the first
     model, port = values.get("--model") or values.get("serve"), values.get("--port", "")
     if model is None or "--host" not in values or not (port.isascii() and port.isdigit()):
         return None

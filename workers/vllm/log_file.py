@@ -1,7 +1,7 @@
-"""vLLM's log as lines: reads a growing file from where the last look ended.
+"""vLLM's log as lines: reads a growing file from where the last read ended.
 
-It handles everything that makes the log hard to read: progress bars that overwrite themselves with a carriage return,
-colours, bytes that are not UTF-8, endless lines, truncation by a rotation, and the prefix that names the process.
+Handles progress bars that overwrite themselves with a carriage return, colours, bytes that are not UTF-8, endless
+lines, truncation by a rotation, and the prefix that names the process.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ import re
 from pathlib import Path
 
 LINE_LIMIT = 4096
-"""Characters of a line that are kept. vLLM prints configurations of many kilobytes in one."""
+"""Characters kept of a line. vLLM prints configurations of many kilobytes in one line."""
 
 READ_LIMIT = 1 << 20
-"""Most bytes that one look reads. The rest waits for the next."""
+"""Maximum bytes of one read; the rest waits for the next."""
 
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]")
-# "(APIServer pid=7) ", "(Worker_TP0_EP0 pid=9) ", and of 0.9 to 0.10 "(EngineCore_0 pid=8) ", "EngineCore_DP0: "
+# "(APIServer pid=7) ", "(Worker_TP0_EP0 pid=9) "; in 0.9 to 0.10 "(EngineCore_0 pid=8) ", "EngineCore_DP0: "
 _PROCESS = re.compile(r"^(?:\([A-Za-z][\w:-]* (?:pid|rank)=\d+\)\s?|EngineCore_(?:DP)?\d+:? )+")
-# "INFO 11-22 12:30:24 [model.py:733] ", and of older versions "ERROR 05-01 10:00:00 core.py:387] "
+# "INFO 11-22 12:30:24 [model.py:733] "; in older versions "ERROR 05-01 10:00:00 core.py:387] "
 _HEADER = re.compile(
     r"^(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d(?:[.,]\d+)? \[?[^\]\s]*\] ?"
 )
 
 
 def clean(raw: bytes) -> str:
-    """A line as text: cut to `LINE_LIMIT`, without colours, control characters and the end of the line."""
+    """A line as text: cut to `LINE_LIMIT`, without colours, control characters and line end."""
     text = raw[: LINE_LIMIT * 4].decode("utf-8", "replace")[:LINE_LIMIT]
     if "\x1b" in text:
         text = _ANSI.sub("", text)
@@ -51,19 +51,19 @@ def level_of(line: str) -> str | None:
 
 
 def body_of(line: str) -> str:
-    """The line without process and header: its text."""
+    """The text of a line, without process and header."""
     return _HEADER.sub("", strip_process(line))
 
 
 class LogReader:
-    """Reads a log file while another process writes to it. For one thread.
+    """Reads a log file while another process writes to it. One thread only.
 
-    A file that does not exist yet, or no longer, has no lines. One that got shorter was truncated by a rotation (which
-    copies the file and truncates it) or replaced, and is read from its beginning.
+    A file that does not exist has no lines. A file that became shorter was truncated by a rotation (copy and truncate)
+    or replaced, and is read from its beginning.
     """
 
     def __init__(self, path: Path, offset: int = 0) -> None:
-        """Start at ``offset`` bytes in ``path``. The file is opened for each look and not held open."""
+        """Start at byte ``offset`` of ``path``. The file is opened for each read and not kept open."""
         self.path = path
         self._offset = offset
         self._rest = b""
@@ -71,16 +71,16 @@ class LogReader:
 
     @property
     def offset(self) -> int:
-        """How many bytes of the file have been read."""
+        """Bytes of the file that have been read."""
         return self._offset
 
     def read(self) -> list[str]:
-        """The lines since the last look: finished ones, and what a progress bar shows now.
+        """The lines since the last read: finished ones, and the current text of a progress bar.
 
-        Each state of a progress bar is a line of its own. At most `READ_LIMIT` bytes are read.
+        Each state of a progress bar is one line. Reads at most `READ_LIMIT` bytes.
 
         Raises:
-            OSError: The file exists and cannot be read.
+            OSError: The file exists but cannot be read.
         """
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
@@ -93,8 +93,8 @@ class LogReader:
         if not data:
             return []
         parts = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
-        # A bar writes its carriage return before its text, so the text at the end is what it shows now. It is returned
-        # at once, and again, perhaps longer, when the line continues: readers of stages do not mind.
+        # A bar writes its carriage return before its text, so the text at the end is its current one. It is returned at
+        # once, and again, perhaps longer, when the line continues.
         self._rest = parts[-1][: LINE_LIMIT * 4]
         return [clean(part) for part in parts if part.strip()]
 

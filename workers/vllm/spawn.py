@@ -1,4 +1,4 @@
-"""Starts the child: detached from our terminal, descriptors and folder, its output appended to its own log file."""
+"""Spawns vLLM, detached from our terminal, descriptors and folder; its output is appended to its own log file."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from acode_vllm.workers.machine.process_tree import MARK_VARIABLE
 from acode_vllm.workers.messages.process_messages import LaunchPlan
 
 FIXED_ENVIRONMENT: Mapping[str, str] = {
-    # setproctitle, which vLLM calls in its children, otherwise writes titles over the environment and so the mark.
+    # Otherwise setproctitle, which vLLM calls in its children, overwrites the environment and so the mark.
     "SPT_NOENV": "1",
-    # Python 3.11 and newer: the working folder does not come first on sys.path with -m.
+    # Python 3.11 and newer: keeps the working folder off sys.path with -m.
     "PYTHONSAFEPATH": "1",
     # The log is read while it is written.
     "PYTHONUNBUFFERED": "1",
 }
-"""What every vLLM of ours has in its environment, whatever the user sets."""
+"""Variables in the environment of every vLLM of ours; they override the user's."""
 
 _LOG_MODE = 0o600
 
 
 def spawn_server(plan: LaunchPlan, mark: str) -> ServerProcess:
-    """Start ``plan``'s command as the leader of a session of its own.
+    """Start ``plan``'s command as the leader of its own session. Any thread.
 
-    Its standard input is empty; standard output and error are appended to the log, so that vLLM depends on no pipe
-    and no process of ours. The child is ours to reap, by ``waitid``; `subprocess` is made to forget it. Any thread.
+    Standard input is empty; standard output and error are appended to the log, so vLLM depends on no pipe and no
+    process of ours. The caller must reap the child with ``waitid``; `subprocess` forgets it.
 
     Raises:
         VllmServiceError: 008 (no such command), 009 (it cannot be executed), 023 (no memory or processes left),
-            029 (the log or the folder cannot be used).
+            029 (the log or the folder is unusable).
     """
     environment = {**plan.env, **FIXED_ENVIRONMENT, MARK_VARIABLE: mark}
     log, offset = open_log(plan.log_path)
@@ -48,12 +48,12 @@ def spawn_server(plan: LaunchPlan, mark: str) -> ServerProcess:
         raise error_for(_spawn_problem(plan, error)) from error
     finally:
         os.close(log)
-    # Popen would warn that the child still runs when it is collected, and would reap it at a later spawn. Reaping is
-    # the task of the exit watch and the worker, also after a crash of the worker.
+    # Otherwise Popen warns about a running child when it is collected, and reaps it at a later spawn. The exit watch
+    # and the worker reap it, also after a crash of the worker.
     process.returncode = 0
     identity = identify(process.pid)
     if identity is None:
-        # Only if the host reaps every child by itself (SIGCHLD ignored) and this one ended at once.
+        # Only if the host program ignores SIGCHLD, so the kernel reaps every child, and this one ended at once.
         raise error_for(
             Problem("ACODE-VLM-015", f"vLLM (PID {process.pid}) ended at once.", log_path=str(plan.log_path))
         )
@@ -71,8 +71,8 @@ def spawn_server(plan: LaunchPlan, mark: str) -> ServerProcess:
 
 
 def _popen(plan: LaunchPlan, environment: Mapping[str, str], log: int) -> subprocess.Popen[bytes]:
-    # A child inherits the signal mask of the thread that makes it, and with SIGTERM blocked it could not be stopped.
-    # Python delivers signals to the main thread, so no signal that is unblocked here for a moment is handled here.
+    # A child inherits the signal mask of the thread that spawns it, and with SIGTERM blocked it could not be stopped.
+    # Python handles signals on the main thread, so unblocking them here for a moment is harmless.
     mask = signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
         return subprocess.Popen(
@@ -91,10 +91,10 @@ def _popen(plan: LaunchPlan, environment: Mapping[str, str], log: int) -> subpro
 
 
 def open_log(path: Path) -> tuple[int, int]:
-    """Open the log for appending; return the descriptor and where the new output will begin.
+    """Open the log for appending; returns the descriptor and the offset of the new output.
 
     Raises:
-        VllmServiceError: 029, it cannot be used.
+        VllmServiceError: 029, it is unusable.
     """
     try:
         descriptor = os.open(
@@ -109,7 +109,7 @@ def open_log(path: Path) -> tuple[int, int]:
         if stat.S_IMODE(found.st_mode) != _LOG_MODE:
             os.fchmod(descriptor, _LOG_MODE)
         if _is_full(descriptor):
-            # vLLM 0.32 then ends after a while, without a message.
+            # On a full disk vLLM 0.32 ends after a while without a message.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
         os.close(descriptor)
@@ -121,7 +121,7 @@ def open_log(path: Path) -> tuple[int, int]:
 
 
 def _is_full(descriptor: int) -> bool:
-    """Whether its disk has no room for another byte."""
+    """Whether its disk has no space for another byte."""
     disk = os.fstatvfs(descriptor)
     return disk.f_blocks > 0 and (disk.f_bavail if os.geteuid() else disk.f_bfree) == 0
 

@@ -1,4 +1,4 @@
-"""Is a version of vLLM too old (NFR-017)? Pure."""
+"""The oldest versions of vLLM that work and that are supported (NFR-017). Pure."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import re
 from acode_vllm.vocabulary.errors import Problem
 
 OLDEST = (0, 4, 0)
-"""Older versions lack ``/health`` and the options that are used here."""
+"""Older versions lack ``/health`` and the options that we use."""
 OLDEST_SUPPORTED = (0, 12, 0)
-"""Released in December 2025: the last 12 months before this version of ours."""
+"""Released in December 2025, 12 months before this release."""
 
 _RELEASE = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
 
 
 def release_of(version: str) -> tuple[int, int, int] | None:
-    """``0.32.0+cpu`` as (0, 32, 0); None if it does not say.
+    """``0.32.0+cpu`` as (0, 32, 0); None if unknown.
 
-    A build from a source tree without tags calls itself 0.1.dev…, whatever it is.
+    Any build from a source tree without tags calls itself 0.1.dev….
     """
     match = _RELEASE.match(version)
     if match is None:
@@ -27,7 +27,7 @@ def release_of(version: str) -> tuple[int, int, int] | None:
 
 
 def too_old(version: str, where: str) -> Problem | None:
-    """009 for a version that cannot work; None for any other, and for an unknown one.
+    """Problem 009 for a version that cannot work; None for any other or unknown one.
 
     Args:
         version: The version of vLLM's distribution.
