@@ -30,7 +30,7 @@ MAKEFLAGS += --no-print-directory
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: venv vllm models ## The main job, shown on a real vLLM with a tiny model
+demo: venv vllm $(MODELS) ## The main job, shown on a real vLLM with a tiny model
 	@$(VENV)/bin/python tools/demo.py --build $(OUT) --vllm $(REAL_VLLM)
 
 test: venv vllm models ## Every test; those that use a real vLLM or measure time run one after the other
