@@ -81,10 +81,6 @@ class Setting:
 _DEFAULTS = VllmLifecycleOptions()
 
 
-def _always(_value: object) -> bool:
-    return True
-
-
 def _reachable_from_outside(value: object) -> bool:
     return value not in _LOOPBACKS
 

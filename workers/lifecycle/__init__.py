@@ -1,4 +1,4 @@
-"""What the service does next, and the worker that has it done: starts, restarts, switches, stops, records.
+"""What the service does next, and the worker that carries it out: starts, restarts, switches, stops, records.
 
 Decisions are pure; the `LifecycleWorker` and the `Engine` carry them out.
 

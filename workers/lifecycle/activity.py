@@ -1,4 +1,4 @@
-"""What the owner is doing about its server, and the one table of its steps.
+"""What the owner is doing about its server, and the table of its steps.
 
 The public `ServiceState` says what is true of the server, an `Activity` what is being done about it: a server that is
 Starting may be prepared, or be up and loading. The table ties the two together: it says which trigger of the public
@@ -32,13 +32,13 @@ class Preparing:
 
 @dataclass(frozen=True)
 class Up:
-    """The engine supervisor is there, and restarts the server by its rules.
+    """The engine supervisor exists and restarts the server by its rules.
 
     Attributes:
         attempt: The number of its preparation. That of an adopted server is answered while the server runs.
-        prepared: What the preparation found; None until it is answered.
+        prepared: The result of the preparation; None before.
         was_ready: Whether the server had been healthy before it was adopted: its checks count from the first.
-        examines: The look at another model that is wanted; the server is not touched before that has been answered.
+        examines: The check of another wanted model; the server is not touched before its result.
     """
 
     attempt: int
@@ -49,7 +49,7 @@ class Up:
 
 @dataclass(frozen=True)
 class Watching:
-    """The server is somebody else's: it is checked, and neither started, restarted nor stopped.
+    """The server is not ours: it is checked, but not started, restarted or stopped.
 
     Attributes:
         found: The server that was found on the port by a start; None in monitored mode.
@@ -60,11 +60,11 @@ class Watching:
 
 @dataclass(frozen=True)
 class Draining:
-    """Another model is wanted; the requests that are under way may finish first.
+    """Another model is wanted; running requests may finish first.
 
     Attributes:
-        up: What goes on if nobody wants the other model any more.
-        seconds: How long the requests have.
+        up: What continues if nobody wants the other model any more.
+        seconds: Time limit for the requests.
     """
 
     up: Up
@@ -77,7 +77,7 @@ class Stopping:
 
     Attributes:
         callers: Those who get the `StopReport`.
-        interrupted: Those who get the `ServiceStatus`, since the start that they had asked for is gone.
+        interrupted: Those who get the `ServiceStatus`, because they interrupted their start.
     """
 
     callers: tuple[object, ...] = ()
@@ -107,4 +107,4 @@ STEPS: dict[tuple[type[Activity], type[Activity]], frozenset[Trigger | None]] = 
     (Stopping, Idle): frozenset({Trigger.GIVE_UP, Trigger.GONE}),
     (Stopping, Stopping): frozenset({None}),
 }
-"""Every step there is, and the triggers of the public state that may go with it; None for no trigger."""
+"""Every allowed step, and the triggers of the public state that may go with it; None for no trigger."""

@@ -1,4 +1,4 @@
-"""What callers ask for. Each function is the rule for one message; it says what the message does in each activity."""
+"""The rules for requests of callers: one function per message, for every activity."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def ensure_healthy(life: Life, message: EnsureHealthy | StartService, to: object
 
 
 def restart(life: Life, message: RestartService, to: object) -> None:
-    """`RestartService`: what runs is ended, and started again; to another model it is a switch."""
+    """`RestartService`: end the server and start it again; with another model it is a switch."""
     if _refuse_not_ours(life, to, "restarted"):
         return
     life.ledger.forget_restarts()
@@ -71,7 +71,7 @@ def restart(life: Life, message: RestartService, to: object) -> None:
 
 
 def stop(life: Life, to: object) -> None:
-    """`StopService`: the server is ended; callers that wait for it to be healthy are refused."""
+    """`StopService`: end the server; callers that wait for it to be healthy are refused."""
     if _refuse_not_ours(life, to, "stopped"):
         return
     life.refuse(Problem("ACODE-VLM-022", "The server was stopped while this call waited for it to be healthy."))
@@ -92,7 +92,7 @@ def stop(life: Life, to: object) -> None:
 
 
 def refresh(life: Life, to: object) -> None:
-    """`RefreshStatus`: figures that are old are taken anew."""
+    """`RefreshStatus`: renew old figures."""
     check = life.status.last_check
     look = life.refreshing.ask(
         to,
@@ -107,7 +107,7 @@ def refresh(life: Life, to: object) -> None:
 
 
 def interrupt(life: Life, message: InterruptStart, to: object) -> None:
-    """`InterruptStart`: a start that nobody else waits for is ended, so that no half-started server stays."""
+    """`InterruptStart`: end a start that nobody else waits for, so that no half-started server remains."""
     life.forget(message.token)
     unwanted = not life.waiters and life.status.state is not ServiceState.RUNNING
     if unwanted:
@@ -127,19 +127,19 @@ def interrupt(life: Life, message: InterruptStart, to: object) -> None:
 
 
 def failure_seen(life: Life, message: FailureSeen) -> None:
-    """`FailureSeen` (AC-043): from now on nothing vouches for the server, until it is checked."""
+    """`FailureSeen` (AC-043): the server does not count as healthy until it is checked."""
     if life.status.state is ServiceState.RUNNING:
         life.ledger.update(last_check=None, reason=f"in doubt: {message.reason}")
         life.tell(HEALTH, CheckNow())
 
 
 def _chosen(life: Life, wanted: Wanted) -> Wanted:
-    """What is to be served; a caller that only takes what runs does not change its settings."""
+    """What to serve; a caller that takes the running model does not change its settings."""
     return life.wanted if wanted.as_it_runs and wanted.model == life.wanted.model else wanted
 
 
 def _was_stopped(life: Life) -> bool:
-    """Whether somebody wanted the server ended, and nothing else since."""
+    """Whether the last request was to end the server."""
     ending = isinstance(life.activity, Stopping) and not life.waiters and life.before is None
     return ending or life.status.state is ServiceState.STOPPED
 
@@ -152,7 +152,7 @@ def _refuse_not_ours(life: Life, to: object, verb: str) -> bool:
 
 
 def _end_left_overs(life: Life, to: object) -> None:
-    """No server is known, but an owner that was killed in the middle of a start may have left one."""
+    """End a server that an owner may have left when it was killed during a start."""
     if life.marks:
         life.enter(Stopping((to,)), Trigger.STOP, "stop requested")
         life.effects.append(StartEngine(life.opened, leftover_marks=life.marks, stop_only=True))
@@ -163,12 +163,12 @@ def _end_left_overs(life: Life, to: object) -> None:
 
 
 def _take_settings(life: Life, wanted: Wanted) -> None:
-    """The caller's settings of the checks hold from now on; the others with the next start."""
+    """Apply the caller's settings: those of the checks now, the others at the next start."""
     ours = isinstance(life.activity, Up) or (isinstance(life.activity, Watching) and life.monitored)
     if not ours or wanted.options == life.wanted.options:
         return
     if life.status.failures:
-        return  # checks that began anew would forget how many have failed
+        return  # restarted checks would forget the number of failures
     life.wanted = wanted
     watch_again(life)
     if life.up is not None and life.status.server is not None:

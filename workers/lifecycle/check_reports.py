@@ -1,4 +1,4 @@
-"""What the checks and the samples of the devices say. Each function is the rule for one message."""
+"""The rules for reports of checks and GPU samples: one function per message."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from acode_vllm.workers.messages.process_messages import FailServer, ServerServe
 from acode_vllm.workers.messages.worker_ids import HEALTH, LOADER, PROCESS
 
 FAILURES_THAT_CONDEMN = 3
-"""Failed checks in a row after which the server is restarted (AC-016)."""
+"""Consecutive failed checks after which the server is restarted (AC-016)."""
 WARNING_SECONDS = 3600.0
-"""How soon a part of the checks that is still degraded, or is again, is told again."""
+"""Minimum time between two warnings about the same degraded part."""
 
 
 def server_ready(life: Life, message: ServerReady) -> None:
-    """`ServerReady`: a server that was loading has passed its first check."""
+    """`ServerReady`: a loading server has passed its first check."""
     if not _is_of_now(life, message.server):
         return
     life.ledger.update(last_check=message.report, failures=0, progress=None, problem=None)
@@ -43,13 +43,13 @@ def server_ready(life: Life, message: ServerReady) -> None:
 
 
 def check_failed(life: Life, message: CheckFailed) -> None:
-    """`CheckFailed`: if the load runs out of time, this is why."""
+    """`CheckFailed`: the reason if the load times out."""
     if _is_of_now(life, message.server):
         life.tell(LOADER, message)
 
 
 def health_reported(life: Life, message: HealthReported) -> None:
-    """`HealthReported` (FR-018, FR-020, AC-016, AC-017): a check of a server that had been ready ended."""
+    """`HealthReported` (FR-018, FR-020, AC-016, AC-017): a check of a ready server has ended."""
     activity, report = life.activity, message.report
     if not _is_of_now(life, message.server) or isinstance(activity, Draining):
         return
@@ -82,7 +82,7 @@ def health_reported(life: Life, message: HealthReported) -> None:
 
 
 def drained(life: Life, message: Drained) -> None:
-    """`Drained`: the requests in hand have finished, or have had their time."""
+    """`Drained`: the running requests have finished or timed out."""
     activity = life.activity
     if not isinstance(activity, Draining) or message.server not in (None, life.status.server):
         return
@@ -96,7 +96,7 @@ def drained(life: Life, message: Drained) -> None:
 
 
 def gpus_sampled(life: Life, message: GpuReport) -> None:
-    """`GpuReport`: the devices were read; a check can tell a busy server from a hung one by them."""
+    """`GpuReport`: pass the sample on; checks use it to tell a busy server from a hung one."""
     life.ledger.update(gpus=message.sample)
     life.refreshing.sampled(life.monotonic())
     if isinstance(life.activity, Up) and life.status.server is not None:
@@ -105,8 +105,8 @@ def gpus_sampled(life: Life, message: GpuReport) -> None:
 
 
 def _is_of_now(life: Life, server: ServerProcess | None) -> bool:
-    """Whether a check was of the server that is there; one that ended late says nothing about its successor."""
-    # In monitored mode the checks go on while a new incarnation of the lifecycle worker has not begun to watch.
+    """Whether a check belongs to the current server; a late one says nothing about its successor."""
+    # In monitored mode the checks continue before a new incarnation of the lifecycle worker begins to watch.
     watched = isinstance(life.activity, (Up, Watching, Draining)) or (
         life.monitored and isinstance(life.activity, Idle)
     )
@@ -114,9 +114,9 @@ def _is_of_now(life: Life, server: ServerProcess | None) -> bool:
 
 
 def _let_go(life: Life, problem: Problem) -> None:
-    """A server that was found fails: the next start is our own."""
+    """Give up a found server that fails: the next start is our own."""
     if life.status.state is not ServiceState.RUNNING:
-        life.refuse(problem)  # it never was well; a caller that looked for one again at once would find it again
+        life.refuse(problem)  # it never was healthy; a new search would only find it again
     life.ledger.update(mode=life.opened.options.mode, last_check=None, problem=problem)
     life.enter(Idle(), Trigger.UNHEALTHY, problem.message)
     life.tell(HEALTH, Unwatch())
@@ -124,7 +124,7 @@ def _let_go(life: Life, problem: Problem) -> None:
 
 
 def _warn_of_degraded_parts(life: Life, report: HealthReport) -> None:
-    """Tell of each part when it appears, and then once an hour, however often it comes and goes."""
+    """Warn about each degraded part when it appears, and then at most once an hour."""
     for part in report.parts:
         warned_at = life.warned_at.get(part.part)
         recent = warned_at is not None and report.monotonic - warned_at < WARNING_SECONDS

@@ -1,4 +1,4 @@
-"""The state of one service's life, with the one function that makes a step of it.
+"""The state of one service, with the one function that makes a step.
 
 It decides nothing: the rules are in `caller_requests`, `server_reports` and `check_reports`.
 """
@@ -30,21 +30,21 @@ class Waiter:
 
 
 class Life:
-    """What is known of a service, what is being done about it, and the effects that this has. For one thread.
+    """What is known about a service, what is being done about it, and the effects. One thread only.
 
     Attributes:
         opened: The settings with which the service was opened.
-        wanted: What is served, or is to be; the opened settings before the first start.
+        wanted: What is or will be served; the opened settings before the first start.
         activity: What is being done; `enter` changes it.
         attempts: Preparations so far.
         start_began: When the present start began; None for a server that was adopted.
-        before: What was served before a switch, until what it was switched to is served.
-        waiters: Callers that wait for a healthy server, the first to come first.
-        left_over: What not even SIGKILL had ended when it was last told.
-        warned_at: When each degraded part of a check was last told.
-        refreshing: Callers that wait for figures of now.
+        before: What was served before a switch, until the new model is served.
+        waiters: Callers that wait for a healthy server, in order of arrival.
+        left_over: Processes that had survived SIGKILL at the last report.
+        warned_at: Time of the last warning about each degraded part.
+        refreshing: Callers that wait for new figures.
         ledger: The public status.
-        effects: What is to be done, in order; `take` hands it out.
+        effects: What to do, in order; `take` returns it.
     """
 
     def __init__(
@@ -92,12 +92,12 @@ class Life:
 
     @property
     def check_interval(self) -> float:
-        """Seconds between two checks while all is well."""
+        """Seconds between two checks of a healthy server."""
         return self.wanted.options.health_check_interval_seconds
 
     @property
     def monitored(self) -> bool:
-        """Whether the server is somebody else's by the mode: it is watched and never touched."""
+        """Whether the mode makes the server somebody else's: it is watched, never touched."""
         return self.opened.options.mode is LifecycleMode.MONITORED
 
     @property
@@ -110,31 +110,31 @@ class Life:
 
     @property
     def checkable(self) -> bool:
-        """Whether each check is reported: of a server that loads only the first good one is."""
+        """Whether each check is reported: while a server loads, only the first good one is."""
         running = self.status.state is ServiceState.RUNNING
         return isinstance(self.activity, Watching) or (isinstance(self.activity, Up) and running)
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """The mark of the last tree, where one is known."""
+        """The mark of the last tree, if known."""
         return (self.status.mark,) if self.status.mark else ()
 
     def serves(self, wanted: Wanted) -> bool:
-        """Whether the model that is wanted is the one that runs."""
+        """Whether the wanted model is the running one."""
         return self.status.state is ServiceState.RUNNING and self.status.model == wanted.model
 
     # Effects
 
     def emit(self, event: Event) -> None:
-        """Tell everyone who listens."""
+        """Emit an event to all listeners."""
         self.effects.append(Emit(event))
 
     def warn(self, text: str) -> None:
-        """Tell everyone of something that stops nothing."""
+        """Emit a warning."""
         self.emit(WarningRaised(self.wall(), text))
 
     def raise_problem(self, problem: Problem) -> None:
-        """Tell everyone of something that went wrong."""
+        """Emit a problem."""
         self.emit(ProblemRaised(self.wall(), problem))
 
     def tell(self, worker: str, message: Instruction) -> None:
@@ -154,25 +154,25 @@ class Life:
         effects, self.effects = self.effects, []
         return effects
 
-    # Those who wait for a healthy server
+    # Callers that wait for a healthy server
 
     def wait(self, to: object, token: str, wanted: Wanted) -> None:
-        """Have a caller wait."""
+        """Add a waiting caller."""
         self.waiters = (*self.waiters, Waiter(to, token, wanted))
 
     def forget(self, token: str) -> None:
-        """Have a caller wait no longer, unanswered."""
+        """Remove a waiting caller without an answer."""
         self.waiters = tuple(w for w in self.waiters if w.token != token)
 
     def answer_served(self) -> None:
-        """Answer those whose model runs."""
+        """Answer the callers whose model is served."""
         served = [w for w in self.waiters if self.serves(w.wanted)]
         self.waiters = tuple(w for w in self.waiters if w not in served)
         for waiter in served:
             self.reply(waiter.to, self.status)
 
     def refuse(self, problem: Problem, model: str | None = None) -> None:
-        """Refuse those who wait for this model, or everyone."""
+        """Refuse the callers that wait for this model, or all."""
         refused = [w for w in self.waiters if model in (None, w.wanted.model)]
         self.waiters = tuple(w for w in self.waiters if w not in refused)
         self.effects += [Refuse(w.to, problem) for w in refused]

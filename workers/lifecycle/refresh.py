@@ -1,11 +1,11 @@
-"""Who waits for figures of now: the decision when the owner has taken the new look that they asked for. Pure."""
+"""Callers that wait for new figures, and when they have them. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 FRESH_SECONDS = 5.0
-"""A check or a sample that is not older is not taken anew, however many ask."""
+"""A check or sample of at most this age is not renewed, however many callers ask."""
 
 
 @dataclass(frozen=True)
@@ -18,19 +18,19 @@ class Look:
 
 
 class Refreshing:
-    """Those who wait. For one thread; times are monotonic."""
+    """The waiting callers. One thread only; times are monotonic."""
 
     def __init__(self) -> None:
         self.waiting: tuple[Look, ...] = ()
         self._sampled_at: float | None = None
 
     def ask(self, to: object, now: float, *, checkable: bool, checked_at: float | None) -> Look:
-        """Somebody wants figures of now.
+        """Add a caller that wants new figures.
 
         Args:
-            to: Who.
+            to: The caller.
             now: The time.
-            checkable: Whether a server is there that a check would be reported of.
+            checkable: Whether there is a server whose checks are reported.
             checked_at: When the last check ended.
         """
         look = Look(to, checkable and _is_old(checked_at, now), _is_old(self._sampled_at, now))
@@ -38,7 +38,7 @@ class Refreshing:
         return look
 
     def checked(self) -> None:
-        """A check has ended, or nobody can be checked any more."""
+        """A check has ended, or there is no server to check any more."""
         self.waiting = tuple(replace(look, check=False) for look in self.waiting)
 
     def sampled(self, now: float) -> None:
@@ -47,7 +47,7 @@ class Refreshing:
         self.waiting = tuple(replace(look, sample=False) for look in self.waiting)
 
     def take(self) -> list[object]:
-        """Those who have what they waited for."""
+        """The callers that have what they waited for."""
         done = [look.to for look in self.waiting if not look.check and not look.sample]
         self.waiting = tuple(look for look in self.waiting if look.check or look.sample)
         return done

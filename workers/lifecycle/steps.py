@@ -1,4 +1,4 @@
-"""The steps that several rules share: what is begun, ended, and gone on with."""
+"""Steps that several rules share: to begin, end or continue something."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from acode_vllm.workers.messages.worker_ids import HEALTH, LOADER, WARM
 
 
 def advance(life: Life, *, fresh: bool = False, back: Wanted | None = None) -> None:
-    """Do the next thing that somebody waits for.
+    """Do the next thing that a caller waits for.
 
     Args:
-        life: Whose.
-        fresh: Whether a check has just been passed.
-        back: What is served again if nobody waits for anything.
+        life: The service.
+        fresh: Whether a check has just succeeded.
+        back: What to serve again if nobody waits.
     """
     activity = life.activity
     if isinstance(activity, (Preparing, Draining, Stopping)):
-        return  # something has been begun, and its end is the next occasion
+        return  # something is in progress; its end calls this again
     if fresh:
         life.answer_served()
     if not life.waiters:
@@ -65,7 +65,7 @@ def advance(life: Life, *, fresh: bool = False, back: Wanted | None = None) -> N
 
 
 def begin_start(life: Life, wanted: Wanted, reason: str) -> None:
-    """Have the model looked at, as the first step of a start."""
+    """Have the model checked: the first step of a start."""
     life.wanted = wanted
     life.ledger.update(
         mode=life.opened.options.mode,
@@ -84,17 +84,17 @@ def begin_start(life: Life, wanted: Wanted, reason: str) -> None:
 
 
 def cancel_preparation(life: Life, reason: str) -> None:
-    """Give up a start of which there is no process yet; the answer of the ModelLoader will be late."""
+    """Give up a start that has no process yet; the ModelLoader's answer will be ignored."""
     life.enter(Stopping(), Trigger.STOP, reason)
     nothing_runs(life)
 
 
 def give_up(life: Life, problem: Problem) -> None:
-    """Try nothing more until somebody asks again; go back to what was served before a switch."""
+    """Try nothing more until a caller asks again; return to what was served before a switch."""
     stopping = life.activity
     life.ledger.update(problem=problem, progress=None, server=None)
     if life.status.state is ServiceState.RUNNING:
-        life.ledger.move(Trigger.EXITED, problem.message)  # a server that runs is not given up before it is gone
+        life.ledger.move(Trigger.EXITED, problem.message)  # a running server must be gone before it is given up
     life.enter(Idle(), Trigger.GIVE_UP, problem.message)
     life.raise_problem(problem)
     model, back, life.before = life.wanted.model, life.before, None
@@ -113,7 +113,7 @@ def give_up(life: Life, problem: Problem) -> None:
 
 
 def begin_switch(life: Life, wanted: Wanted) -> None:
-    """Have the other model looked at, while the one that is there is served on."""
+    """Have the other model checked while the present one stays in service."""
     activity = life.activity
     if not isinstance(activity, Up):
         begin_stop(life, f"switching to {wanted.model}")
@@ -125,7 +125,7 @@ def begin_switch(life: Life, wanted: Wanted) -> None:
 
 
 def examined(life: Life, up: Up, wanted: Wanted, problem: Problem | None) -> None:
-    """The other model has been looked at: what can be known of it before anything is ended is known."""
+    """The other model has been checked, before anything is ended."""
     life.enter(replace(up, examines=None))
     if problem is not None:
         problem = replace(problem, evidence=(*problem.evidence, f"{life.status.model} is still served"))
@@ -138,7 +138,7 @@ def examined(life: Life, up: Up, wanted: Wanted, problem: Problem | None) -> Non
 
 
 def drain(life: Life, wanted: Wanted) -> None:
-    """Let the requests in hand finish; those that come meanwhile wait, since nothing vouches for the server."""
+    """Let running requests finish; new ones wait, because the server no longer counts as healthy."""
     seconds = wanted.options.drain_timeout_seconds
     activity = life.activity
     assert isinstance(activity, Up)
@@ -153,12 +153,12 @@ def drain(life: Life, wanted: Wanted) -> None:
 
 
 def wants_another(life: Life) -> bool:
-    """Whether somebody waits for another model than the one that is there."""
+    """Whether a caller waits for another model than the present one."""
     return any(w.wanted.model != life.status.model for w in life.waiters)
 
 
 def stay(life: Life, draining: Draining) -> None:
-    """Nobody wants another model any more: the server that is there goes on, and is checked first."""
+    """Nobody wants another model any more: check the server and keep it."""
     life.enter(draining.up)
     life.before = None
     life.ledger.update(reason=f"{life.status.model} is served on: nobody wants another model any more")
@@ -169,7 +169,7 @@ def stay(life: Life, draining: Draining) -> None:
 
 
 def begin_stop(life: Life, reason: str, callers: tuple[object, ...] = ()) -> None:
-    """Have the tree ended."""
+    """Have the process tree ended."""
     life.ledger.update(mode=life.opened.options.mode)  # a server that was found is watched no longer
     life.enter(Stopping(callers), Trigger.STOP, reason)
     life.tell(HEALTH, Unwatch())
@@ -178,7 +178,7 @@ def begin_stop(life: Life, reason: str, callers: tuple[object, ...] = ()) -> Non
 
 
 def end_stop(life: Life, stopping: Stopping, report: StopReport) -> None:
-    """The tree is gone, or as much of it as can be ended: answer those who waited for that, and go on."""
+    """The tree has ended as far as possible: answer the callers and continue."""
     if report.remaining:
         problem = left_over_problem(report)
         life.ledger.update(problem=problem)
@@ -199,7 +199,7 @@ def nothing_runs(life: Life) -> None:
 
 
 def tell_left_over(life: Life, report: StopReport | None) -> None:
-    """Tell what not even SIGKILL has ended, once."""
+    """Report what survived SIGKILL, once."""
     if report is not None and report.remaining and report.remaining != life.left_over:
         life.left_over = report.remaining
         life.raise_problem(left_over_problem(report))
@@ -209,7 +209,7 @@ def tell_left_over(life: Life, report: StopReport | None) -> None:
 
 
 def watch(life: Life, server: ServerProcess | None, *, ready: bool) -> None:
-    """Have the checks begin anew; no server for one that is somebody else's."""
+    """Restart the checks; ``server`` is None for one that is not ours."""
     options = life.wanted.options
     name = server.served_name if server else life.wanted.served_name
     life.tell(HEALTH, Watch(options.url, name, server, ready, options, life.wanted.api_key))
@@ -218,7 +218,7 @@ def watch(life: Life, server: ServerProcess | None, *, ready: bool) -> None:
 
 
 def watch_again(life: Life) -> None:
-    """Have the checks of the server that is there begin anew."""
+    """Restart the checks of the present server."""
     was_ready = life.up is not None and life.up.was_ready
     watch(life, life.status.server, ready=was_ready or life.status.state is not ServiceState.STARTING)
 

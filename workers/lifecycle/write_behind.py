@@ -1,4 +1,4 @@
-"""Write-behind: what happened to a service is written down at once if somebody relies on it, and otherwise later.
+"""Write-behind: changes are recorded at once if a caller relies on them, otherwise later.
 
 A write takes milliseconds in which hardly any other thread of this program runs. A death must be known before the disk
 has turned, and a caller that was answered must not be held up.
@@ -16,7 +16,7 @@ from acode_vllm.vocabulary.status import ServiceStatus
 from acode_vllm.workers.lifecycle.lifecycle_edges import ServiceRecords
 
 TOLD_SECONDS = 0.01
-"""How long a change may wait to be recorded if nobody was answered with it."""
+"""Maximum delay of the record of a change that no caller was answered with."""
 FIGURES_SECONDS = 300.0
 """How old recorded figures may become while newer ones are known. Nobody needs them while the owner lives, and a disk
 may sleep meanwhile."""
@@ -55,7 +55,7 @@ def patience(
 
 
 class WriteBehind:
-    """What is still to be written down. For one thread."""
+    """What is still to be recorded. One thread only."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class WriteBehind:
         wake: Callable[[float], Timer],
         monotonic: Callable[[], float],
     ) -> None:
-        """Owe nothing yet.
+        """Start with nothing to record.
 
         Args:
             records: Where it is written.
@@ -92,7 +92,7 @@ class WriteBehind:
         return self._monotonic() - self._written_at
 
     def owe(self, events: Sequence[Event], status: ServiceStatus | None, seconds: float) -> None:
-        """Write this down within so many seconds; at once where they are 0.
+        """Record this within so many seconds; at once if 0.
 
         Args:
             events: For the history.
@@ -114,7 +114,7 @@ class WriteBehind:
             self._timer = timer
 
     def write(self) -> None:
-        """Write down now what is owed."""
+        """Record everything that is due or waiting."""
         self._forget_timer()
         events, self._events = self._events, []
         status, self._status = self._status, None
