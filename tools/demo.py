@@ -194,7 +194,7 @@ def main() -> int:
         return 1
     print("\nNothing of vLLM's processes is running, and /dev/shm is as it was before.")
     print(f"The demo took {time.monotonic() - started:.0f} s; every answer was the expected one.")
-    print("To ask for yourself: README.md, \"Try it\".")
+    print('To ask for yourself: README.md, "Try it".')
     return 0
 
 

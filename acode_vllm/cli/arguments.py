@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 from acode_vllm._version import __version__
@@ -16,6 +17,7 @@ from acode_vllm.cli.commands.command_parser import (
     examples_text,
 )
 from acode_vllm.cli.commands.provider_names import PROVIDERS
+from acode_vllm.cli.plain_words import NotPlainError, read_words
 from acode_vllm.cli.screen.terminal import Terminal
 
 SHELLS = ("bash", "zsh", "fish")
@@ -41,8 +43,6 @@ _INSTEAD = {
     "version": "acode --version",
 }
 """What people type first, used to other programs."""
-_WITH_VALUE = ("--provider", "--config", "--mode", "--lifecycle-mode", "--port", "--log-format")
-_WITHOUT_VALUE = ("-q", "--quiet", "-v", "--verbose", "--no-color")
 _LATER = (
     "\n\nMore: acode COMMAND --help. start, stop, restart, status, logs and history are short for acode providers …"
     "\nExit codes: 0 success, 1 failure (with an ACODE-VLM code), 2 wrong usage, 130 Ctrl-C."
@@ -86,14 +86,10 @@ def build_parser(only: str | None = None) -> CommandParser:
 
 def _command_in(argv: Sequence[str]) -> str | None:
     """The command that is typed; None where that is not plain to see."""
-    words = iter(argv)
-    for word in words:
-        if not word.startswith("-"):
-            return word if word in _COMMANDS else None
-        if word in _WITH_VALUE:
-            next(words, None)
-        elif word.partition("=")[0] not in _WITH_VALUE and word not in _WITHOUT_VALUE:
-            return None
+    with suppress(NotPlainError):
+        for option, value in read_words(argv):
+            if not option:
+                return value if value in _COMMANDS else None
     return None
 
 

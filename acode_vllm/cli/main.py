@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 
-from acode_vllm.cli.commands.quick_status import quick_status
+from acode_vllm.cli.quick_status import quick_status
 from acode_vllm.cli.screen.standard_streams import discard, prepare_streams
 
 TYPE_CHECKING = False

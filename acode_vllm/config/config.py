@@ -10,15 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from acode_vllm.config.config_files import (
-    MODE_SECTION,
-    ConfigFile,
-    FoundFile,
-    named_file,
-    project_file,
-    read_config_file,
-    user_file,
-)
+from acode_vllm.config.config_files import MODE_SECTION, ConfigFile, read_config_file
+from acode_vllm.config.config_places import config_paths, named_file
 from acode_vllm.config.configuration import Configuration, Origin, Secrets, Source
 from acode_vllm.config.section_reading import expand_paths, note_faults, read_file_values, read_mode_section
 from acode_vllm.config.trust import risky_values, shown_risks
@@ -59,17 +52,6 @@ def load(
     return _Loading(flags or {}, environ, cwd, home).run(only_to_show=only_to_show)
 
 
-def find_config_files(
-    flags: Mapping[str, object], environ: Mapping[str, str], cwd: Path, home: Path
-) -> tuple[FoundFile, ...]:
-    """The files that count, the weakest first; the user's may not exist."""
-    named = flags.get("config") or environ.get("ACODE_CONFIG")
-    if named:
-        return (named_file(str(named), cwd, home),)
-    project = project_file(cwd)
-    return (user_file(environ, home), *([project] if project else []))
-
-
 class _Loading:
     """One resolution: gathers values, origins and mistakes, then decides once."""
 
@@ -83,8 +65,7 @@ class _Loading:
         self._warnings: list[str] = []
 
     def run(self, *, only_to_show: bool) -> Configuration:
-        found = find_config_files(self._flags, self._environ, self._cwd, self._home)
-        files = [file for place in found if (file := read_config_file(place)) is not None]
+        files = self._read(named_file(self._flags, self._environ))
         untrusted = [line for file in files for line in self._take_file(file)]
         for setting in TABLE:
             self._take_override(setting)
@@ -109,6 +90,10 @@ class _Loading:
         return Configuration(
             str(self._values[MODEL_KEY]), options, self._origins, secrets, locked, sources, tuple(self._warnings)
         )
+
+    def _read(self, named: str | None) -> list[ConfigFile]:
+        found = config_paths(named, self._environ, str(self._cwd), str(self._home))
+        return [file for place in found if (file := read_config_file(*place)) is not None]
 
     def _origin_of(self, key: str) -> str:
         return str(self._lines.get(key) or self._origins[key])
@@ -161,8 +146,7 @@ class _Loading:
     def _replaced_files(self, files: Iterable[ConfigFile]) -> list[ConfigFile]:
         """The files that would count without ``--config``: only their lock does."""
         read = {file.path for file in files}
-        places = find_config_files({}, {**self._environ, "ACODE_CONFIG": ""}, self._cwd, self._home)
-        replaced = [file for place in places if place.path not in read and (file := read_config_file(place))]
+        replaced = [file for file in self._read(None) if file.path not in read]
         for file in replaced:
             # A file that cannot be read may hold a lock: nobody gets round it by breaking it.
             note_faults(file, self._mistakes, MODE_SECTION)

@@ -7,31 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum, unique
 from pathlib import Path
 
-from acode_vllm.config.config_places import named_path, project_path, read_bounded, user_path
+from acode_vllm.config.config_places import FileRole, read_bounded
 from acode_vllm.config.yaml_sections import Entry, YamlFault
 from acode_vllm.settings.table import SECTION
 
 MODE_SECTION = "mode"
-
-
-@unique
-class FileRole(Enum):
-    """Why a file is read."""
-
-    NAMED = "named by --config or ACODE_CONFIG"
-    USER = "the user's"
-    PROJECT = "the project's"
-
-
-@dataclass(frozen=True)
-class FoundFile:
-    """A file that may exist, and why it is read."""
-
-    path: Path
-    role: FileRole
 
 
 @dataclass(frozen=True)
@@ -64,43 +46,27 @@ class ConfigFile:
         return f"{self.path}:{line}"
 
 
-def user_file(environ: Mapping[str, str], home: Path) -> FoundFile:
-    """The user's own file, whether it exists or not."""
-    return FoundFile(Path(user_path(environ, str(home))), FileRole.USER)
-
-
-def named_file(name: str, cwd: Path, home: Path) -> FoundFile:
-    """The file that ``--config`` or ``ACODE_CONFIG`` names; ``~/`` is the home folder."""
-    return FoundFile(Path(named_path(name, str(cwd), str(home))), FileRole.NAMED)
-
-
-def project_file(cwd: Path) -> FoundFile | None:
-    """The nearest file of the project that ``cwd`` is in; None where there is none."""
-    path = project_path(str(cwd))
-    return FoundFile(Path(path), FileRole.PROJECT) if path is not None else None
-
-
-def read_config_file(found: FoundFile) -> ConfigFile | None:
+def read_config_file(role: FileRole, path: str) -> ConfigFile | None:
     """What the file says; None where a file that need not exist does not. Never raises for what is in it."""
     try:
-        content = read_bounded(str(found.path))
+        content = read_bounded(path)
     except FileNotFoundError:
-        if found.role is FileRole.USER:
+        if role is FileRole.USER:
             return None
-        return _unreadable(found, "does not exist")
+        return _unreadable(role, path, "does not exist")
     except OSError as error:
-        return _unreadable(found, f"cannot be read ({error.strerror})")
+        return _unreadable(role, path, f"cannot be read ({error.strerror})")
     if isinstance(content, str):
-        return _unreadable(found, content)
+        return _unreadable(role, path, content)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return _unreadable(found, "is not text in UTF-8")
+        return _unreadable(role, path, "is not text in UTF-8")
     from acode_vllm.config.yaml_sections import read_sections
 
     result = read_sections(text, (SECTION, MODE_SECTION))
-    return ConfigFile(found.path, found.role, content, result.sections, result.faults)
+    return ConfigFile(Path(path), role, content, result.sections, result.faults)
 
 
-def _unreadable(found: FoundFile, reason: str) -> ConfigFile:
-    return ConfigFile(found.path, found.role, faults=(YamlFault("", 1, reason),))
+def _unreadable(role: FileRole, path: str, reason: str) -> ConfigFile:
+    return ConfigFile(Path(path), role, faults=(YamlFault("", 1, reason),))

@@ -11,11 +11,36 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
+from enum import Enum, unique
 
 PROJECT_FILE = ".agent/config.yml"
+TRUST_FILE = "acode/trusted.json"
+"""Which projects' files the user trusts; in the folder for state."""
 _TILDE = re.compile(r"(?<![^\s=])~(?=/|\s|$)")
 LARGEST = 1_048_576
 """Bytes of the largest file that is read."""
+
+
+@unique
+class FileRole(Enum):
+    """Why a file is read."""
+
+    NAMED = "named by --config or ACODE_CONFIG"
+    USER = "the user's"
+    PROJECT = "the project's"
+
+
+def named_file(flags: Mapping[str, object], environ: Mapping[str, str]) -> str | None:
+    """What ``--config`` or ``ACODE_CONFIG`` says, if one is given."""
+    return str(flags.get("config") or environ.get("ACODE_CONFIG") or "") or None
+
+
+def config_paths(named: str | None, environ: Mapping[str, str], cwd: str, home: str) -> list[tuple[FileRole, str]]:
+    """The files that count, the weakest first; all but the project's may be missing."""
+    if named is not None:
+        return [(FileRole.NAMED, os.path.join(cwd, expand_home(named, home)))]
+    project = project_path(cwd)
+    return [(FileRole.USER, user_path(environ, home)), *([(FileRole.PROJECT, project)] if project is not None else [])]
 
 
 def current_folder() -> str:
@@ -46,11 +71,6 @@ def xdg_folder(environ: Mapping[str, str], variable: str, otherwise: str) -> str
 def user_path(environ: Mapping[str, str], home: str) -> str:
     """The user's own file, whether it exists or not."""
     return f"{xdg_folder(environ, 'XDG_CONFIG_HOME', f'{home}/.config')}/acode/config.yml"
-
-
-def named_path(name: str, cwd: str, home: str) -> str:
-    """The file that ``--config`` or ``ACODE_CONFIG`` names; ``~/`` is the home folder."""
-    return os.path.join(cwd, expand_home(name, home))
 
 
 def upwards(cwd: str) -> Iterator[str]:

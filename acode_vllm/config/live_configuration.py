@@ -10,8 +10,8 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from acode_vllm.config.config import find_config_files, load
-from acode_vllm.config.config_places import project_paths
+from acode_vllm.config.config import load
+from acode_vllm.config.config_places import config_paths, named_file, project_paths
 from acode_vllm.config.configuration import Configuration
 from acode_vllm.config.remembered_model import model_to_serve, remembered_model_file
 from acode_vllm.config.trust import trust_store
@@ -74,8 +74,8 @@ class LiveConfiguration:
     def _files(self) -> Iterator[str]:
         """The files that count, and those that would if they were there."""
         flags, environ, cwd, home = self._arguments
-        for found in find_config_files(flags, environ, cwd, home):
-            yield str(found.path)
+        for _, path in config_paths(named_file(flags, environ), environ, str(cwd), str(home)):
+            yield path
         yield from project_paths(str(cwd))
         yield str(trust_store(environ, home))
         yield str(remembered_model_file(self._folder(self.configuration)))

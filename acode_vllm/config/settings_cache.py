@@ -16,7 +16,7 @@ import os
 import sys
 
 from acode_vllm._version import __version__
-from acode_vllm.config.config_places import named_path, project_path, read_bounded, user_path, xdg_folder
+from acode_vllm.config.config_places import TRUST_FILE, config_paths, named_file, read_bounded, xdg_folder
 from acode_vllm.records.service_paths import state_path
 
 TYPE_CHECKING = False
@@ -91,14 +91,11 @@ def remember(digest: str, entry: Mapping[str, Any], environ: Mapping[str, str], 
 
 def _files(flags: Mapping[str, object], environ: Mapping[str, str], cwd: str, home: str) -> Iterator[str]:
     """Every file that counts: that which is named, the user's and the project's (whose lock always counts), trust."""
-    named = flags.get("config") or environ.get("ACODE_CONFIG")
-    if named:
-        yield named_path(str(named), cwd, home)
-    yield user_path(environ, home)
-    project = project_path(cwd)
-    if project is not None:
-        yield project
-    yield f"{state_path({**environ, 'HOME': home})}/acode/trusted.json"
+    named = named_file(flags, environ)
+    if named is not None:
+        yield from (path for _, path in config_paths(named, environ, cwd, home))
+    yield from (path for _, path in config_paths(None, environ, cwd, home))
+    yield f"{state_path({**environ, 'HOME': home})}/{TRUST_FILE}"
 
 
 def _content(path: str) -> bytes | str | None:

@@ -10,7 +10,8 @@ import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from acode_vllm.config.config_files import ConfigFile, FileRole
+from acode_vllm.config.config_files import ConfigFile
+from acode_vllm.config.config_places import TRUST_FILE, FileRole
 from acode_vllm.config.section_reading import Found
 from acode_vllm.records.service_folder import state_home
 from acode_vllm.vocabulary.atomic_file import replace_file
@@ -23,7 +24,7 @@ _LARGEST = 4_194_304
 
 def trust_store(environ: Mapping[str, str], home: Path) -> Path:
     """Where this user's trust is kept."""
-    return state_home({**environ, "HOME": str(home)}) / "acode" / "trusted.json"
+    return state_home({**environ, "HOME": str(home)}) / TRUST_FILE
 
 
 def is_trusted(store: Path, file: Path, digest: str) -> bool:

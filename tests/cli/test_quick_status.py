@@ -17,7 +17,8 @@ from keepers import Acode
 from service_fixtures import model, port
 from standin import free_port
 
-from acode_vllm.cli.commands import quick_status
+from acode_vllm.cli import plain_words, quick_status
+from acode_vllm.cli.arguments import build_parser
 from acode_vllm.config.cached_configuration import load_known
 from acode_vllm.config.config import load
 from acode_vllm.config.settings_cache import ENVIRONMENT, MOST_ENTRIES, digest_of, recall, remember
@@ -250,6 +251,13 @@ def test_a_home_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path) ->
 )
 def test_only_what_is_understood_wholly_is_taken(words: str, understood: bool) -> None:
     assert (quick_status._read(words.split()) is not None) is understood
+
+
+def test_the_options_of_every_command_are_those_of_the_parser() -> None:
+    actions = [action for action in build_parser("ask")._actions if action.dest not in ("help", "version", "command")]
+    with_value = {name for action in actions if action.nargs != 0 for name in action.option_strings}
+    without_value = {name for action in actions if action.nargs == 0 for name in action.option_strings}
+    assert (with_value, without_value) == (set(plain_words.WITH_VALUE), set(plain_words.WITHOUT_VALUE))
 
 
 def test_the_document_has_the_fields_of_the_report_in_their_order() -> None:

@@ -203,15 +203,16 @@ def _say_sources(configuration: Configuration, terminal: Terminal) -> None:
 
 
 def _trust(place: Place, terminal: Terminal) -> int:
-    from acode_vllm.config.config_files import project_file, read_config_file
+    from acode_vllm.config.config_files import read_config_file
+    from acode_vllm.config.config_places import FileRole, project_path
     from acode_vllm.config.section_reading import note_faults, read_file_values
     from acode_vllm.config.trust import remember, risky_values, shown_risks, trust_store
     from acode_vllm.config.validation import MistakeList
     from acode_vllm.vocabulary.redaction import Redactor, secret_values
     from acode_vllm.vocabulary.safe_text import printable
 
-    found = project_file(place.cwd)
-    file = read_config_file(found) if found else None
+    found = project_path(str(place.cwd))
+    file = read_config_file(FileRole.PROJECT, found) if found is not None else None
     if file is None:
         raise _error(f"There is no .agent/config.yml in {place.cwd} or above it up to the repository's root.")
     redactor = Redactor(secret_values(place.environ))
