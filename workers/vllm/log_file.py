@@ -1,14 +1,16 @@
 """vLLM's log as lines: reads a growing file from where the last look ended.
 
 It handles everything that makes the log hard to read: progress bars that overwrite themselves with a carriage return,
-colours, bytes that are not UTF-8, endless lines, truncation by a rotation, and the prefix that names the process.
+colours, bytes that are not UTF-8, endless lines, and the prefix that names the process.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
+
+from acode_vllm.vocabulary.server_process import LogPlace
+from acode_vllm.workers.log.follower import LogFollower
 
 LINE_LIMIT = 4096
 """Characters of a line that are kept. vLLM prints configurations of many kilobytes in one."""
@@ -56,23 +58,16 @@ def body_of(line: str) -> str:
 
 
 class LogReader:
-    """Reads a log file while another process writes to it. For one thread.
+    """Reads a log file while another process writes to it, over its rotations. For one thread.
 
-    A file that does not exist yet, or no longer, has no lines. One that got shorter was truncated by a rotation (which
-    copies the file and truncates it) or replaced, and is read from its beginning.
+    A file that does not exist yet, or no longer, has no lines. One that was cut off or replaced is read from its
+    beginning.
     """
 
-    def __init__(self, path: Path, offset: int = 0) -> None:
-        """Start at ``offset`` bytes in ``path``. The file is opened for each look and not held open."""
-        self.path = path
-        self._offset = offset
+    def __init__(self, path: Path, place: LogPlace | None = None) -> None:
+        """Begin at ``place``, or at the beginning. The file is opened for each look and not held open."""
+        self._follower = LogFollower(path, place)
         self._rest = b""
-        self._inode: int | None = None
-
-    @property
-    def offset(self) -> int:
-        """How many bytes of the file have been read."""
-        return self._offset
 
     def read(self) -> list[str]:
         """The lines since the last look: finished ones, and what a progress bar shows now.
@@ -82,14 +77,9 @@ class LogReader:
         Raises:
             OSError: The file exists and cannot be read.
         """
-        try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return []
-        try:
-            data = self._new_bytes(descriptor)
-        finally:
-            os.close(descriptor)
+        data = self._follower.read(READ_LIMIT)
+        if self._follower.jump is not None:
+            self._rest = b""
         if not data:
             return []
         parts = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
@@ -97,13 +87,3 @@ class LogReader:
         # at once, and again, perhaps longer, when the line continues: readers of stages do not mind.
         self._rest = parts[-1][: LINE_LIMIT * 4]
         return [clean(part) for part in parts if part.strip()]
-
-    def _new_bytes(self, descriptor: int) -> bytes:
-        status = os.fstat(descriptor)
-        replaced = self._inode is not None and status.st_ino != self._inode
-        if replaced or status.st_size < self._offset:
-            self._offset, self._rest = 0, b""
-        self._inode = status.st_ino
-        data = os.pread(descriptor, READ_LIMIT, self._offset)
-        self._offset += len(data)
-        return data

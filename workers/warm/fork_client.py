@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from acode_vllm.vocabulary.server_process import ProcessIdentity
+from acode_vllm.vocabulary.server_process import LogPlace, ProcessIdentity
 from acode_vllm.workers.machine.process_identity import identify
 from acode_vllm.workers.machine.process_tree import MARK_VARIABLE
 from acode_vllm.workers.messages.process_messages import LaunchPlan
@@ -67,7 +67,8 @@ class ForkServer:
         self._requests = 0
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            log = os.open(log_path, flags, 0o600)
             try:
                 arguments = [key.interpreter, "-c", _RUN, str(_PROGRAM), str(theirs.fileno()), str(os.getpid())]
                 self._process = subprocess.Popen(
@@ -114,7 +115,7 @@ class ForkServer:
         except queue.Empty:
             return None
 
-    def fork(self, argv: tuple[str, ...], plan: LaunchPlan, mark: str) -> tuple[ProcessIdentity, int]:
+    def fork(self, argv: tuple[str, ...], plan: LaunchPlan, mark: str) -> tuple[ProcessIdentity, LogPlace]:
         """Fork a server. Blocks for some 30 ms, at most `FORK_SECONDS`.
 
         Args:
@@ -130,7 +131,7 @@ class ForkServer:
             VllmServiceError: 029, the log cannot be used.
         """
         deadline = time.monotonic() + FORK_SECONDS
-        log, offset = open_log(plan.log_path)
+        log, begin = open_log(plan.log_path)
         ours, theirs = socket.socketpair()
         self._requests += 1
         try:
@@ -144,7 +145,7 @@ class ForkServer:
             ours.sendall(_told(argv, plan, mark))
             if identity is None or ours.recv(1) != b"+":
                 raise ForkFailedError("the forked process ended before it ran vLLM; see vLLM's log")
-            return identity, offset
+            return identity, begin
         except OSError as error:
             raise ForkFailedError(f"the fork server does not answer: {error.strerror or error}") from error
         finally:
