@@ -260,7 +260,7 @@ class LocalService:
                 children.append(ChildSpec(WARM, lambda: self._edges.warm(wanted, self._report), shutdown=4.0))
         make_logs = self._edges.logs
         if self._journal is not None and make_logs is not None:
-            children.append(ChildSpec(LOGS, lambda: make_logs(wanted, self._report)))
+            children.append(ChildSpec(LOGS, lambda: make_logs(wanted, self._report), shutdown=0.8))
         if self._journal is not None:  # last, so that it hangs up first: nobody is told of a tree that is ending
             children.append(ChildSpec(CONTROL, lambda: ControlWorker(self.folder.control, self)))
             if wanted.options.metrics_port is not None:

@@ -6,7 +6,7 @@ import os
 import queue
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -38,10 +38,8 @@ def used(log: Path) -> int:
     """Bytes of the disk that the log and its copies take."""
     found = 0
     for path in log.parent.iterdir():
-        try:
+        with suppress(FileNotFoundError):
             found += path.stat().st_blocks * 512
-        except FileNotFoundError:
-            continue
     return found
 
 

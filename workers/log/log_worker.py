@@ -18,7 +18,8 @@ PAUSE_SECONDS = 0.05
 """Between two looks: a log grows by what is written in that time, 50 MB at a gigabyte a second."""
 REPEAT_SECONDS = 600.0
 """The same trouble is told so often at most."""
-END_SECONDS = 3.0
+END_SECONDS = 0.5
+"""A copy is given up between two steps of some milliseconds."""
 
 
 class LogWorker(Worker):
