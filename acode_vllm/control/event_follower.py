@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 
 from acode_vllm.control.event_hub import EventHub, EventQueue
-from acode_vllm.control.folder_watch import LOOK_SECONDS, FolderWatch
 from acode_vllm.control.greeting import PROTOCOL
 from acode_vllm.control.remote_service import SILENCE_SECONDS, OwnerLostError, RemoteService
 from acode_vllm.io.waits import Interrupt, wait_ready
@@ -17,6 +16,7 @@ from acode_vllm.records.service_folder import ServiceFolder
 from acode_vllm.vocabulary.errors import Problem, StateFolderError, VllmServiceError, error_for
 from acode_vllm.vocabulary.events import Event
 from acode_vllm.vocabulary.status import ServiceStatus
+from acode_vllm.workers.machine.folder_watch import LOOK_SECONDS, FolderWatch
 from acode_vllm.workers.messages.lifecycle_messages import RefreshStatus
 
 HUNG_SECONDS = 5.0

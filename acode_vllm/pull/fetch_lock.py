@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
-from acode_vllm.control.folder_watch import FolderWatch
 from acode_vllm.vocabulary.errors import Problem, error_for
 from acode_vllm.vocabulary.redaction import redact
 from acode_vllm.vocabulary.safe_text import printable
+from acode_vllm.workers.machine.folder_watch import FolderWatch
 from acode_vllm.workers.machine.process_identity import command_line
 
 IDLE_SECONDS = 120.0

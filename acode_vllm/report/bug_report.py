@@ -61,9 +61,14 @@ def redacted_file(path: Path, redactor: Redactor) -> bytes | None:
     except OSError:
         return None
     lines = content.decode("utf-8", "replace").splitlines(keepends=True)
+    # A line that was cut, here or by a rotation, may hold the half of a secret, which nobody would recognise.
+    is_copy = path.suffix.removeprefix(".").isdigit()
+    if is_copy and lines and not lines[-1].endswith("\n"):
+        lines[-1:] = ["[the rest was left out]\n"]
     if size > LOG_BYTES:
-        # A line that was cut may hold the half of a secret, which nobody would recognise.
         lines[:1] = [f"[{size - LOG_BYTES} bytes before this were left out]\n"]
+    elif is_copy or path.with_name(f"{path.name}.1").exists():
+        lines[:1] = ["[the end of the line before this was left out]\n"]
     return "".join(map(redactor.redact, lines)).encode()
 
 

@@ -51,7 +51,7 @@ from acode_vllm.workers.messages.model_messages import LoadStep
 from acode_vllm.workers.messages.process_messages import LaunchPlan, MarkChosen, SharedMemoryUsed
 from acode_vllm.workers.messages.reports import Report
 from acode_vllm.workers.messages.request import Request
-from acode_vllm.workers.messages.worker_ids import CONTROL, GPU, HEALTH, LIFECYCLE, LOADER, METRICS, WARM
+from acode_vllm.workers.messages.worker_ids import CONTROL, GPU, HEALTH, LIFECYCLE, LOADER, LOGS, METRICS, WARM
 
 R = TypeVar("R")
 ROOT_INTENSITY = 5
@@ -73,6 +73,7 @@ class ServiceEdges:
         warm: The WarmWorker.
         process: A ProcessWorker, which may ask the WarmWorker of the tree.
         plan: The plan that a ProcessWorker follows.
+        logs: The LogWorker; None where logs are nobody's concern.
     """
 
     health: WorkerMaker
@@ -81,6 +82,7 @@ class ServiceEdges:
     warm: WorkerMaker
     process: Callable[[LaunchPlan, Report, Callable[[], WorkerRef | None]], Worker]
     plan: PlanMaker
+    logs: WorkerMaker | None = None
 
 
 class NoRecords:
@@ -260,6 +262,9 @@ class LocalService:
             children.append(ChildSpec(LOADER, lambda: self._edges.loader(wanted, self._report)))
             if wanted.options.warm_start is WarmStart.AUTO:
                 children.append(ChildSpec(WARM, lambda: self._edges.warm(wanted, self._report), shutdown=4.0))
+        make_logs = self._edges.logs
+        if self._journal is not None and make_logs is not None:
+            children.append(ChildSpec(LOGS, lambda: make_logs(wanted, self._report), shutdown=0.8))
         if self._journal is not None:  # last, so that it hangs up first: nobody is told of a tree that is ending
             children.append(ChildSpec(CONTROL, lambda: ControlWorker(self.folder.control, self)))
             if wanted.options.metrics_port is not None:

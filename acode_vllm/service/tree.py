@@ -15,6 +15,8 @@ from acode_vllm.workers.gpu.gpu_worker import GpuWorker
 from acode_vllm.workers.gpu.sampler import machine_sampler
 from acode_vllm.workers.health.health_check import HealthEdges
 from acode_vllm.workers.health.health_worker import HealthWorker
+from acode_vllm.workers.log.log_worker import LogWorker
+from acode_vllm.workers.log.rotation import Rotation
 from acode_vllm.workers.machine.server_tree import ServerTree
 from acode_vllm.workers.machine.shared_memory import unclaimed_since
 from acode_vllm.workers.messages.lifecycle_messages import StartEngine
@@ -27,6 +29,9 @@ from acode_vllm.workers.process.process_worker import ProcessWorker
 from acode_vllm.workers.vllm.launch import build_plan
 from acode_vllm.workers.warm.fork_plan import available_bytes
 from acode_vllm.workers.warm.warm_worker import WarmWorker
+
+OWN_LOG_BYTES = 1024 * 1024
+"""Size from which on the keeper's log and the fork server's are rotated."""
 
 
 def vllm_edges(folder: ServiceFolder) -> ServiceEdges:
@@ -43,6 +48,12 @@ def vllm_edges(folder: ServiceFolder) -> ServiceEdges:
 
     def warm(wanted: Wanted, report: Report) -> Worker:
         return WarmWorker(folder.fork_server_log, available_bytes=available_bytes)
+
+    def logs(wanted: Wanted, report: Report) -> Worker:
+        kept = [(folder.keeper_log, OWN_LOG_BYTES, 1), (folder.fork_server_log, OWN_LOG_BYTES, 1)]
+        if (limits := wanted.options.logs).max_bytes:
+            kept.append((folder.log, limits.max_bytes, limits.copies))
+        return LogWorker(report, lambda stopping: [Rotation(*one, stopping) for one in kept])
 
     def process(plan: LaunchPlan, report: Report, warm_worker: Callable[[], WorkerRef | None]) -> Worker:
         return ProcessWorker(plan, report, ProcessEdges(warm_worker=warm_worker))
@@ -64,7 +75,7 @@ def vllm_edges(folder: ServiceFolder) -> ServiceEdges:
         )
         return replace(plan, shared_memory=_left_shared_memory(folder, effect))
 
-    return ServiceEdges(health, gpu, loader, warm, process, plan)
+    return ServiceEdges(health, gpu, loader, warm, process, plan, logs)
 
 
 def _left_shared_memory(folder: ServiceFolder, effect: StartEngine) -> frozenset[SharedFile]:

@@ -6,15 +6,21 @@ Imports only leaves.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from acode_vllm.settings import kinds
+from acode_vllm.settings import kinds, mistakes
 from acode_vllm.settings.kinds import Kind
 from acode_vllm.settings.passthrough import argument_faults, command_faults, variable_faults
-from acode_vllm.vocabulary.options import DEFAULT_MODEL, MODEL_KEY, GpuOptions, ServerOptions, VllmLifecycleOptions
+from acode_vllm.vocabulary.options import (
+    DEFAULT_MODEL,
+    MODEL_KEY,
+    GpuOptions,
+    LogOptions,
+    ServerOptions,
+    VllmLifecycleOptions,
+)
 from acode_vllm.vocabulary.states import LifecycleMode, OperatingMode, WarmStart
 
 SECTION = "providers.vllm"
@@ -85,54 +91,6 @@ def _reachable_from_outside(value: object) -> bool:
     return value not in _LOOPBACKS
 
 
-def _name_mistake(value: str) -> str | None:
-    if not value or len(value) > 256:
-        return "is empty" if not value else "is too long"
-    if value.startswith("-") or value != value.strip() or not value.isprintable():
-        return "begins with '-', or holds spaces at an end or control characters"
-    return None
-
-
-def _quantization_mistake(value: str) -> str | None:
-    return None if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", value) else "is no name of a quantization"
-
-
-_HOST_NAME = re.compile(
-    r"(?=.{1,253}$)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
-)
-
-
-def _host_mistake(value: str) -> str | None:
-    if _HOST_NAME.fullmatch(value) and not re.fullmatch(r"[0-9.]+", value):
-        return None
-    from ipaddress import ip_address
-
-    try:
-        ip_address(value)
-    except ValueError:
-        return "is neither an address nor a host name"
-    return None
-
-
-def _url_mistake(value: str) -> str | None:
-    from urllib.parse import urlsplit
-
-    if not value.isprintable() or " " in value:
-        return "holds spaces or control characters"
-    try:
-        parts = urlsplit(value)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return "is no valid address"
-    if parts.scheme not in ("http", "https") or not host or port == 0:
-        return "is no valid http or https address"
-    if "@" in parts.netloc:
-        return "holds a user or password; set VLLM_API_KEY in the environment"
-    if parts.query or parts.fragment or "?" in value or "#" in value:
-        return "holds a query or a fragment"
-    return _host_mistake(host)
-
-
 def _argument_faults(arguments: tuple[str, ...]) -> tuple[kinds.Fault, ...]:
     return argument_faults(arguments, DECIDED)
 
@@ -160,13 +118,13 @@ _TOP = _prefixed(
     ),
     Setting(
         "base_url",
-        kinds.text("an http or https address without user, query and fragment", _url_mistake),
+        kinds.text("an http or https address without user, query and fragment", mistakes.url_mistake),
         "Where the server is when it is not on this machine; only in monitored and external mode.",
         "base_url", _VLLM + "BASE_URL", needs_trust=lambda value: value is not None, optional=True,
     ),
     Setting(
         "host",
-        kinds.text("an IP address or a host name", _host_mistake),
+        kinds.text("an IP address or a host name", mistakes.host_mistake),
         "Address that vLLM binds; anything but loopback lets other machines in.",
         "server.host", _VLLM + "HOST", needs_trust=_reachable_from_outside, vllm="--host",
     ),
@@ -192,7 +150,7 @@ _TOP = _prefixed(
     ),
     Setting(
         "served_model_name",
-        kinds.text("a name", _name_mistake),
+        kinds.text("a name", mistakes.name_mistake),
         "The name under which the model is asked for; null for the model's own.",
         "server.served_model_name", _VLLM + "SERVED_MODEL_NAME", optional=True, vllm="--served-model-name",
     ),
@@ -207,7 +165,7 @@ _TOP = _prefixed(
         "server.dtype", _VLLM + "DTYPE", optional=True, vllm="--dtype",
     ),
     Setting(
-        "quantization", kinds.text("a name that vLLM knows, like awq or gptq", _quantization_mistake),
+        "quantization", kinds.text("a name that vLLM knows, like awq or gptq", mistakes.quantization_mistake),
         "How the weights are quantized; null leaves it to vLLM.",
         "server.quantization", _VLLM + "QUANTIZATION", optional=True,
         vllm="--quantization", vllm_also=("-q",),
@@ -281,6 +239,18 @@ _GPU = _prefixed(
     ),
 )  # fmt: skip
 
+_LOGS = _prefixed(
+    f"{SECTION}.logs",
+    Setting(
+        "max_bytes", kinds.whole(0), "Size from which on vLLM's log is rotated; 0 switches the rotation off.",
+        "logs.max_bytes", _VLLM + "LOGS_MAX_BYTES", unit="bytes",
+    ),
+    Setting(
+        "copies", kinds.whole(1, 1000), "Rotated copies of vLLM's log that are kept.",
+        "logs.copies", _VLLM + "LOGS_COPIES",
+    ),
+)  # fmt: skip
+
 _MODE = (
     Setting(MODE_KEY, _OPERATING_MODES, "What may be reached.", "operating_mode", "ACODE_MODE", "--mode"),
     Setting(LOCK_KEY, kinds.switch(), "Locks the operating mode to airgapped; nothing overrides it."),
@@ -288,7 +258,7 @@ _MODE = (
 MODE_IN_FILE = kinds.choice((OperatingMode.LOCAL_ONLY, OperatingMode.AIRGAPPED))
 """A file may set fewer operating modes than the environment and the flag."""
 
-TABLE: tuple[Setting, ...] = (*_TOP, *_LIFECYCLE, *_GPU, *_MODE)
+TABLE: tuple[Setting, ...] = (*_TOP, *_LIFECYCLE, *_GPU, *_LOGS, *_MODE)
 BY_KEY: Mapping[str, Setting] = {setting.key: setting for setting in TABLE}
 DECIDED: Mapping[str, str] = {
     option: setting.key.removeprefix(f"{SECTION}.")
@@ -323,9 +293,14 @@ def vllm_arguments(options: VllmLifecycleOptions) -> list[str]:
 
 def options_from(values: Mapping[str, object]) -> VllmLifecycleOptions:
     """The options that these normal forms (key → value) make; what is missing has its default."""
-    groups: dict[str, dict[str, Any]] = {"": {}, "gpu": {}, "server": {}}
+    groups: dict[str, dict[str, Any]] = {"": {}, "gpu": {}, "logs": {}, "server": {}}
     for key, value in values.items():
         if option := BY_KEY[key].option:
             group, _, name = option.rpartition(".")
             groups[group][name] = value
-    return VllmLifecycleOptions(**groups[""], gpu=GpuOptions(**groups["gpu"]), server=ServerOptions(**groups["server"]))
+    return VllmLifecycleOptions(
+        **groups[""],
+        gpu=GpuOptions(**groups["gpu"]),
+        logs=LogOptions(**groups["logs"]),
+        server=ServerOptions(**groups["server"]),
+    )

@@ -41,6 +41,19 @@ class GpuOptions(JsonValue):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LogOptions(JsonValue):
+    """``providers.vllm.logs``: how much of vLLM's output is kept.
+
+    Attributes:
+        max_bytes: Size from which on the log is rotated, and about that of each copy; 0 switches the rotation off.
+        copies: How many copies are kept.
+    """
+
+    max_bytes: int = 64 * 1024 * 1024
+    copies: int = 3
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServerOptions(JsonValue):
     """How vLLM itself is run: ``providers.vllm.command``, ``extra_args`` and their neighbours.
 
@@ -88,6 +101,7 @@ class VllmLifecycleOptions(JsonValue):
         operating_mode: What may be reached.
         metrics_port: Port on loopback on which Prometheus finds ``/metrics`` of the service; None for none.
         gpu: Devices.
+        logs: How much of vLLM's output is kept.
         server: How vLLM is run.
     """
 
@@ -109,6 +123,7 @@ class VllmLifecycleOptions(JsonValue):
     operating_mode: OperatingMode = OperatingMode.LOCAL_ONLY
     metrics_port: int | None = None
     gpu: GpuOptions = field(default_factory=GpuOptions)
+    logs: LogOptions = field(default_factory=LogOptions)
     server: ServerOptions = field(default_factory=ServerOptions)
 
     @property

@@ -36,6 +36,19 @@ class OomCount(JsonValue):
 
 
 @dataclass(frozen=True)
+class LogPlace:
+    """A place in a log that is found again after rotations.
+
+    Attributes:
+        offset: Bytes from the beginning of the log, as it was then.
+        copy: Which rotated copy was the newest then; empty for none.
+    """
+
+    offset: int = 0
+    copy: str = ""
+
+
+@dataclass(frozen=True)
 class ServerProcess(JsonValue):
     """A vLLM that was started: what the service record remembers of it, enough to adopt it later.
 
@@ -47,10 +60,11 @@ class ServerProcess(JsonValue):
         served_name: The name that ``/v1/models`` must list.
         port: Its port.
         log_path: Where its output goes.
-        log_offset: Where in that file its output begins, in bytes.
+        log_offset: Where in that file its output began, in bytes.
         started_at: Wall-clock time of the spawn.
         oom_count: The kills in its control group before it was spawned; None if they cannot be read.
         warm: Whether it was forked of a process that had imported vLLM.
+        log_copy: Which rotated copy of the log was the newest when it was started; empty for none.
     """
 
     identity: ProcessIdentity
@@ -64,3 +78,9 @@ class ServerProcess(JsonValue):
     started_at: float
     oom_count: OomCount | None = None
     warm: bool = False
+    log_copy: str = ""
+
+    @property
+    def log_place(self) -> LogPlace:
+        """Where its output begins, whatever was rotated since."""
+        return LogPlace(self.log_offset, self.log_copy)

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from acode_vllm.cli.commands.moments import moment_of, read_moment
-from acode_vllm.control.folder_watch import FolderWatch
 from acode_vllm.records.log_tail import LogTail, last_lines
 from acode_vllm.records.service_folder import ServiceFolder
+from acode_vllm.workers.machine.folder_watch import FolderWatch
 
 NOW = datetime(2026, 3, 1, 12, 0, 0)
 TOKEN = "hf_" + "t" * 34

@@ -9,7 +9,7 @@ import pytest
 
 from acode_vllm.config.configuration import Origin, Source
 from acode_vllm.settings.table import TABLE
-from acode_vllm.vocabulary.options import DEFAULT_MODEL, GpuOptions, ServerOptions, VllmLifecycleOptions
+from acode_vllm.vocabulary.options import DEFAULT_MODEL, GpuOptions, LogOptions, ServerOptions, VllmLifecycleOptions
 from acode_vllm.vocabulary.states import LifecycleMode, WarmStart
 
 from .conftest import World, section
@@ -91,6 +91,9 @@ gpu:
   pipeline_parallel_size: 1
   device_map: [0, GPU-0123abcd]
   sample_interval_seconds: 0
+logs:
+  max_bytes: 0
+  copies: 5
 """
             )
         )
@@ -117,6 +120,7 @@ gpu:
                 device_map=("0", "GPU-0123abcd"),
                 sample_interval_seconds=0.0,
             ),
+            logs=LogOptions(max_bytes=0, copies=5),
             server=ServerOptions(
                 command=("/opt/vllm/bin/vllm", "serve"),
                 host="localhost",

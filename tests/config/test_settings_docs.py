@@ -40,8 +40,9 @@ def test_the_table_names_every_setting_variable_and_flag_once() -> None:
 def test_every_option_has_a_row() -> None:
     paths = {setting.option for setting in TABLE if setting.option}
     options = VllmLifecycleOptions()
-    top = {name for name in vars(options) if name not in ("gpu", "server")}
+    top = {name for name in vars(options) if name not in ("gpu", "logs", "server")}
     below = {f"gpu.{name}" for name in vars(options.gpu)} | {f"server.{name}" for name in vars(options.server)}
+    below |= {f"logs.{name}" for name in vars(options.logs)}
     assert paths == top | below
     assert all(option_value(options, setting) == setting.default for setting in TABLE if setting.option)
 

@@ -10,6 +10,7 @@ import pytest
 from recordings import recordings
 
 from acode_vllm.vocabulary.errors import CODES
+from acode_vllm.vocabulary.server_process import LogPlace
 from acode_vllm.workers.diagnosis.cause_rule import Weight
 from acode_vllm.workers.diagnosis.diagnosis import diagnose
 from acode_vllm.workers.diagnosis.log_scan import scan
@@ -171,10 +172,10 @@ def test_the_cause_is_found_among_noise_with_and_without_the_loggers_header(
         ("",) if printed_before_there_is_a_log else ("", "(EngineCore_DP0 pid=8) ERROR 05-01 10:00:00 [core.py:387] ")
     ):
         log.write_text(BEFORE + header + line + "\n" + AFTER)
-        found = scan(log, 0)
+        found = scan(log, LogPlace())
         assert found.cause is not None
         assert found.cause.rule.name == name
-        problem = diagnose(log, 0, ProcessExit(code=1), model="acode/m", port=8000)
+        problem = diagnose(log, LogPlace(), ProcessExit(code=1), model="acode/m", port=8000)
         assert problem.code == found.cause.rule.code
         assert says in problem.message
         assert problem.evidence[0].startswith(line[:50].strip())
@@ -183,7 +184,7 @@ def test_the_cause_is_found_among_noise_with_and_without_the_loggers_header(
 @pytest.mark.spec("FR-046", "AC-038", "ACODE-VLM-001")
 def test_without_a_gpu_the_commands_that_show_it_are_suggested(log: Path) -> None:
     log.write_text(BEFORE + "RuntimeError: No CUDA GPUs are available\n" + AFTER)
-    problem = diagnose(log, 0, ProcessExit(code=1), model="acode/m", port=8000)
+    problem = diagnose(log, LogPlace(), ProcessExit(code=1), model="acode/m", port=8000)
     assert problem.code == "ACODE-VLM-001"
     assert "nvidia-smi" in problem.remedy
     assert "rocm-smi" in problem.remedy
@@ -192,7 +193,7 @@ def test_without_a_gpu_the_commands_that_show_it_are_suggested(log: Path) -> Non
 @pytest.mark.spec("ACODE-VLM-006")
 def test_without_memory_a_smaller_model_is_suggested(log: Path) -> None:
     log.write_text(BEFORE + "torch.OutOfMemoryError: CUDA out of memory.\n" + AFTER)
-    problem = diagnose(log, 0, ProcessExit(code=1), model="acode/m", port=8000)
+    problem = diagnose(log, LogPlace(), ProcessExit(code=1), model="acode/m", port=8000)
     assert problem.code == "ACODE-VLM-006"
     assert "smaller" in problem.remedy
 
@@ -200,7 +201,7 @@ def test_without_memory_a_smaller_model_is_suggested(log: Path) -> None:
 def test_every_row_of_the_table_is_proved_by_a_recording_or_a_text() -> None:
     proved = {name for name, _, _ in FROM_SOURCE}
     for recording in recordings().values():
-        found = scan(recording.path, 0)
+        found = scan(recording.path, LogPlace())
         if found.cause is not None:
             proved.add(found.cause.rule.name)
     assert {rule.name for rule in RULES} - proved == set()

@@ -8,6 +8,7 @@ import pytest
 from recordings import LOGS, diagnosed, recordings
 
 from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.vocabulary.server_process import LogPlace
 from acode_vllm.workers.diagnosis.diagnosis import diagnose, explain_overdue
 from acode_vllm.workers.diagnosis.rules import GENERIC
 from acode_vllm.workers.messages.process_messages import ProcessExit
@@ -165,12 +166,12 @@ def test_a_failure_that_does_not_depend_on_chance_is_not_tried_again(name: str) 
 
 def test_a_load_that_took_too_long_is_explained_by_a_worker_that_hangs() -> None:
     overdue = Problem("ACODE-VLM-004", "The model was not loaded within 300 s.", evidence=("300 s",))
-    explained = explain_overdue(overdue, recordings()["report_worker_hangs"].path, 0)
+    explained = explain_overdue(overdue, recordings()["report_worker_hangs"].path, LogPlace())
     assert explained.code == "ACODE-VLM-004"
     assert "within 300 s. A worker of vLLM hangs: the engine waited for it in vain from 10:01:16" in explained.message
     assert "NCCL" in explained.remedy
-    assert explain_overdue(overdue, recordings()["success"].path, 0) == overdue
-    assert explain_overdue(overdue, LOGS / "none.log", 0) == overdue
+    assert explain_overdue(overdue, recordings()["success"].path, LogPlace()) == overdue
+    assert explain_overdue(overdue, LOGS / "none.log", LogPlace()) == overdue
 
 
 @pytest.mark.parametrize("name", ["report_no_nvcc", "report_ptxas_too_old"])
@@ -230,20 +231,20 @@ def test_an_earlier_server_in_the_same_log_is_passed_over(tmp_path: Path) -> Non
 
 def test_a_log_that_was_rotated_away_under_the_offset_is_read_from_its_beginning() -> None:
     recording = recordings()["context_too_long"]
-    problem = diagnose(recording.path, 10**9, recording.exit, model=recording.model, port=1)
+    problem = diagnose(recording.path, LogPlace(10**9), recording.exit, model=recording.model, port=1)
     assert problem.code == "ACODE-VLM-026"
 
 
 def test_of_a_log_that_is_missing_or_empty_the_exit_is_told(tmp_path: Path) -> None:
     (tmp_path / "empty.log").touch()
     for name in ("none.log", "empty.log"):
-        problem = diagnose(tmp_path / name, 0, ProcessExit(code=3), model="a/b", port=1)
+        problem = diagnose(tmp_path / name, LogPlace(), ProcessExit(code=3), model="a/b", port=1)
         assert problem.code == "ACODE-VLM-015"
         assert "exit code 3" in problem.message
         assert "without printing anything" in problem.message
 
 
 def test_a_log_that_may_not_be_read_is_said(tmp_path: Path) -> None:
-    problem = diagnose(tmp_path, 0, ProcessExit(code=3), model="a/b", port=1)
+    problem = diagnose(tmp_path, LogPlace(), ProcessExit(code=3), model="a/b", port=1)
     assert problem.code == "ACODE-VLM-015"
     assert str(tmp_path) in problem.evidence[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from acode_vllm.vocabulary.errors import Problem
-from acode_vllm.vocabulary.server_process import OomCount
+from acode_vllm.vocabulary.server_process import LogPlace, OomCount
 from acode_vllm.workers.diagnosis.diagnosis import diagnose, explain_unhealthy
 from acode_vllm.workers.diagnosis.oom_evidence import count_kills, kernel_words
 from acode_vllm.workers.messages.process_messages import ProcessExit
@@ -32,7 +32,7 @@ def ended(folder: Path, text: str, how: ProcessExit, said: str = "", model: str 
         assert set(pids) >= {100, 200}
         return said
 
-    return diagnose(log, 0, how, model=model, port=8000, kernel=kernel)
+    return diagnose(log, LogPlace(), how, model=model, port=8000, kernel=kernel)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,9 @@ class TestWhileItLives:
     def explained(self, folder: Path, text: str) -> Problem:
         log = folder / "vllm.log"
         log.write_text(HEAD + "INFO:     Application startup complete.\n" + text)
-        return explain_unhealthy(self.CHECKS, log, 0, model="acode/m", port=8000, kernel=lambda pids, before: "")
+        return explain_unhealthy(
+            self.CHECKS, log, LogPlace(), model="acode/m", port=8000, kernel=lambda pids, before: ""
+        )
 
     def test_a_death_in_the_tree_explains_why_the_checks_fail_and_can_be_mended(self, tmp_path: Path) -> None:
         problem = self.explained(tmp_path, DIED.format(" (exit code: -11)"))
@@ -228,5 +230,5 @@ class TestKernelWords:
         before = self.group(tmp_path, 1)
         log = tmp_path / "vllm.log"
         log.write_text(HEAD + DIED.format(" "))
-        problem = diagnose(log, 0, ProcessExit(code=0), model="acode/m", port=8000, oom_count=before)
+        problem = diagnose(log, LogPlace(), ProcessExit(code=0), model="acode/m", port=8000, oom_count=before)
         assert problem.code == "ACODE-VLM-015"

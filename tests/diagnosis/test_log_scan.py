@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.vocabulary.server_process import LogPlace
 from acode_vllm.workers.diagnosis.diagnosis import diagnose
 from acode_vllm.workers.diagnosis.log_scan import scan
 from acode_vllm.workers.messages.process_messages import ProcessExit
@@ -29,7 +30,7 @@ def log(tmp_path: Path) -> Path:
 
 
 def find(log: Path) -> Problem:
-    return diagnose(log, 0, ProcessExit(code=1), model="a/b", port=8000, kernel=lambda pids, before: "")
+    return diagnose(log, LogPlace(), ProcessExit(code=1), model="a/b", port=8000, kernel=lambda pids, before: "")
 
 
 def test_the_first_specific_cause_wins_over_later_ones(log: Path) -> None:
@@ -114,4 +115,4 @@ def test_one_line_of_megabytes_breaks_nothing(log: Path) -> None:
 
 def test_the_processes_that_wrote_are_known(log: Path) -> None:
     log.write_text("(APIServer pid=11) a\n(EngineCore_DP0 pid=12) b\n(Worker_TP1 pid=13) c\n")
-    assert scan(log, 0).pids == {11, 12, 13}
+    assert scan(log, LogPlace()).pids == {11, 12, 13}

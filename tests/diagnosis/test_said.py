@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.vocabulary.server_process import LogPlace
 from acode_vllm.workers.diagnosis.diagnosis import diagnose
 from acode_vllm.workers.messages.process_messages import ProcessExit
 
@@ -20,7 +21,9 @@ GENERIC = (
 def ended(folder: Path, text: str, exit_code: int = 1) -> Problem:
     log = folder / "vllm.log"
     log.write_text(f"(APIServer pid=1) INFO 11-20 10:00:03 [api_server.py:1] vLLM API server version 0.32.0\n{text}")
-    return diagnose(log, 0, ProcessExit(code=exit_code), model="a/b", port=8000, kernel=lambda pids, before: "")
+    return diagnose(
+        log, LogPlace(), ProcessExit(code=exit_code), model="a/b", port=8000, kernel=lambda pids, before: ""
+    )
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ from acode_vllm.workers.messages.lifecycle_messages import (
     StopService,
     WorkerRestarted,
 )
+from acode_vllm.workers.messages.log_messages import LogNotKept
 from acode_vllm.workers.messages.model_messages import (
     LoadStep,
     LoadTimedOut,
@@ -203,6 +204,7 @@ class Walk:
             LeftOverFound(LEFT),
             ForkAwaited(),
             ForkRefused("no memory"),
+            LogNotKept("the disk is full"),
             ServerDown(server, ProcessExit(0), self.random.random() < 0.5, problem, report),
             *[ServerReady(server, check)] * 4,
             *[HealthReported(server, check, self.random.randrange(4))] * 4,

@@ -77,7 +77,7 @@ def test_a_host_with_the_tree_running_pays_less_than_20_mb_and_few_threads(rest:
     found = rest(2.0, health_check_interval_seconds=0.2, gpu={"sample_interval_seconds": 1.0})
     assert found["checks"] >= 3, "checks go on meanwhile"
     assert found["added_mb"] < 20
-    assert len(found["threads"]) <= 14, found["threads"]
+    assert len(found["threads"]) <= 15, found["threads"]
 
 
 @pytest.mark.measured
@@ -100,7 +100,7 @@ def test_a_check_wakes_few_threads(rest: Rest) -> None:
     found = rest(10.0, health_check_interval_seconds=1.0, gpu={"sample_interval_seconds": 0})
     assert found["checks"] >= 8
     wakeups = found["wakeups"] / found["checks"]
-    assert wakeups <= 10, "its time, four answers of the server, who keeps the state, who is subscribed to it"
+    assert wakeups <= 14, "its time, four answers, the state, its subscriber, and the lines that the server logs"
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ def test_with_the_defaults_a_keeper_ends_within_a_minute_whatever_its_workers_wa
         patience = [spec.shutdown for spec in service._children()]
     finally:
         service.close()
-    assert len(patience) == 7
+    assert len(patience) == 8
     seconds = [limit for limit in patience if isinstance(limit, (int, float))]
     assert len(seconds) == len(patience), "one would be waited for without end"
     listener = inspect.signature(Subscription.close).parameters["timeout"].default

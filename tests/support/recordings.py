@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acode_vllm.vocabulary.errors import Problem
+from acode_vllm.vocabulary.server_process import LogPlace
 from acode_vllm.workers.diagnosis.diagnosis import diagnose
 from acode_vllm.workers.messages.process_messages import ProcessExit
 
@@ -54,5 +55,10 @@ def diagnosed(name: str, prefix: bytes = b"", folder: Path | None = None) -> Pro
         path = folder / "vllm.log"
         path.write_bytes(prefix + recording.path.read_bytes())
     return diagnose(
-        path, len(prefix), recording.exit, model=recording.model, port=recording.port, kernel=lambda pids, before: ""
+        path,
+        LogPlace(len(prefix)),
+        recording.exit,
+        model=recording.model,
+        port=recording.port,
+        kernel=lambda pids, before: "",
     )

@@ -12,7 +12,7 @@ from signal import Signals
 
 from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.redaction import redact
-from acode_vllm.vocabulary.server_process import OomCount
+from acode_vllm.vocabulary.server_process import LogPlace, OomCount
 from acode_vllm.workers.diagnosis.cause_rule import LINE_WIDTH, Match, Weight, evidence_of, problem_of, shortened
 from acode_vllm.workers.diagnosis.log_scan import HungWorker, LogScan, scan
 from acode_vllm.workers.diagnosis.oom_evidence import kernel_words
@@ -71,7 +71,7 @@ _FATAL_NAMES = {
 
 def diagnose(
     log_path: Path,
-    offset: int,
+    place: LogPlace,
     exit: ProcessExit,  # noqa: A002 - the word for it
     *,
     model: str,
@@ -83,7 +83,7 @@ def diagnose(
 
     Args:
         log_path: vLLM's log.
-        offset: Where in it this server's output begins, in bytes.
+        place: Where in it this server's output begins.
         exit: How the process ended.
         model: The model argument.
         port: The server's port.
@@ -91,7 +91,7 @@ def diagnose(
         kernel: Asks the kernel.
     """
     try:
-        found = scan(log_path, offset)
+        found = scan(log_path, place)
     except OSError as error:
         found = LogScan(last=(f"{log_path} cannot be read: {error.strerror}",))
     return explain(
@@ -102,7 +102,7 @@ def diagnose(
 def explain_unhealthy(
     problem: Problem,
     log_path: Path,
-    offset: int,
+    place: LogPlace,
     *,
     model: str,
     port: int,
@@ -114,7 +114,7 @@ def explain_unhealthy(
     A vLLM whose engine has died still answers for seconds. Returns ``problem`` if the log tells of no death or cause.
     """
     try:
-        found = scan(log_path, offset)
+        found = scan(log_path, place)
     except OSError:
         return problem
     known = found.cause is not None and found.cause.rule.weight is Weight.SPECIFIC
@@ -131,10 +131,10 @@ def explain_unhealthy(
     return replace(why, evidence=(*why.evidence, *problem.evidence))
 
 
-def explain_overdue(problem: Problem, log_path: Path, offset: int) -> Problem:
+def explain_overdue(problem: Problem, log_path: Path, place: LogPlace) -> Problem:
     """Why a start took too long: its log may say that the engine waits for a worker. ``problem`` if it does not."""
     try:
-        hung = scan(log_path, offset).hung
+        hung = scan(log_path, place).hung
     except OSError:
         return problem
     if hung is None:

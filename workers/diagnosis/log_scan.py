@@ -6,20 +6,23 @@ keeps a few lines. What the server survived is not why it died, so the search be
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from acode_vllm.vocabulary.server_process import LogPlace
 from acode_vllm.workers.diagnosis.cause_rule import CauseRule, Match, Weight, match_line
 from acode_vllm.workers.diagnosis.rules import GENERIC, RULES
 from acode_vllm.workers.diagnosis.said import exception_in, one_text
+from acode_vllm.workers.log.pieces import LogPieces
 from acode_vllm.workers.vllm.log_file import body_of, clean, level_of, process_of, strip_process
 
 CHUNK = 256 * 1024
 WINDOW = 4 * 1024 * 1024
 LIFE_WINDOW = 64 * 1024 * 1024
+_TRIES = 3
+"""A log that is rotated while it is searched is searched again."""
 KEPT = 2
 """Telling lines kept from the beginning, and as many from the end."""
 
@@ -116,26 +119,26 @@ class LogScan:
     told: str = ""
 
 
-def scan(path: Path, offset: int) -> LogScan:
-    """Search the log from ``offset`` bytes on. A log that does not exist tells nothing.
+def scan(path: Path, place: LogPlace) -> LogScan:
+    """Search the log and its rotated copies from ``place`` on. A log that does not exist tells nothing.
 
     Raises:
         OSError: It exists and cannot be read.
     """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return LogScan()
-    try:
-        size = os.fstat(descriptor).st_size
-        begin = offset if offset <= size else 0
-        life = _last_life(descriptor, begin, size)
-        found = LogScan(served=life is not None, answered=life is not None and life.answered)
-        _search(descriptor, begin if life is None else life.end, size, found)
-        _read_end(descriptor, begin, size, found)
-        return found
-    finally:
-        os.close(descriptor)
+    found = LogScan()
+    for _ in range(_TRIES):
+        try:
+            log = LogPieces(path, place)
+        except FileNotFoundError:
+            break
+        with log:
+            life = _last_life(log)
+            found = LogScan(served=life is not None, answered=life is not None and life.answered)
+            _search(log, log.begin if life is None else life.end, found)
+            _read_end(log, found)
+            if not log.changed():
+                break
+    return found
 
 
 @dataclass(frozen=True)
@@ -146,13 +149,13 @@ class _Life:
     answered: bool
 
 
-def _last_life(descriptor: int, begin: int, size: int) -> _Life | None:
+def _last_life(log: LogPieces) -> _Life | None:
     """The last line that proves that it served; None if none does."""
-    end, first = size, max(begin, size - LIFE_WINDOW)
+    end, first = log.size, max(log.begin, log.size - LIFE_WINDOW)
     while end > first:
         start = max(first, end - CHUNK)
         # A little more, so that a line across the border is complete.
-        chunk = os.pread(descriptor, end - start + 512, start)
+        chunk = log.pread(end - start + 512, start)
         began, answer = chunk.rfind(_LIFE[0]), _last_answer(chunk)
         place = max(began, answer)
         if place >= 0:
@@ -173,9 +176,9 @@ def _last_answer(chunk: bytes) -> int:
     return -1
 
 
-def _search(descriptor: int, begin: int, size: int, found: LogScan) -> None:
+def _search(log: LogPieces, begin: int, found: LogScan) -> None:
     late: list[str] = []
-    for chunk in _chunks(descriptor, begin, size):
+    for chunk in _chunks(log, begin):
         for start, end in _lines_with(chunk, _DEATH):
             _note_death(body_of(clean(chunk[start:end])), found)
         if _WAITED in chunk:
@@ -269,19 +272,19 @@ def _time_of(line: str) -> str:
     return header["time"] if header else ""
 
 
-def _chunks(descriptor: int, begin: int, size: int) -> Iterator[bytes]:
+def _chunks(log: LogPieces, begin: int) -> Iterator[bytes]:
     """The part from ``begin`` on, in pieces that end with a line. The middle of a very long one is left out."""
-    if size - begin <= 2 * WINDOW:
-        yield from _span(descriptor, begin, size)
+    if log.size - begin <= 2 * WINDOW:
+        yield from _span(log, begin, log.size)
     else:
-        yield from _span(descriptor, begin, begin + WINDOW)
-        yield from _span(descriptor, size - WINDOW, size)
+        yield from _span(log, begin, begin + WINDOW)
+        yield from _span(log, log.size - WINDOW, log.size)
 
 
-def _span(descriptor: int, begin: int, end: int) -> Iterator[bytes]:
+def _span(log: LogPieces, begin: int, end: int) -> Iterator[bytes]:
     rest = b""
     for place in range(begin, end, CHUNK):
-        data = rest + os.pread(descriptor, min(CHUNK, end - place), place)
+        data = rest + log.pread(min(CHUNK, end - place), place)
         cut = data.rfind(b"\n") + 1
         if cut == 0 and len(data) < 2 * CHUNK:
             rest = data
@@ -331,9 +334,9 @@ _NOISE = (
 """What every end writes, for any reason."""
 
 
-def _read_end(descriptor: int, begin: int, size: int, found: LogScan) -> None:
-    head = os.pread(descriptor, min(CHUNK, size - begin), begin)
-    tail = os.pread(descriptor, min(CHUNK, size - begin), max(begin, size - CHUNK))
+def _read_end(log: LogPieces, found: LogScan) -> None:
+    size = min(CHUNK, log.size - log.begin)
+    head, tail = log.pread(size, log.begin), log.pread(size, log.size - size)
     found.pids = frozenset(int(pid) for pid in _PID.findall(head) + _PID.findall(tail))
     lines = [line for line in tail.split(b"\n") if line.strip() and not any(noise in line for noise in _NOISE)]
     bodies = [body_of(clean(line)) for line in lines[-20:]]

@@ -40,6 +40,7 @@ from acode_vllm.workers.messages.lifecycle_messages import (
     StopService,
     WorkerRestarted,
 )
+from acode_vllm.workers.messages.log_messages import LogNotKept
 from acode_vllm.workers.messages.model_messages import LoadStep, LoadTimedOut, ModelPrepared
 from acode_vllm.workers.messages.process_messages import (
     ForkAwaited,
@@ -126,6 +127,8 @@ def on_notice(life: Life, notice: LifecycleNotice) -> list[Effect]:
             check_reports.drained(life, notice)
         case GpuReport():
             check_reports.gpus_sampled(life, notice)
+        case LogNotKept(why):
+            life.warn(why)
         case SharedMemoryUsed():
             pass  # the owner has recorded it when it was reported
         case _:

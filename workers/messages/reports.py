@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from acode_vllm.workers.messages.gpu_messages import GpuReport
 from acode_vllm.workers.messages.health_messages import CheckFailed, Drained, HealthReported, ServerReady
+from acode_vllm.workers.messages.log_messages import LogNotKept
 from acode_vllm.workers.messages.model_messages import LoadStep, LoadTimedOut, ModelPrepared
 from acode_vllm.workers.messages.process_messages import (
     ForkAwaited,
@@ -39,6 +40,7 @@ Reported = (
     | LoadStep
     | LoadTimedOut
     | GpuReport
+    | LogNotKept
 )
 Report = Callable[[Reported], None]
 """Reports to the lifecycle worker. Never blocks, never raises."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from acode_vllm.vocabulary.server_process import ProcessIdentity
+from acode_vllm.vocabulary.server_process import LogPlace, ProcessIdentity
 from acode_vllm.workers.messages.process_messages import LaunchPlan
 
 
@@ -15,11 +15,11 @@ class Forked:
 
     Attributes:
         identity: The server's process.
-        log_offset: Where its output begins in the log, in bytes.
+        log_begin: Where its output begins in the log.
     """
 
     identity: ProcessIdentity
-    log_offset: int
+    log_begin: LogPlace
 
 
 @dataclass(frozen=True)

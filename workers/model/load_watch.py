@@ -38,7 +38,7 @@ class LoadWatch:
     def __init__(self, follow: FollowLoad, now: float) -> None:
         options, folder = follow.options, follow.prepared.download_folder
         self._follow = follow
-        self._reader = LogReader(Path(follow.server.log_path), follow.server.log_offset)
+        self._reader = LogReader(Path(follow.server.log_path), follow.server.log_place)
         self._stages = LoadStages()
         self._download = DownloadProgress(folder, follow.prepared.download_bytes) if folder else None
         self._deadline = LoadDeadline(options.start_timeout_seconds, options.model_load_timeout_seconds, now)

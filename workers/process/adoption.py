@@ -9,6 +9,7 @@ from pathlib import Path
 
 from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.server_process import ServerProcess
+from acode_vllm.workers.log.pieces import place_in
 from acode_vllm.workers.machine.process_identity import all_stats, command_line, is_alive, read_environment
 from acode_vllm.workers.machine.process_tree import carries_mark, mark_of
 
@@ -53,6 +54,7 @@ def find_server(folder: Path, log_path: Path) -> FoundServer | None:
     from acode_vllm.workers.vllm.launch import read_command_line
 
     found: list[FoundServer] = []
+    end = place_in(log_path, at_end=True)
     for stat in all_stats().values():
         if stat.session != stat.pid or not stat.alive or not _works_in(stat.pid, folder):
             continue
@@ -68,8 +70,9 @@ def find_server(folder: Path, log_path: Path) -> FoundServer | None:
             served_name=launched.served_name,
             port=launched.port,
             log_path=str(log_path),
-            log_offset=log_path.stat().st_size if log_path.exists() else 0,
+            log_offset=end.offset,
             started_at=time.time() - stat.age,
+            log_copy=end.copy,
         )
         view = ServerTree(server)
         tree = view.pids()

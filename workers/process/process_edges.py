@@ -64,7 +64,7 @@ def diagnose_from_log(server: ServerProcess, exit: ProcessExit) -> Problem:  # n
 
     problem = diagnose(
         Path(server.log_path),
-        server.log_offset,
+        server.log_place,
         exit,
         model=server.model,
         port=server.port,
@@ -85,11 +85,11 @@ def explain_from_log(problem: Problem, server: ServerProcess) -> Problem:
 
     log = Path(server.log_path)
     if problem.code == "ACODE-VLM-004":
-        return explain_overdue(problem, log, server.log_offset)
+        return explain_overdue(problem, log, server.log_place)
     if problem.code not in ("ACODE-VLM-014", "ACODE-VLM-018"):
         return problem
     return explain_unhealthy(
-        problem, log, server.log_offset, model=server.model, port=server.port, oom_count=server.oom_count
+        problem, log, server.log_place, model=server.model, port=server.port, oom_count=server.oom_count
     )
 
 

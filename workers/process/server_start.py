@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
+from pathlib import Path
 
 from acode_vllm.supervisor import MailboxFull, WorkerRef, cast
 from acode_vllm.vocabulary.server_process import OomCount, ServerProcess
+from acode_vllm.workers.log.pieces import LogPieces
 from acode_vllm.workers.messages.process_messages import LaunchPlan
 from acode_vllm.workers.messages.warm_messages import CancelFork, Forked, ForkUseless, ForkVllm, NotForked, ReapForked
 from acode_vllm.workers.process.process_edges import ProcessEdges
@@ -65,10 +66,11 @@ class ServerStart:
             served_name=plan.served_name,
             port=plan.port,
             log_path=str(plan.log_path),
-            log_offset=answer.log_offset,
+            log_offset=answer.log_begin.offset,
             started_at=time.time(),
             oom_count=self._kills,
             warm=True,
+            log_copy=answer.log_begin.copy,
         )
 
     def spawn(self, mark: str) -> ServerProcess:
@@ -79,7 +81,8 @@ class ServerStart:
     def was_useless(self, server: ServerProcess) -> bool:
         """Whether a forked server ended without output: then vLLM is spawned, now and later."""
         try:
-            silent = os.path.getsize(server.log_path) <= server.log_offset
+            with LogPieces(Path(server.log_path), server.log_place) as log:
+                silent = log.size <= log.begin
         except OSError:
             silent = False
         return self._forked and silent

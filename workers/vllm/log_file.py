@@ -1,14 +1,16 @@
 """vLLM's log as lines: reads a growing file from where the last read ended.
 
-Handles progress bars that overwrite themselves with a carriage return, colours, bytes that are not UTF-8, endless
-lines, truncation by a rotation, and the prefix that names the process.
+It handles progress bars that overwrite themselves with a carriage return, colours, bytes that are not UTF-8, endless
+lines, and the prefix that names the process.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
+
+from acode_vllm.vocabulary.server_process import LogPlace
+from acode_vllm.workers.log.follower import LogFollower
 
 LINE_LIMIT = 4096
 """Characters kept of a line. vLLM prints configurations of many kilobytes in one line."""
@@ -56,23 +58,15 @@ def body_of(line: str) -> str:
 
 
 class LogReader:
-    """Reads a log file while another process writes to it. One thread only.
+    """Reads a log file while another process writes to it, over its rotations. One thread only.
 
-    A file that does not exist has no lines. A file that became shorter was truncated by a rotation (copy and truncate)
-    or replaced, and is read from its beginning.
+    A file that does not exist has no lines. A file that became shorter or was replaced is read from its beginning.
     """
 
-    def __init__(self, path: Path, offset: int = 0) -> None:
-        """Start at byte ``offset`` of ``path``. The file is opened for each read and not kept open."""
-        self.path = path
-        self._offset = offset
+    def __init__(self, path: Path, place: LogPlace | None = None) -> None:
+        """Begin at ``place``, or at the beginning. The file is opened for each read and not kept open."""
+        self._follower = LogFollower(path, place)
         self._rest = b""
-        self._inode: int | None = None
-
-    @property
-    def offset(self) -> int:
-        """Bytes of the file that have been read."""
-        return self._offset
 
     def read(self) -> list[str]:
         """The lines since the last read: finished ones, and the current text of a progress bar.
@@ -82,14 +76,9 @@ class LogReader:
         Raises:
             OSError: The file exists but cannot be read.
         """
-        try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return []
-        try:
-            data = self._new_bytes(descriptor)
-        finally:
-            os.close(descriptor)
+        data = self._follower.read(READ_LIMIT)
+        if self._follower.jump is not None:
+            self._rest = b""
         if not data:
             return []
         parts = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
@@ -97,13 +86,3 @@ class LogReader:
         # once, and again, perhaps longer, when the line continues.
         self._rest = parts[-1][: LINE_LIMIT * 4]
         return [clean(part) for part in parts if part.strip()]
-
-    def _new_bytes(self, descriptor: int) -> bytes:
-        status = os.fstat(descriptor)
-        replaced = self._inode is not None and status.st_ino != self._inode
-        if replaced or status.st_size < self._offset:
-            self._offset, self._rest = 0, b""
-        self._inode = status.st_ino
-        data = os.pread(descriptor, READ_LIMIT, self._offset)
-        self._offset += len(data)
-        return data

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from acode_vllm.vocabulary.errors import Problem, error_for
-from acode_vllm.vocabulary.server_process import ServerProcess
+from acode_vllm.vocabulary.server_process import LogPlace, ServerProcess
+from acode_vllm.workers.log.pieces import place_in
 from acode_vllm.workers.machine.process_identity import identify
 from acode_vllm.workers.machine.process_tree import MARK_VARIABLE
 from acode_vllm.workers.messages.process_messages import LaunchPlan
@@ -41,7 +42,7 @@ def spawn_server(plan: LaunchPlan, mark: str) -> ServerProcess:
             029 (the log or the folder is unusable).
     """
     environment = {**plan.env, **FIXED_ENVIRONMENT, MARK_VARIABLE: mark}
-    log, offset = open_log(plan.log_path)
+    log, begin = open_log(plan.log_path)
     try:
         process = _popen(plan, environment, log)
     except OSError as error:
@@ -65,8 +66,9 @@ def spawn_server(plan: LaunchPlan, mark: str) -> ServerProcess:
         served_name=plan.served_name,
         port=plan.port,
         log_path=str(plan.log_path),
-        log_offset=offset,
+        log_offset=begin.offset,
         started_at=time.time(),
+        log_copy=begin.copy,
     )
 
 
@@ -90,8 +92,8 @@ def _popen(plan: LaunchPlan, environment: Mapping[str, str], log: int) -> subpro
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def open_log(path: Path) -> tuple[int, int]:
-    """Open the log for appending; returns the descriptor and the offset of the new output.
+def open_log(path: Path) -> tuple[int, LogPlace]:
+    """Open the log for appending; return the descriptor and where the new output begins.
 
     Raises:
         VllmServiceError: 029, it is unusable.
@@ -117,7 +119,7 @@ def open_log(path: Path) -> tuple[int, int]:
     except BaseException:
         os.close(descriptor)
         raise
-    return descriptor, found.st_size
+    return descriptor, place_in(path, at_end=True)
 
 
 def _is_full(descriptor: int) -> bool:

@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from acode_vllm.vocabulary.server_process import ProcessIdentity
+from acode_vllm.vocabulary.server_process import LogPlace, ProcessIdentity
 from acode_vllm.workers.machine.process_identity import identify, send_signal
 from acode_vllm.workers.machine.process_tree import MARK_VARIABLE
 from acode_vllm.workers.messages.process_messages import LaunchPlan
@@ -68,7 +68,8 @@ class ForkServer:
         self._requests = 0
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            log = os.open(log_path, flags, 0o600)
             try:
                 arguments = [key.interpreter, "-c", _RUN, str(_PROGRAM), str(theirs.fileno()), str(os.getpid())]
                 self._process = subprocess.Popen(
@@ -124,7 +125,7 @@ class ForkServer:
         except queue.Empty:
             return None
 
-    def fork(self, argv: tuple[str, ...], plan: LaunchPlan, mark: str) -> tuple[ProcessIdentity, int]:
+    def fork(self, argv: tuple[str, ...], plan: LaunchPlan, mark: str) -> tuple[ProcessIdentity, LogPlace]:
         """Fork a server. Blocks for some 30 ms, at most `FORK_SECONDS`.
 
         Args:
@@ -142,7 +143,7 @@ class ForkServer:
         deadline = time.monotonic() + FORK_SECONDS
         self._requests += 1
         with ExitStack() as stack:
-            log, offset = open_log(plan.log_path)
+            log, begin = open_log(plan.log_path)
             stack.callback(os.close, log)
             try:
                 ours, theirs = map(stack.enter_context, socket.socketpair())
@@ -162,7 +163,7 @@ class ForkServer:
             ours.close()
             os.close(log)
             stack.pop_all()
-            return identity, offset
+            return identity, begin
 
     def reap(self) -> None:
         """Let the zombies of its children go."""

@@ -166,12 +166,12 @@ class WarmWorker(Worker):
         assert asked is not None
         assert asked.plan.fork_argv is not None
         try:
-            identity, offset = server.fork(asked.plan.fork_argv, asked.plan, asked.mark)
+            identity, begin = server.fork(asked.plan.fork_argv, asked.plan, asked.mark)
         except (ForkFailedError, VllmServiceError) as error:
             self._asked = asked
             self._give_up(server, str(error))
             return
-        asked.answer(Forked(identity, offset))
+        asked.answer(Forked(identity, begin))
 
     def _give_up(self, server: ForkServer, why: str) -> None:
         """End it; not again with this key where it never came to be of use."""

@@ -5,19 +5,20 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from itertools import chain
+from pathlib import Path
 
 from acode_vllm.cli.commands.moments import moment_given, moment_of
 from acode_vllm.cli.commands.session import Session
 from acode_vllm.cli.screen.paint import Paint
 from acode_vllm.cli.screen.terminal import Terminal
-from acode_vllm.control.folder_watch import FolderWatch
-from acode_vllm.records.log_tail import LogTail, last_lines
+from acode_vllm.records.log_tail import LogTail, beginning_since, beginnings, last_lines
 from acode_vllm.vocabulary.errors import Problem, error_for
 from acode_vllm.vocabulary.redaction import Redactor, secret_values
 from acode_vllm.vocabulary.safe_text import printable
+from acode_vllm.workers.machine.folder_watch import FolderWatch
 from acode_vllm.workers.vllm.log_file import LINE_LIMIT, level_of
 
 DEFAULT_LINES = 100
@@ -33,19 +34,18 @@ def show_logs(session: Session, arguments: argparse.Namespace, terminal: Termina
         StateFolderError: ACODE-VLM-029, where the log cannot be read.
     """
     since = moment_given(arguments.since)
-    tail = LogTail(session.folder.log)
     printer = _Printer(session, terminal)
     try:
         if arguments.follow:
             session.folder.ensure()
             with FolderWatch(session.folder.path) as watch:
-                _show(printer, tail, arguments.lines, since)
+                tail = _show(printer, session.folder.log, arguments.lines, since)
                 if not session.folder.log.exists():
                     terminal.say(f"{_no_log(session)} Waiting for it; Ctrl-C to quit.")
                 while True:
                     watch.wait()
                     printer.lines(tail.read())
-        _show(printer, tail, arguments.lines, since)
+        tail = _show(printer, session.folder.log, arguments.lines, since)
         if (unfinished := tail.unfinished()) is not None:
             printer.lines([unfinished])
     except OSError as error:
@@ -63,17 +63,21 @@ def _no_log(session: Session) -> str:
     return f"There is no log yet: nothing was ever started on port {session.configuration.options.port}."
 
 
-def _show(printer: _Printer, tail: LogTail, count: int | None, since: datetime | None) -> None:
-    """Show what is there: the last lines, of everything or since a moment."""
+def _show(printer: _Printer, log: Path, count: int | None, since: datetime | None) -> LogTail:
+    """Show what is there: the last lines, of everything or since a moment. Returns what reads on."""
     if since is not None:
-        lines = _from(chain(tail.before(since.timestamp()), tail.read()), since)
-        printer.lines(last_lines(lines, count))
-        return
+        tail = LogTail(log, beginning_since(log, since.timestamp()))
+        printer.lines(last_lines(_from(tail.read(), since), count))
+        return tail
     wanted = DEFAULT_LINES if count is None else count
-    found = last_lines(tail.read(), wanted)
-    if len(found) < wanted:  # rotated a short time ago
-        found = last_lines(chain(tail.before(), found), wanted)
-    printer.lines(found)
+    places = beginnings(log)
+    for place in places if wanted < sys.maxsize else places[-1:]:
+        tail = LogTail(log, place)
+        found = last_lines(tail.read(), min(wanted + 1, sys.maxsize))
+        if len(found) > wanted:  # one more, for a rotation may have cut the first
+            break
+    printer.lines(last_lines(iter(found), wanted))
+    return tail
 
 
 def _from(lines: Iterable[str], since: datetime) -> Iterator[str]:
