@@ -16,7 +16,6 @@ from acode_vllm.records.recorded import RecordedService, recorded_service
 from acode_vllm.records.service_folder import ServiceFolder
 from acode_vllm.vocabulary.errors import Problem, VllmServiceError
 from acode_vllm.vocabulary.gpus import GpuSample
-from acode_vllm.vocabulary.server_process import ServerProcess
 from acode_vllm.vocabulary.states import LifecycleMode, ServiceState
 from acode_vllm.vocabulary.wanted import Wanted
 from acode_vllm.workers.gpu.gpu_worker import sample_by_worker
@@ -32,7 +31,6 @@ from acode_vllm.workers.preflight.found_server import find_server
 from acode_vllm.workers.preflight.preflight import VLLM, PreflightEdges, preflight, prepare_with
 from acode_vllm.workers.preflight.report import Finding, Level
 from acode_vllm.workers.preflight.start_check import pids_of
-from acode_vllm.workers.process.adoption import is_recorded_process
 from acode_vllm.workers.vllm.command import find_vllm, verify_command
 
 LEAST_LOG_BYTES = 10**9
@@ -59,16 +57,14 @@ def examine(
         service = recorded_service(folder)
     except VllmServiceError as error:
         found.append(Finding.of("Service record", error.problem))
-    server = service.status.server if service is not None else None
-    if server is not None and not is_recorded_process(server):
-        server = None
-    marks = (server.mark,) if server is not None else ()
+    mark = service.status.mark if service is not None else None  # of a server that is being started, too
+    marks = (mark,) if mark else ()
     looks = PreflightEdges(sample or sample_once, prepare_with(ask), lambda: pids_of(marks))
     report = preflight(wanted.model, wanted.options, wanted.environ, looks)
     found += report.findings
     if not any(finding.subject == VLLM and finding.problem for finding in report.findings):
         found += look_at_import(wanted)
-    found += [look_at_token(wanted), look_at_disk(wanted, folder), look_at_port(wanted, server)]
+    found += [look_at_token(wanted), look_at_disk(wanted, folder), look_at_port(wanted, marks)]
     if service is not None:
         found.append(look_at_service(service))
     return tuple(found)
@@ -131,18 +127,17 @@ def look_at_disk(wanted: Wanted, folder: ServiceFolder) -> Finding:
     return Finding("Disk", Level.WARNING if records < LEAST_LOG_BYTES else Level.OK, text)
 
 
-def look_at_port(wanted: Wanted, server: ServerProcess | None) -> Finding:
+def look_at_port(wanted: Wanted, marks: tuple[str, ...]) -> Finding:
     """Whether the port is free, or held by this service's own server or another one that will do."""
     port = wanted.options.port
     subject = f"Port {port}"
     problem = port_problem(port, wanted.options.server.host)
     if problem is None:
         return Finding(subject, Level.OK, "free")
-    if server is not None:
-        own = pids_of((server.mark,))
-        holders = {holder.pid for holder in port_holders(port)}
-        if holders and holders <= own:
-            return Finding(subject, Level.OK, f"held by this service's own vLLM, PID {server.identity.pid}")
+    holders, own = port_holders(port), pids_of(marks)
+    ours = sorted(holder.pid for holder in holders if holder.pid in own)
+    if ours and not any(holder.listens and holder.pid not in own for holder in holders):
+        return Finding(subject, Level.OK, f"held by this service's own vLLM, PID {ours[0]}")
     found = find_server(wanted.options, wanted.served_name, wanted.api_key, frozenset)
     if found is not None:
         text = f"held by vLLM, PID {found.pid}, which was not started by acode and serves the model: it is used as is"

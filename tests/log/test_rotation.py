@@ -15,6 +15,7 @@ import pytest
 
 from acode_vllm.records.log_tail import MISSED, LogTail, beginnings
 from acode_vllm.vocabulary.server_process import LogPlace
+from acode_vllm.workers.log import pieces as pieces_module
 from acode_vllm.workers.log import rotation as rotation_module
 from acode_vllm.workers.log.follower import LogFollower
 from acode_vllm.workers.log.pieces import LogPieces, copies_of, place_in
@@ -162,6 +163,7 @@ class TestReaders:
         monkeypatch.setattr(rotation_module, "FLOOD", 10**6)  # a busy machine may take its time to copy
         count = 400_000
         rotation, ended = Rotation(log, 256 * 1024, 1000), threading.Event()
+        tail, found = LogTail(log), list[int]()
         writer = flood(0, count)
 
         def rotate() -> None:
@@ -170,7 +172,6 @@ class TestReaders:
 
         with ThreadPoolExecutor(1) as pool:
             rotating = pool.submit(rotate)
-            tail, found = LogTail(log), list[int]()
             try:
                 while found[-1:] != [count - 1]:
                     assert writer.poll() in (None, 0)
@@ -223,6 +224,37 @@ class TestReaders:
             rotation.look()
         assert len(beginnings(log)) == 4
         assert numbers(list(LogTail(log, beginnings(log)[-1]).read())) == list(range(160))
+
+
+def test_a_copy_that_is_renamed_while_it_is_opened_is_not_mistaken_for_another(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the log is cut off, nothing but what is behind the names tells that a rotation goes on."""
+    rotation, place = Rotation(log, BLOCK, 5), LogPlace()
+    append(log, numbered_lines(0, 60))
+    rotation.look()
+    append(log, numbered_lines(60, 60))
+    shown = pieces_module.copies_of
+
+    class Died(BaseException):
+        pass
+
+    def die(*_: object, **__: object) -> None:
+        raise Died
+
+    def rotate_after(path: Path) -> list[pieces_module.LogCopy]:
+        found = shown(path)
+        if not log.with_name("vllm.log.rotating").exists():
+            with monkeypatch.context() as patch:
+                patch.setattr(rotation_module, "_collapse", die)
+                patch.setattr(Path, "unlink", die)
+                with pytest.raises(Died):
+                    rotation.look()
+        return found
+
+    monkeypatch.setattr(pieces_module, "copies_of", rotate_after)
+    with LogPieces(log, place) as pieces:
+        assert pieces.pread(10**6, 0) == numbered_lines(0, 120)
 
 
 class TestLogrotate:

@@ -11,6 +11,7 @@ import pytest
 from acode_vllm.vocabulary.server_process import ProcessIdentity, ServerProcess
 from acode_vllm.workers.machine import port as port_module
 from acode_vllm.workers.machine.port import PortHolder, listeners, port_holders, port_problem
+from acode_vllm.workers.machine.process_tree import MARK_VARIABLE
 from acode_vllm.workers.machine.sockets import TcpSocket, holders_of, sockets_on
 from acode_vllm.workers.messages.process_messages import ProcessExit
 from acode_vllm.workers.process.process_edges import diagnose_from_log
@@ -205,3 +206,26 @@ def test_a_port_that_was_lost_during_the_start_is_told_with_who_took_it(port, tm
     assert "Address already in use" in named.evidence[-1]
     assert named.log_path == str(log)
     assert problem().message == f"Port {port} is taken by another process.", "who took it is gone"
+
+
+def test_a_command_of_ours_that_names_the_port_does_not_hold_it(port, child):
+    pause = "import signal; print('up', flush=True); signal.pause()"
+    keeper = child(sys.executable, "-c", pause, "acode_vllm.cli.main", f"--port={port}", stdout=-1)
+    keeper.stdout.readline()
+    assert port_holders(port) == ()
+    other = child(sys.executable, "-c", pause, "--port", str(port), stdout=-1)
+    other.stdout.readline()
+    assert [holder.pid for holder in port_holders(port)] == [other.pid]
+
+
+def test_nobody_is_told_to_kill_a_vllm_that_acode_started(port, child):
+    code = (
+        "import socket, sys, signal; s = socket.create_server(('127.0.0.1', int(sys.argv[1])));"
+        "print('up', flush=True); signal.pause()"
+    )
+    process = child(sys.executable, "-c", code, str(port), stdout=-1, env={**os.environ, MARK_VARIABLE: "a-mark"})
+    process.stdout.readline()
+    problem = port_problem(port, LOOPBACK)
+    assert f"PID {process.pid}" in problem.message
+    assert "kill" not in problem.remedy
+    assert f"acode providers stop vllm --port {port}" in problem.remedy

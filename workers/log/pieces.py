@@ -59,12 +59,16 @@ def copies_of(path: Path) -> list[LogCopy]:
             seen = os.stat(name)
         except OSError:
             continue  # it has just got another name
-        identity = f"{seen.st_ino}-{seen.st_mtime_ns}"
+        identity = _identity(seen)
         found[identity] = LogCopy(
             name, identity, seen.st_size, seen.st_mtime, seen.st_nlink > 1 or bool(seen.st_mode & 0o200)
         )
     copies = list(found.values())
     return copies[1:] if copies and copies[0].doubtful and begins_with(path, copies[0].path) else copies
+
+
+def _identity(seen: os.stat_result) -> str:
+    return f"{seen.st_ino}-{seen.st_mtime_ns}"
 
 
 def begins_with(path: Path, copy: Path) -> bool:
@@ -159,7 +163,7 @@ class LogPieces:
         self.close()
 
     def _open(self, place: LogPlace) -> bool:
-        """Open the log and the copies that are newer than the place; False where one has just got another name."""
+        """Open the log and the copies that are newer than the place; False where a name is another copy's by now."""
         known = [copy.identity for copy in self._seen]
         gone = bool(place.copy) and place.copy not in known
         self._copies = self._seen[: known.index(place.copy)][::-1] if place.copy in known else self._seen[::-1]
@@ -173,6 +177,10 @@ class LogPieces:
                 return False
             self.close()
             raise
+        if any(
+            _identity(os.fstat(file)) != copy.identity for copy, file in zip(self._copies, self._files, strict=False)
+        ):
+            return False
         self.log_begin = sum(copy.size for copy in self._copies)
         self.size = self.log_begin + os.fstat(self._files[-1]).st_size
         self.lost = gone or place.offset > self.size

@@ -18,6 +18,7 @@ from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.redaction import redact
 from acode_vllm.vocabulary.safe_text import printable
 from acode_vllm.workers.machine.process_identity import all_pids, command_line, read_stat
+from acode_vllm.workers.machine.process_tree import mark_of
 from acode_vllm.workers.machine.sockets import TcpSocket, holders_of, sockets_on
 
 
@@ -131,18 +132,26 @@ def _user(number: int) -> str:
 
 def _asks_for(pid: int, port: int) -> bool:
     """Whether the command line names this port: a server that has bound it and loads its model is in no table."""
-    return pid != os.getpid() and re.search(rf"(^|\0)--port[=\0]{port}(\0|$)", "\0".join(command_line(pid))) is not None
+    arguments = command_line(pid)
+    asks = re.search(rf"(^|\0)--port[=\0]{port}(\0|$)", "\0".join(arguments)) is not None
+    return asks and pid != os.getpid() and not _is_acode(arguments)
+
+
+def _is_acode(arguments: tuple[str, ...]) -> bool:
+    """Whether it is a command of ours, a keeper say: it names the port and never binds it."""
+    return any(one == "acode_vllm.cli.main" or os.path.basename(one) == "acode" for one in arguments[:6])
 
 
 def in_use(port: int, holders: tuple[PortHolder, ...]) -> Problem:
     """The problem that these processes hold the port (FR-043)."""
     who = "; ".join(str(holder) for holder in holders)
     pid = next((holder.pid for holder in holders if holder.pid is not None), None)
+    end = f"end the process that holds it: kill {pid}" if pid is not None else "end what holds it"
+    if pid is not None and mark_of(pid) is not None:
+        end = f"end the vLLM that acode has started there: acode providers stop vllm --port {port}"
     return Problem(
         "ACODE-VLM-005",
         f"Port {port} is in use by {who}." if who else f"Port {port} is in use by a process that the system hides.",
-        "Use another port (VLLM_PORT, --port or providers.vllm.port)"
-        + (f", or end the process that holds it: kill {pid}" if pid is not None else ", or end what holds it")
-        + ".",
+        f"Use another port (VLLM_PORT, --port or providers.vllm.port), or {end}.",
         tuple(str(holder) for holder in holders),
     )
