@@ -292,8 +292,7 @@ class ProcessWorker(Worker):
 
     def _died(self, server: ServerProcess, how: ProcessExit) -> None:
         if self._start.was_useless(server):
-            self._start.give_up_forking(why := f"a forked vLLM ended without a word: {how}")
-            self._report(ForkRefused(why))
+            self._start.give_up_forking(f"a forked vLLM ended without a word: {how}")  # which the next answer tells
             self._server = None
             self._end(Why.CLEARED)
             return
