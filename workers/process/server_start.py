@@ -6,7 +6,7 @@ import os
 import time
 
 from acode_vllm.supervisor import MailboxFull, WorkerRef, cast
-from acode_vllm.vocabulary.server_process import OomCount, ServerProcess
+from acode_vllm.vocabulary.server_process import OomCount, ServerProcess, StartKind
 from acode_vllm.workers.messages.process_messages import LaunchPlan
 from acode_vllm.workers.messages.warm_messages import CancelFork, Forked, ForkUseless, ForkVllm, NotForked, ReapForked
 from acode_vllm.workers.process.process_edges import ProcessEdges
@@ -17,6 +17,7 @@ class ServerStart:
 
     Attributes:
         awaited: The mark of a server that the `WarmWorker` was asked for and has not answered; None for none.
+        delayed: Whether the `WarmWorker` has to import vLLM first.
     """
 
     def __init__(self, plan: LaunchPlan, edges: ProcessEdges) -> None:
@@ -26,6 +27,7 @@ class ServerStart:
         self._forked = False
         self._kills: OomCount | None = None
         self.awaited: str | None = None
+        self.delayed = False
 
     def ask(self, mark: str, asker: WorkerRef) -> WorkerRef | None:
         """Have a server forked, if the plan may be; ``asker`` then gets `Forked` or `NotForked`.
@@ -43,7 +45,7 @@ class ServerStart:
             cast(warm, ForkVllm(self._plan, mark, lambda answer: asker.send_info(answer, reserved=True)))
         except MailboxFull:
             return None
-        self._warm, self.awaited = warm, mark
+        self._warm, self.awaited, self.delayed = warm, mark, False
         return warm
 
     def cancel(self) -> None:
@@ -68,7 +70,7 @@ class ServerStart:
             log_offset=answer.log_offset,
             started_at=time.time(),
             oom_count=self._kills,
-            warm=True,
+            start=StartKind.FIRST_WARM if self.delayed else StartKind.WARM,
         )
 
     def spawn(self, mark: str) -> ServerProcess:
