@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 
+from acode_vllm.records.last_starts import TAIL_BYTES, last_starts
 from acode_vllm.records.record import DamagedRecordError, ServiceRecord, load_record, save_record
 from acode_vllm.records.recorded import found_status
 from acode_vllm.records.service_folder import ServiceFolder
@@ -21,6 +22,7 @@ from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.event_entry import history_entry
 from acode_vllm.vocabulary.events import Event
 from acode_vllm.vocabulary.history import History, HistoryEntry
+from acode_vllm.vocabulary.server_process import LastStarts
 from acode_vllm.vocabulary.status import ServiceStatus, unknown_status
 from acode_vllm.workers.machine.process_identity import identify
 from acode_vllm.workers.messages.process_messages import SharedFile
@@ -90,6 +92,13 @@ class Journal:
             OSError: It could not be written.
         """
         write_used(self._folder.shared_memory, files)
+
+    def last_starts(self) -> LastStarts:
+        """How long the last start of each model and kind took, as far as the end of the history tells."""
+        try:
+            return last_starts(self._history.read(TAIL_BYTES))
+        except OSError:
+            return {}
 
     def require_known(self) -> None:
         """Refuse a record that must not be touched; a damaged one is `found`'s to set aside, and to tell.

@@ -38,6 +38,7 @@ def status_document(
         "reason": known.get("reason", f"never started on port {port}"),
         "pid": server["identity"]["pid"] if server else None,
         "uptime_seconds": _age(server.get("started_at"), now),
+        "start": known.get("start"),
         "model": known.get("model"),
         "mode": known.get("mode"),
         "url": known.get("url"),

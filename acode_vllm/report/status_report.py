@@ -13,7 +13,7 @@ from acode_vllm.report.status_document import status_document
 from acode_vllm.vocabulary.codec import decode, encode
 from acode_vllm.vocabulary.health import Verdict
 from acode_vllm.vocabulary.states import ServiceState
-from acode_vllm.vocabulary.status import ServiceStatus
+from acode_vllm.vocabulary.status import ServiceStatus, StartReport
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class StatusReport:
         reason: Why it is in that state.
         pid: PID of vLLM's API server.
         uptime_seconds: Since that process was started.
+        start: How the server was started: which kind of start, how long it took.
         model: The model that is served, or is to be.
         mode: Who owns the server's life.
         url: Root of its API, without ``/v1``.
@@ -67,6 +68,7 @@ class StatusReport:
     reason: str
     pid: int | None
     uptime_seconds: float | None
+    start: StartReport | None
     model: str | None
     mode: str | None
     url: str | None

@@ -39,6 +39,7 @@ from acode_vllm.supervisor import (
 from acode_vllm.supervisor import events as supervisor_events
 from acode_vllm.vocabulary.errors import Problem, ServiceBusyError, VllmServiceError, error_for
 from acode_vllm.vocabulary.events import Event, ProblemRaised
+from acode_vllm.vocabulary.server_process import LastStarts
 from acode_vllm.vocabulary.states import LifecycleMode, WarmStart
 from acode_vllm.vocabulary.status import ServiceStatus, unknown_status
 from acode_vllm.vocabulary.wanted import Wanted
@@ -96,6 +97,10 @@ class NoRecords:
 
     def note_mark(self, mark: str) -> Problem | None:
         """Write nothing."""
+
+    def last_starts(self) -> LastStarts:
+        """Know nothing."""
+        return {}
 
     def found(self) -> tuple[ServiceStatus | None, bool, tuple[Problem, ...]]:
         """Find nothing."""

@@ -25,6 +25,7 @@ from acode_vllm.vocabulary.exhaustive import assert_never
 from acode_vllm.vocabulary.gpus import GpuSample
 from acode_vllm.vocabulary.health import HealthReport
 from acode_vllm.vocabulary.history import HistoryEntry
+from acode_vllm.vocabulary.loading import about
 
 TOO_FREQUENT = (HealthChecked, GpusSampled, LoadProgressed)
 """Events that can be followed but are not kept in the history."""
@@ -47,15 +48,16 @@ def event_entry(event: Event) -> HistoryEntry:
         case StateChanged(at, old, new, reason):
             fields = {"old": old.value, "new": new.value, "reason": reason}
             return HistoryEntry(at, "state", fields, f"{old.value} -> {new.value}: {reason}")
-        case ServerStarted(at, pid, model, adopted, warm):
-            fields = {"pid": pid, "model": model} | ({"warm": True} if warm else {})
+        case ServerStarted(at, pid, model, adopted, start, expected_seconds):
+            fields = {"pid": pid, "model": model, "start": start.value}
             if adopted:
                 return HistoryEntry(at, "adopted", fields, f"vLLM with {model} adopted, PID {pid}")
-            text = f"vLLM started with {model}, PID {pid}"
-            return HistoryEntry(at, "started", fields, text + (" (warm start)" if warm else ""))
-        case ServerBecameReady(at, pid, seconds, warm):
-            fields = {"pid": pid, "seconds": round(seconds, 2), "warm": warm}
-            text = f"vLLM, PID {pid}, was ready after {seconds:.1f} s ({'warm' if warm else 'plain'} start)"
+            expected = f", {about(expected_seconds)}" if expected_seconds is not None else ""
+            text = f"vLLM started with {model}, PID {pid} ({start.value} start{expected})"
+            return HistoryEntry(at, "started", fields | {"expected_seconds": expected_seconds}, text)
+        case ServerBecameReady(at, pid, seconds, start, model):
+            fields = {"pid": pid, "model": model, "start": start.value, "seconds": round(seconds, 2)}
+            text = f"vLLM, PID {pid}, was ready after {seconds:.1f} s ({start.value} start)"
             return HistoryEntry(at, "ready", fields, text)
         case ServerEnded(at, pid, exit_text, asked, seconds, problem):
             fields = {"pid": pid, "exit": exit_text, "asked": asked, "seconds": seconds}

@@ -12,6 +12,7 @@ from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.gpus import GpuSample
 from acode_vllm.vocabulary.health import HealthReport
 from acode_vllm.vocabulary.loading import LoadProgress
+from acode_vllm.vocabulary.server_process import StartKind
 from acode_vllm.vocabulary.states import ServiceState
 
 
@@ -27,13 +28,19 @@ class StateChanged(JsonValue):
 
 @dataclass(frozen=True)
 class ServerStarted(JsonValue):
-    """A vLLM process was started, or one that ran already was adopted."""
+    """A vLLM process was started, or one that ran already was adopted.
+
+    Attributes:
+        start: How it came to be.
+        expected_seconds: How long the last start of this kind and model took; None where none is recorded.
+    """
 
     at: float
     pid: int
     model: str
     adopted: bool
-    warm: bool = False
+    start: StartKind = StartKind.PLAIN
+    expected_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -42,13 +49,15 @@ class ServerBecameReady(JsonValue):
 
     Attributes:
         seconds: From the beginning of its start.
-        warm: Whether it was forked of a process that had imported vLLM.
+        start: How it came to be.
+        model: What it serves.
     """
 
     at: float
     pid: int
     seconds: float
-    warm: bool
+    start: StartKind
+    model: str
 
 
 @dataclass(frozen=True)

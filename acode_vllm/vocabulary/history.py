@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ KEEP_SECONDS = 7 * 24 * 3600.0
 """Older entries may be dropped when the file is rewritten; the specification asks for at least 24 h."""
 KEEP_ENTRIES = 2_000
 REWRITE_BYTES = 2 * 1024 * 1024
+MAX_BYTES = 16 * REWRITE_BYTES
+"""No more is ever read: a history that is longer was not written by us."""
 
 
 @dataclass(frozen=True)
@@ -75,17 +77,20 @@ class History:
         if size > REWRITE_BYTES:
             self._drop_old()
 
-    def read(self) -> list[HistoryEntry]:
-        """All entries that can be read, oldest first; none when there is no file."""
-        return list(self._entries())
+    def read(self, last_bytes: int = MAX_BYTES) -> list[HistoryEntry]:
+        """The entries that can be read, oldest first; none when there is no file.
 
-    def _entries(self) -> Iterator[HistoryEntry]:
+        Args:
+            last_bytes: How much of the end of the file is read.
+        """
         try:
-            content = self._path.read_bytes()
+            with open(self._path, "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - last_bytes))
+                content = file.read(last_bytes)
         except FileNotFoundError:
-            return
+            return []
         entries = map(_entry, content.splitlines())
-        yield from (entry for entry in entries if entry is not None)
+        return [entry for entry in entries if entry is not None]
 
     def _drop_old(self) -> None:
         entries = self.read()

@@ -26,6 +26,11 @@ class LoadStage(str, Enum):
     SERVING = "serving"
 
 
+def about(seconds: float | None) -> str:
+    """An expected time: ``about 4 s``; empty where none is known."""
+    return "" if seconds is None else f"about {max(1, round(seconds))} s"
+
+
 @dataclass(frozen=True)
 class LoadProgress(JsonValue):
     """One step of a start.

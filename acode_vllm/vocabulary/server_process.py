@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum, unique
 
 from acode_vllm.vocabulary.codec import JsonValue
 
@@ -20,6 +21,22 @@ class ProcessIdentity(JsonValue):
     pid: int
     start_ticks: int
     boot_id: str
+
+
+@unique
+class StartKind(str, Enum):
+    """How a server came to be; the kinds take different times."""
+
+    PLAIN = "plain"
+    """A process of its own, which imports vLLM."""
+    FIRST_WARM = "first warm"
+    """Forked from the fork server, which had to import vLLM first."""
+    WARM = "warm"
+    """Forked from a fork server that was ready."""
+
+
+LastStarts = dict[tuple[str, StartKind], float]
+"""How many seconds the last start of each model and kind took."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +80,7 @@ class ServerProcess(JsonValue):
         log_offset: Where in that file its output began, in bytes.
         started_at: Wall-clock time of the spawn.
         oom_count: The kills in its control group before it was spawned; None if they cannot be read.
-        warm: Whether it was forked of a process that had imported vLLM.
+        start: How it came to be.
         log_copy: Which rotated copy of the log was the newest when it was started; empty for none.
     """
 
@@ -77,7 +94,7 @@ class ServerProcess(JsonValue):
     log_offset: int
     started_at: float
     oom_count: OomCount | None = None
-    warm: bool = False
+    start: StartKind = StartKind.PLAIN
     log_copy: str = ""
 
     @property

@@ -11,7 +11,7 @@ from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.gpus import GpuSample
 from acode_vllm.vocabulary.health import HealthReport
 from acode_vllm.vocabulary.loading import LoadProgress
-from acode_vllm.vocabulary.server_process import ServerProcess
+from acode_vllm.vocabulary.server_process import ServerProcess, StartKind
 from acode_vllm.vocabulary.states import LifecycleMode, ServiceState
 
 
@@ -34,6 +34,23 @@ class RestartEntry(JsonValue):
     reason: str
     result: str = "pending"
     seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class StartReport(JsonValue):
+    """How the present server was started, or is being started.
+
+    Attributes:
+        kind: How its process came to be, or is going to.
+        expected_seconds: How long the last start of this kind and model took; None where none is recorded.
+        seconds: How long this one took; None before the server is ready.
+        plain_because: Why it is plain although warm starts are on; None for every other start.
+    """
+
+    kind: StartKind
+    expected_seconds: float | None = None
+    seconds: float | None = None
+    plain_because: str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +77,7 @@ class ServiceStatus(JsonValue):
         limit_reached: Whether the restart limit holds it down until a manual start.
         mark: The mark of the last tree that was started, or was about to be.
         restarts_in_window: Automatic restarts in the last 60 s in which the service was Running (FR-033).
+        start: How the server was started; None where nothing was started.
     """
 
     state: ServiceState
@@ -81,6 +99,7 @@ class ServiceStatus(JsonValue):
     limit_reached: bool = False
     mark: str | None = None
     restarts_in_window: int = 0
+    start: StartReport | None = None
 
     @property
     def pid(self) -> int | None:

@@ -217,7 +217,7 @@ class TestProgress:
             RestartPlanned(2.0, 1, 2.0, "vLLM ended"),
         )
         assert text.splitlines() == [
-            "vLLM started with a/b, PID 7",
+            "vLLM started with a/b, PID 7 (plain start)",
             "vLLM, PID 7, ended unexpectedly: SIGKILL",
             "Restart 1 in 2 s: vLLM ended",
         ]

@@ -88,7 +88,9 @@ def test_each_event_has_an_entry_of_plain_values() -> None:
         "at": 3.0,
         "event": "started",
         "level": "INFO",
-        "text": "vLLM started with a/b, PID 3",
+        "text": "vLLM started with a/b, PID 3 (plain start)",
         "pid": 3,
         "model": "a/b",
+        "start": "plain",
+        "expected_seconds": None,
     }

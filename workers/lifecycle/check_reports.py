@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from acode_vllm.vocabulary.errors import Problem
-from acode_vllm.vocabulary.events import GpusSampled, HealthChecked, ServerBecameReady
+from acode_vllm.vocabulary.events import GpusSampled, HealthChecked
 from acode_vllm.vocabulary.health import HealthReport, Verdict
 from acode_vllm.vocabulary.server_process import ServerProcess
 from acode_vllm.vocabulary.states import ServiceState, Trigger
@@ -35,8 +35,7 @@ def server_ready(life: Life, message: ServerReady) -> None:
     life.ledger.came_up()
     life.before = None
     if life.start_began is not None and message.server is not None:
-        seconds = life.monotonic() - life.start_began
-        life.emit(ServerBecameReady(life.wall(), message.server.identity.pid, seconds, message.server.warm))
+        life.started(message.server, life.monotonic() - life.start_began)
         life.start_began = None
     life.emit(HealthChecked(life.wall(), message.report, 0))
     advance(life, fresh=True)

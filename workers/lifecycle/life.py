@@ -6,12 +6,13 @@ It decides nothing: the rules are in `caller_requests`, `server_reports` and `ch
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from acode_vllm.vocabulary.errors import Problem
-from acode_vllm.vocabulary.events import Event, ProblemRaised, WarningRaised
+from acode_vllm.vocabulary.events import Event, ProblemRaised, ServerBecameReady, WarningRaised
+from acode_vllm.vocabulary.server_process import LastStarts, ServerProcess, StartKind
 from acode_vllm.vocabulary.states import LifecycleMode, ServiceState, Trigger
-from acode_vllm.vocabulary.status import ServiceStatus
+from acode_vllm.vocabulary.status import ServiceStatus, StartReport
 from acode_vllm.vocabulary.wanted import Wanted
 from acode_vllm.workers.lifecycle.activity import STEPS, Activity, Draining, Idle, Up, Watching
 from acode_vllm.workers.lifecycle.refresh import Refreshing
@@ -37,6 +38,7 @@ class Life:
         wanted: What is or will be served; the opened settings before the first start.
         activity: What is being done; `enter` changes it.
         attempts: Preparations so far.
+        last_starts: How long the last start of each model and kind took, in seconds.
         start_began: When the present start began; None for a server that was adopted.
         before: What was served before a switch, until the new model is served.
         waiters: Callers that wait for a healthy server, in order of arrival.
@@ -61,6 +63,7 @@ class Life:
         self.wanted = opened
         self.activity: Activity = Idle()
         self.attempts = 0
+        self.last_starts: LastStarts = {}
         self.start_began: float | None = None
         self.before: Wanted | None = None
         self.waiters: tuple[Waiter, ...] = ()
@@ -123,7 +126,18 @@ class Life:
         """Whether the wanted model is the running one."""
         return self.status.state is ServiceState.RUNNING and self.status.model == wanted.model
 
+    def expected(self, kind: StartKind) -> StartReport:
+        """A start of this kind that has begun, with the time that the last such start took."""
+        return StartReport(kind, self.last_starts.get((self.wanted.model, kind)))
+
     # Effects
+
+    def started(self, server: ServerProcess, seconds: float) -> None:
+        """Tell everyone that a start is over, and remember how long it took."""
+        self.last_starts[(server.model, server.start)] = seconds
+        start = self.status.start or StartReport(server.start)
+        self.ledger.update(start=replace(start, seconds=round(seconds, 2)))
+        self.emit(ServerBecameReady(self.wall(), server.identity.pid, seconds, server.start, server.model))
 
     def emit(self, event: Event) -> None:
         """Emit an event to all listeners."""

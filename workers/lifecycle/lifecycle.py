@@ -98,7 +98,7 @@ def on_notice(life: Life, notice: LifecycleNotice) -> list[Effect]:
         case ForkAwaited():
             server_reports.fork_awaited(life)
         case ForkRefused(why):
-            life.warn(f"vLLM is started plainly, not warm: {why}")
+            server_reports.fork_refused(life, why)
         case LeftOverFound(report):
             steps.tell_left_over(life, report)  # the start goes on, perhaps without the memory that it holds
         case ServerUp():

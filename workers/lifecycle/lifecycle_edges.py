@@ -10,6 +10,7 @@ from typing import Protocol
 from acode_vllm.supervisor import Worker
 from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.events import Event
+from acode_vllm.vocabulary.server_process import LastStarts
 from acode_vllm.vocabulary.status import ServiceStatus
 from acode_vllm.workers.messages.lifecycle_messages import StartEngine
 from acode_vllm.workers.messages.process_messages import LaunchPlan
@@ -27,6 +28,9 @@ class ServiceRecords(Protocol):
 
     def note_mark(self, mark: str) -> Problem | None:
         """Record the mark of a tree that is to be, durably."""
+
+    def last_starts(self) -> LastStarts:
+        """How long earlier starts took; empty where nothing is recorded or can be read."""
 
     def found(self) -> tuple[ServiceStatus | None, bool, tuple[Problem, ...]]:
         """What an earlier owner left: its last status, whether its server lives, what is wrong with the record."""

@@ -139,6 +139,7 @@ class LifecycleWorker(Worker):
         # After a crash of this worker the engine of the earlier incarnation is still there; its server, which is
         # released when it ends, is adopted again by way of the record.
         self._engine.end_earlier()
+        self._life.last_starts = self._edges.records.last_starts()
         status, alive, problems = self._edges.records.found()
         self._recovered = True
         effects: list[Effect] = [Emit(ProblemRaised(self._edges.wall(), problem)) for problem in problems]

@@ -10,7 +10,8 @@ from dataclasses import replace
 from acode_vllm.vocabulary.errors import Problem
 from acode_vllm.vocabulary.events import LoadProgressed, ServerEnded, ServerStarted
 from acode_vllm.vocabulary.exhaustive import assert_never
-from acode_vllm.vocabulary.loading import LoadProgress, LoadStage
+from acode_vllm.vocabulary.loading import LoadProgress, LoadStage, about
+from acode_vllm.vocabulary.server_process import StartKind
 from acode_vllm.vocabulary.states import LifecycleMode, ServiceState, Trigger
 from acode_vllm.workers.lifecycle.activity import Draining, Preparing, Stopping, Up, Watching
 from acode_vllm.workers.lifecycle.life import Life
@@ -76,6 +77,7 @@ def record_found(life: Life, message: RecordFound) -> None:
         served_name=found.served_name,
         mark=found.mark,
         gpus=found.gpus,
+        start=found.start,
     )
     if server is not None and message.alive:
         life.wanted = replace(life.opened, model=server.model)
@@ -148,7 +150,7 @@ def load_timed_out(life: Life, message: LoadTimedOut) -> None:
 
 def mark_chosen(life: Life, message: MarkChosen) -> None:
     """`MarkChosen`: a spawn is about to happen."""
-    life.ledger.update(mark=message.mark)
+    life.ledger.update(mark=message.mark, start=None)
     life.start_began = life.monotonic()
     if life.up is not None:
         life.ledger.move(Trigger.RESTART, "restarting")
@@ -159,16 +161,28 @@ def mark_chosen(life: Life, message: MarkChosen) -> None:
 
 def fork_awaited(life: Life) -> None:
     """`ForkAwaited`: vLLM's modules are imported before the process is forked."""
-    progress = LoadProgress(LoadStage.IMPORTING)
-    life.ledger.update(progress=progress)
+    start = life.expected(StartKind.FIRST_WARM)
+    progress = LoadProgress(LoadStage.IMPORTING, detail=about(start.expected_seconds))
+    life.ledger.update(progress=progress, start=start)
     life.emit(LoadProgressed(life.wall(), progress))
+
+
+def fork_refused(life: Life, why: str) -> None:
+    """`ForkRefused`: the process is started plainly."""
+    life.ledger.update(start=replace(life.expected(StartKind.PLAIN), plain_because=why))
+    life.warn(f"vLLM is started plainly, not warm: {why}")
 
 
 def server_up(life: Life, message: ServerUp) -> None:
     """`ServerUp`: the process is loaded and checked; one that comes up during a stop is ended."""
     server = message.server
     life.ledger.update(server=server, model=server.model, served_name=server.served_name, mark=server.mark)
-    life.emit(ServerStarted(life.wall(), server.identity.pid, server.model, message.adopted, server.warm))
+    if not message.adopted:
+        because = life.status.start.plain_because if life.status.start is not None else None
+        life.ledger.update(start=replace(life.expected(server.start), plain_because=because))
+    expected = life.status.start.expected_seconds if life.status.start is not None else None
+    pid = server.identity.pid
+    life.emit(ServerStarted(life.wall(), pid, server.model, message.adopted, server.start, expected))
     if isinstance(life.activity, Stopping):
         life.effects.append(StopProcess("stop requested"))
         return

@@ -69,7 +69,8 @@ class ServiceLedger:
     def stopped(self) -> None:
         """Nothing runs, as somebody asked: what went wrong before does not matter any more."""
         self._down_since = None
-        self.update(server=None, progress=None, problem=None, last_check=None, failures=0, limit_reached=False)
+        gone = {"server": None, "start": None, "progress": None, "problem": None, "last_check": None}
+        self.update(**gone, failures=0, limit_reached=False)
 
     # Restarts
 

@@ -77,6 +77,7 @@ def begin_start(life: Life, wanted: Wanted, reason: str) -> None:
         failures=0,
         progress=None,
         limit_reached=False,
+        start=None,
     )
     life.attempts += 1
     life.enter(Preparing(life.attempts), Trigger.START, reason)

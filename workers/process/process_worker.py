@@ -141,6 +141,7 @@ class ProcessWorker(Worker):
         if isinstance(message, Begin):
             self._begin()
         elif isinstance(message, ForkDelayed):
+            self._start.delayed = True
             self._report(ForkAwaited())
         elif isinstance(message, (Forked, NotForked, Down)):
             if self._start.awaited is not None:

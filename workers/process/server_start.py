@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from acode_vllm.supervisor import MailboxFull, WorkerRef, cast
-from acode_vllm.vocabulary.server_process import OomCount, ServerProcess
+from acode_vllm.vocabulary.server_process import OomCount, ServerProcess, StartKind
 from acode_vllm.workers.log.pieces import LogPieces
 from acode_vllm.workers.messages.process_messages import LaunchPlan
 from acode_vllm.workers.messages.warm_messages import CancelFork, Forked, ForkUseless, ForkVllm, NotForked, ReapForked
@@ -18,6 +18,7 @@ class ServerStart:
 
     Attributes:
         awaited: The mark of the server that the `WarmWorker` has yet to fork; None if no answer is due.
+        delayed: Whether the `WarmWorker` has to import vLLM first.
     """
 
     def __init__(self, plan: LaunchPlan, edges: ProcessEdges) -> None:
@@ -27,6 +28,7 @@ class ServerStart:
         self._forked = False
         self._kills: OomCount | None = None
         self.awaited: str | None = None
+        self.delayed = False
 
     def ask(self, mark: str, asker: WorkerRef) -> WorkerRef | None:
         """Ask for a forked server, if the plan allows it; ``asker`` then gets `Forked` or `NotForked`.
@@ -44,7 +46,7 @@ class ServerStart:
             cast(warm, ForkVllm(self._plan, mark, lambda answer: asker.send_info(answer, reserved=True)))
         except MailboxFull:
             return None
-        self._warm, self.awaited = warm, mark
+        self._warm, self.awaited, self.delayed = warm, mark, False
         return warm
 
     def cancel(self) -> None:
@@ -69,7 +71,7 @@ class ServerStart:
             log_offset=answer.log_begin.offset,
             started_at=time.time(),
             oom_count=self._kills,
-            warm=True,
+            start=StartKind.FIRST_WARM if self.delayed else StartKind.WARM,
             log_copy=answer.log_begin.copy,
         )
 

@@ -41,6 +41,8 @@ def status_lines(document: Mapping[str, Any], allowed_restarts: int) -> list[str
     lines = [f"Service: {document['state']}{pid}"]
     if status["server"] is not None:
         lines.append(f"Uptime: {duration(now - status['server']['started_at'])}")
+    if document["start"] is not None:
+        lines.append(f"Start: {start_text(document['start'])}")
     lines.append(f"Model: {document['model']}")
     if status["gpus"] is not None:
         from acode_vllm.cli.screen.gpu_lines import gpu_lines
@@ -76,6 +78,18 @@ def status_lines(document: Mapping[str, Any], allowed_restarts: int) -> list[str
     if owner is not None:
         lines.append(f"As of: {duration(now - status['at'])} ago")
     return lines
+
+
+def start_text(start: Mapping[str, Any]) -> str:
+    """How a server was started: ``warm, ready after 4.1 s``, ``plain, about 25 s (not warm: ...)``."""
+    text = str(start["kind"])
+    if start["seconds"] is not None:
+        text += f", ready after {start['seconds']:.1f} s"
+    elif start["expected_seconds"] is not None:
+        from acode_vllm.vocabulary.loading import about
+
+        text += f", {about(start['expected_seconds'])}"
+    return text + (f" (not warm: {start['plain_because']})" if start["plain_because"] else "")
 
 
 def never_started_lines(port: int, model: str | None, mode: str) -> list[str]:
