@@ -8,13 +8,21 @@ from typing import Any
 import pytest
 
 from acode_vllm.vocabulary.errors import Problem
-from acode_vllm.vocabulary.events import ProblemRaised, RestartDone, StateChanged, WarningRaised
+from acode_vllm.vocabulary.events import (
+    LoadProgressed,
+    ProblemRaised,
+    RestartDone,
+    ServerBecameReady,
+    ServerStarted,
+    StateChanged,
+    WarningRaised,
+)
 from acode_vllm.vocabulary.health import HealthReport, PartReport, Verdict
 from acode_vllm.vocabulary.loading import LoadProgress, LoadStage
 from acode_vllm.vocabulary.options import VllmLifecycleOptions
-from acode_vllm.vocabulary.server_process import ProcessIdentity, ServerProcess
+from acode_vllm.vocabulary.server_process import ProcessIdentity, ServerProcess, StartKind
 from acode_vllm.vocabulary.states import LifecycleMode, ServiceState
-from acode_vllm.vocabulary.status import ServiceStatus
+from acode_vllm.vocabulary.status import ServiceStatus, StartReport
 from acode_vllm.vocabulary.wanted import Wanted
 from acode_vllm.workers.lifecycle.life import Life
 from acode_vllm.workers.lifecycle.lifecycle import on_notice, on_request
@@ -65,6 +73,8 @@ from acode_vllm.workers.messages.model_messages import (
 )
 from acode_vllm.workers.messages.process_messages import (
     FailServer,
+    ForkAwaited,
+    ForkRefused,
     LeftOverFound,
     MarkChosen,
     ProcessExit,
@@ -1093,3 +1103,59 @@ def test_the_restart_window_stands_still_while_the_service_is_not_running() -> N
     bench.down()
     bench.time += 500.0
     assert bench.clock() == running
+
+
+class TestStarts:
+    """Which kind of start it was, how long it took, and how long the next one will take."""
+
+    @staticmethod
+    def events(effects: list[Effect], kind: type) -> list[object]:
+        return [effect.event for effect in of(effects, Emit) if isinstance(effect.event, kind)]
+
+    @staticmethod
+    def begin(bench: Bench) -> None:
+        bench.ensure("caller")
+        bench.prepared()
+        bench.tell(MarkChosen("mark100"))
+
+    def test_a_warm_start_is_told_with_the_time_that_the_last_one_took(self) -> None:
+        bench = Bench()
+        bench.life.last_starts = {("acode/one", StartKind.WARM): 4.2, ("acode/one", StartKind.PLAIN): 25.0}
+        self.begin(bench)
+        warm = replace(server(), start=StartKind.WARM)
+        (started,) = self.events(bench.tell(ServerUp(warm, adopted=False)), ServerStarted)
+        assert started == ServerStarted(1000.0, 100, "acode/one", False, StartKind.WARM, 4.2)
+        bench.time += 5.0
+        (ready,) = self.events(bench.ready(warm), ServerBecameReady)
+        assert ready == ServerBecameReady(1005.0, 100, 5.0, StartKind.WARM, "acode/one")
+        assert bench.life.status.start == StartReport(StartKind.WARM, 4.2, 5.0)
+        assert bench.life.last_starts[("acode/one", StartKind.WARM)] == 5.0
+        bench.ask(StopService(), "stopper")
+        bench.down(None, asked=True)
+        assert bench.life.status.start is None
+
+    def test_while_vllm_is_imported_the_first_warm_start_is_told(self) -> None:
+        bench = Bench()
+        bench.life.last_starts = {("acode/one", StartKind.FIRST_WARM): 14.4}
+        self.begin(bench)
+        (step,) = self.events(bench.tell(ForkAwaited()), LoadProgressed)
+        assert isinstance(step, LoadProgressed)
+        assert step.progress.detail == "about 14 s"
+        assert bench.life.status.start == StartReport(StartKind.FIRST_WARM, 14.4)
+
+    def test_a_start_that_is_plain_against_the_wish_says_why_until_the_next_one(self) -> None:
+        bench = Bench()
+        self.begin(bench)
+        bench.tell(ForkRefused("no memory"))
+        bench.tell(ServerUp(server(), adopted=False))
+        assert bench.life.status.start == StartReport(StartKind.PLAIN, plain_because="no memory")
+        bench.tell(MarkChosen("mark101"))
+        assert bench.life.status.start is None
+
+    def test_the_estimate_of_another_model_is_none(self) -> None:
+        bench = Bench()
+        bench.life.last_starts = {("acode/two", StartKind.PLAIN): 60.0}
+        self.begin(bench)
+        (started,) = self.events(bench.tell(ServerUp(server(), adopted=False)), ServerStarted)
+        assert isinstance(started, ServerStarted)
+        assert started.expected_seconds is None

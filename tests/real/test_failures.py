@@ -271,7 +271,9 @@ def test_another_vllm_on_the_port_is_told_and_a_worker_that_dies_at_each_request
         began = time.monotonic()
         said = stranger.acode("ask", PROMPT)
         took = time.monotonic() - began
-        told = check_told(Case("another vLLM", "ACODE-VLM-005", f"PID {status['pid']} ", f"kill {status['pid']}"), said)
+        told = check_told(
+            Case("another vLLM", "ACODE-VLM-005", f"PID {status['pid']} ", f"vllm --port {service.port}"), said
+        )
         assert f"--port {service.port}" in told, "its command line is shown"
         assert took < QUICK_SECONDS, f"{took:.1f} s"
         same = OwnService.like(real_service, tmp_path / "same", environ, port=service.port)

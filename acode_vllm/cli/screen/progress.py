@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from acode_vllm.cli.screen.terminal import Terminal
 from acode_vllm.vocabulary.event_entry import event_entry
@@ -167,7 +168,9 @@ class StartProgress:
                 self._furthest = 0.0
                 self._starts += 1
                 self._line(event)
-            case ServerEnded(asked=False) | RestartPlanned():
+            case ServerEnded(asked=False):
+                self._line(replace(event, problem=None))  # why is told by what follows: a restart, or the error
+            case RestartPlanned():
                 self._line(event)
             case WarningRaised(_, text):
                 self.clear()

@@ -41,8 +41,6 @@ def status_lines(document: Mapping[str, Any], allowed_restarts: int) -> list[str
     lines = [f"Service: {document['state']}{pid}"]
     if status["server"] is not None:
         lines.append(f"Uptime: {duration(now - status['server']['started_at'])}")
-    if document["start"] is not None:
-        lines.append(f"Start: {start_text(document['start'])}")
     lines.append(f"Model: {document['model']}")
     if status["gpus"] is not None:
         from acode_vllm.cli.screen.gpu_lines import gpu_lines
@@ -58,6 +56,8 @@ def status_lines(document: Mapping[str, Any], allowed_restarts: int) -> list[str
         detail = f", {progress['detail']}" if progress["detail"] else ""
         lines.append(f"Progress: {progress['stage']}{share}{detail}")
     lines.append(f"Since: {duration(now - status['since'])} ago ({status['reason']})")
+    if document["start"] is not None:
+        lines.append(f"Start: {start_text(document['start'])}")
     if status["restart_count"]:
         limit = ", the limit is reached" if status["limit_reached"] else ""
         lines.append(
