@@ -103,7 +103,7 @@ def test_a_pull_that_was_cut_goes_on_where_it_was(folder: Path, own_world: Path)
         assert cut.returncode == 1
         assert "ACODE-VLM-013" in cut.stderr
         assert "The download of acode/pulled broke off: " in cut.stderr
-        assert f"acode providers pull-model vllm {MODEL}, which goes on where it broke off" in cut.stderr
+        assert f"acode providers pull-model vllm {MODEL}, which continues where it broke off" in cut.stderr
         assert "  Evidence: arrived: 10.5 of 25.0 MB" in cut.stderr
         assert "Trying to resume" not in cut.stderr, "the client's own words are kept out of ours"
         hub.cut_after = None

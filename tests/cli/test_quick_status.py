@@ -110,8 +110,12 @@ def test_it_says_what_the_whole_command_says(acode: Acode) -> None:
     quick, whole = (acode.succeed(*options, *STATUS) for options in ((), ("--log-format", "text")))
     assert timeless(quick) == timeless(whole)
     assert quick.startswith("Service: Running (PID ")
-    quick, whole = (acode.succeed(*options, *STATUS, "--json") for options in ((), ("--log-format", "text")))
-    assert same(json.loads(quick), json.loads(whole))
+
+    def is_same() -> bool:
+        quick, whole = (acode.succeed(*options, *STATUS, "--json") for options in ((), ("--log-format", "text")))
+        return same(json.loads(quick), json.loads(whole))
+
+    assert any(is_same() for _ in range(3)), "a check may come between the two, but not each time"
     assert "acode_vllm.cli.whole_command" in modules_of(acode, "--log-format", "text", *STATUS)
 
 

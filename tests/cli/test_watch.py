@@ -198,7 +198,7 @@ class TestOnATerminal:
             os.kill(status["pid"], signal.SIGKILL)
             watch.wait_until(lambda shown: "ended unexpectedly" in shown, "the crash")
             watch.wait_until(
-                lambda shown: "restart 1 succeeded" in shown and re.search(r"Service +Running", shown), "the restart"
+                lambda shown: "Restart 1 succeeded" in shown and re.search(r"Service +Running", shown), "the restart"
             )
             assert f"PID {status['pid']}  for" not in watch.text
             os.kill(status["watched_by"], signal.SIGKILL)
