@@ -66,7 +66,7 @@ test-release: venv ## Builds sdist and wheel, and runs the tests that need no vL
 		--numprocesses $(WORKERS) --dist worksteal --junitxml=$(OUT)/reports/release.xml $(PYTEST_ARGS)
 
 test-faults: venv vllm models ## Sudden deaths, twenty times each: of an owner among fifty programs or with a leash, of our threads, of a start
-	@FAULT_PROGRAMS=50 FAULT_REPEAT=20 $(PYTEST) tests/control/test_many_programs.py tests/faults tests/real/test_faults.py $(PYTEST_ARGS)
+	@FAULT_PROGRAMS=50 FAULT_REPEAT=20 $(PYTEST) tests/control/test_many_programs.py tests/faults tests/warm tests/real/test_faults.py tests/real/test_warm_starts.py $(PYTEST_ARGS)
 
 soak: venv ## Random faults every few seconds on the stand-in server, with a report: MINUTES=20, SEED=N
 	@$(VENV)/bin/python tests/faults/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))

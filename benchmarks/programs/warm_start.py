@@ -40,7 +40,7 @@ def main() -> None:
             for name, title in TITLES.items():
                 found[name] = answered(member(vllm, title).kill)
             found["model"] = answered(lambda: vllm.ensure_healthy(given["other"]))
-            if not all(entry.fields["warm"] for entry in vllm.history() if entry.kind == "ready"):
+            if not all(entry.fields["warm"] for entry in vllm.history() if entry.event == "ready"):
                 raise RuntimeError("a start was plain")
         finally:
             vllm.stop(timeout=60)

@@ -27,7 +27,7 @@ from acode_vllm.workers.warm.fork_client import ForkFailedError, ForkServer
 from .conftest import Start
 
 MARK = uuid.uuid4().hex
-STARTS = 50 * int(os.environ.get("FAULT_REPEAT", "1"))
+STARTS = 20 * int(os.environ.get("FAULT_REPEAT", "1"))
 
 
 def facts_of(plan: LaunchPlan, identity: ProcessIdentity) -> dict[str, Any]:
@@ -186,6 +186,7 @@ def test_one_that_starts_a_thread_is_unfit(plan: LaunchPlan, started: Start, vll
     started(plan, says="unfit")
 
 
+@pytest.mark.timeout(60 + 2 * STARTS)
 def test_many_starts_leave_nothing(plan: LaunchPlan, started: Start) -> None:
     server = started(plan)
     found = []

@@ -27,6 +27,8 @@ from acode_vllm.workers.vllm.spawn import spawn_server
 from acode_vllm.workers.warm.fork_client import ForkServer
 
 REPEAT = int(os.environ.get("FAULT_REPEAT", "1"))
+
+pytestmark = pytest.mark.slow
 LATEST = 0.5
 """Seconds after the request until which a fault comes: imports take some 0.3 s here, a fork 30 ms."""
 

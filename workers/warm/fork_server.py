@@ -219,13 +219,11 @@ _STAT = {"start_code": 26, "end_code": 27, "start_data": 45, "end_data": 46, "st
 _STAT |= {"start_stack": 28, "arg_start": 48, "arg_end": 49, "env_start": 50, "env_end": 51, "auxv": 0}
 """The fields of ``struct prctl_mm_map``, and where ``/proc/PID/stat`` has them (proc(5)); 0 for nowhere."""
 
+_WORDS = ("auxv_size", "exe_fd")
+
 
 class _Map(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_uint64) for name in _STAT),
-        ("auxv_size", ctypes.c_uint32),
-        ("exe_fd", ctypes.c_uint32),
-    )
+    _fields_ = (*((name, ctypes.c_uint64) for name in _STAT), *((name, ctypes.c_uint32) for name in _WORDS))
 
 
 _kept: list[mmap.mmap] = []
@@ -316,17 +314,14 @@ def _preparation_data(name: str) -> _Fresh:
     return _Fresh(_plain_preparation_data(name))
 
 
-class _Fresh:
+class _Fresh(dict[str, Any]):
     """The preparation data of a child, which first takes over what an ``exec`` would have handed on."""
-
-    def __init__(self, data: dict[str, Any]) -> None:
-        self.data = data
 
     def __reduce__(self) -> tuple[Any, ...]:
         limits = [[number, *resource.getrlimit(number)] for number in LIMITS]
         umask = os.umask(0)
         os.umask(umask)
-        return _prepared, (dict(os.environ), limits, umask, self.data)
+        return _prepared, (dict(os.environ), limits, umask, dict(self))
 
 
 def _prepared(env: dict[str, str], limits: list[list[int]], umask: int, data: dict[str, Any]) -> dict[str, Any]:
