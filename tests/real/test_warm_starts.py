@@ -44,7 +44,7 @@ def in_use() -> dict[str, int]:
 
 def was_warm(vllm: VllmServiceOrchestrator) -> bool:
     last = [entry for entry in vllm.history() if entry.event == "ready"][-1]
-    return bool(last.fields["warm"])
+    return bool(last.fields["start"] == "warm")
 
 
 @pytest.mark.timeout(120 + 15 * STARTS)

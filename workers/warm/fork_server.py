@@ -288,7 +288,7 @@ def start_inner_fork_server(folder: str) -> None:
     # Inherited by all that is forked from now on, the children of children among them.
     contexts: Any = context._concrete_contexts  # type: ignore[attr-defined]
     contexts["spawn"] = _ForkedSpawnContext()
-    spawn.get_preparation_data = _preparation_data  # type: ignore[assignment]
+    spawn.get_preparation_data = _preparation_data
     inner: Any = forkserver._forkserver
 
     def ensure_running() -> None:  # in any of them it runs, and is nobody's to start
