@@ -172,7 +172,10 @@ def _signal(processes: Iterable[psutil.Process], how: str) -> None:
 
 
 def shared_memory_names() -> frozenset[str]:
-    """This user's names in /dev/shm, but for the stand-ins'."""
+    """This user's names in /dev/shm, but for the stand-ins' and for named semaphores.
+
+    A vLLM that is killed in its first seconds leaves semaphores of 32 bytes, which no owner has noted yet: a known fault.
+    """
     if not _SHARED_MEMORY.is_dir():
         return frozenset()
     own: set[str] = set()
@@ -180,7 +183,7 @@ def shared_memory_names() -> frozenset[str]:
         with contextlib.suppress(FileNotFoundError):
             if entry.stat(follow_symlinks=False).st_uid == os.getuid():
                 own.add(entry.name)
-    return frozenset(name for name in own if not name.startswith(_OF_STAND_INS))
+    return frozenset(name for name in own if not name.startswith((_OF_STAND_INS, "sem.mp-")))
 
 
 def _unused(names: frozenset[str]) -> frozenset[str]:
