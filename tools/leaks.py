@@ -174,7 +174,7 @@ def _signal(processes: Iterable[psutil.Process], how: str) -> None:
 def shared_memory_names() -> frozenset[str]:
     """This user's names in /dev/shm, but for the stand-ins' and for named semaphores.
 
-    A vLLM that is killed in its first seconds leaves semaphores of 32 bytes, which no owner has noted yet: a known fault.
+    A vLLM that is killed in its first seconds leaves semaphores of 32 bytes, noted by no owner yet: a known fault.
     """
     if not _SHARED_MEMORY.is_dir():
         return frozenset()
